@@ -22,7 +22,9 @@ pub(crate) enum Ownership {
 /// An owner that this host cannot store.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("the owner {uid}:{gid} needs subordinate ids, and this host gives the build only one id")]
+    #[error(
+        "the owner {uid}:{gid} needs subordinate ids, and this host gives the build only one id"
+    )]
     Unmapped { uid: u32, gid: u32 },
     #[error(transparent)]
     Sys(#[from] sys::Error),

@@ -16,13 +16,29 @@ pub(crate) enum Event {
     /// The vertex was not executed: its result was in the cache.
     Cached { id: VertexId },
     /// Bytes that a RUN wrote, as they came; lines may be cut anywhere.
-    Log { id: VertexId, stream: Stream, bytes: Vec<u8> },
+    Log {
+        id: VertexId,
+        stream: Stream,
+        bytes: Vec<u8>,
+    },
     /// How far a part of the vertex is (a blob, the export): `label` names it, `total` when known.
-    Progress { id: VertexId, label: String, done: u64, total: Option<u64> },
+    Progress {
+        id: VertexId,
+        label: String,
+        done: u64,
+        total: Option<u64>,
+    },
     /// A part is over (`exporting layers`, `sha256:…`).
-    Finished { id: VertexId, label: String, took: Duration },
+    Finished {
+        id: VertexId,
+        label: String,
+        took: Duration,
+    },
     /// Something worth saying that fails nothing.
-    Warning { id: Option<VertexId>, message: String },
+    Warning {
+        id: Option<VertexId>,
+        message: String,
+    },
     /// The vertex is done.
     Done { id: VertexId },
     /// The vertex failed; the message is one line.

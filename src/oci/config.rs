@@ -45,7 +45,11 @@ pub(crate) struct ContainerConfig {
         skip_serializing_if = "BTreeMap::is_empty"
     )]
     pub(crate) exposed_ports: BTreeMap<String, Value>,
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub(crate) env: Vec<String>,
     /// `None` is "not set"; `Some` of nothing is `ENTRYPOINT []`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,9 +74,17 @@ pub(crate) struct ContainerConfig {
     pub(crate) labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stop_signal: Option<String>,
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub(crate) on_build: Vec<String>,
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub(crate) shell: Vec<String>,
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) args_escaped: bool,
@@ -84,7 +96,11 @@ pub(crate) struct ContainerConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Healthcheck {
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub(crate) test: Vec<String>,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) interval: i64,
@@ -109,7 +125,10 @@ pub(crate) struct RootFs {
 
 impl Default for RootFs {
     fn default() -> Self {
-        Self { kind: "layers".to_owned(), diff_ids: Vec::new() }
+        Self {
+            kind: "layers".to_owned(),
+            diff_ids: Vec::new(),
+        }
     }
 }
 

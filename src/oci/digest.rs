@@ -58,11 +58,15 @@ impl FromStr for Digest {
         let hex = text.split_once(':').map_or("", |(_, hex)| hex);
         let valid = length != 0
             && hex.len() == length
-            && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            && hex
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if valid {
             Ok(Self(text.to_owned()))
         } else {
-            Err(DigestError { text: text.chars().take(200).collect() })
+            Err(DigestError {
+                text: text.chars().take(200).collect(),
+            })
         }
     }
 }
@@ -179,7 +183,12 @@ mod tests {
 
     #[test]
     fn what_could_leave_a_directory_is_no_digest() {
-        for text in ["", "sha256:", "sha256:../../x", "md5:d41d8cd98f00b204e9800998ecf8427e"] {
+        for text in [
+            "",
+            "sha256:",
+            "sha256:../../x",
+            "md5:d41d8cd98f00b204e9800998ecf8427e",
+        ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
         let upper = Digest::of(b"").as_str().to_uppercase();
@@ -193,6 +202,9 @@ mod tests {
         let one = ChainId::on(None, &first);
         assert_eq!(one.0, first.0);
         let two = ChainId::on(Some(&one), &second);
-        assert_eq!(two.0, Digest::of(format!("{} {}", first.0, second.0).as_bytes()));
+        assert_eq!(
+            two.0,
+            Digest::of(format!("{} {}", first.0, second.0).as_bytes())
+        );
     }
 }

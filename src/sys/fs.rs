@@ -54,8 +54,12 @@ pub(crate) fn permissions(stat: &FileStat) -> u32 {
 
 /// Opens the directory `path` of the host, following links: only for paths that the user chose.
 pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
-    nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::on("open", path, errno))
+    nix::fcntl::open(
+        path,
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| Error::on("open", path, errno))
 }
 
 /// `openat(2)` of one name, which must not be a link; `O_CLOEXEC` and `O_NOFOLLOW` are added.
@@ -78,7 +82,11 @@ pub(crate) fn open_in_root(
     flags: OFlag,
     mode: u32,
 ) -> Result<OwnedFd> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     let how = OpenHow::new()
         .flags(flags | OFlag::O_CLOEXEC)
         .mode(Mode::from_bits_truncate(mode))
@@ -103,7 +111,10 @@ pub(crate) fn stat_at(dir: impl AsFd, name: &OsStr) -> Result<FileStat> {
 pub(crate) fn try_stat_at(dir: impl AsFd, name: &OsStr) -> Result<Option<FileStat>> {
     match stat_at(dir, name) {
         Ok(stat) => Ok(Some(stat)),
-        Err(Error { errno: Errno::ENOENT, .. }) => Ok(None),
+        Err(Error {
+            errno: Errno::ENOENT,
+            ..
+        }) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -116,7 +127,12 @@ pub(crate) fn stat(fd: impl AsFd) -> Result<FileStat> {
 /// The names in a directory, sorted by bytes, without `.` and `..`. The descriptor must be readable
 /// (not `O_PATH`); its own position is left alone.
 pub(crate) fn read_names(dir: impl AsFd) -> Result<Vec<OsString>> {
-    let own = open_at(&dir, OsStr::new("."), OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)?;
+    let own = open_at(
+        &dir,
+        OsStr::new("."),
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY,
+        0,
+    )?;
     let mut stream =
         nix::dir::Dir::from_fd(own).map_err(|errno| Error::new("fdopendir", ".", errno))?;
     let mut names = Vec::new();
@@ -187,14 +203,24 @@ pub(crate) fn remove_directory_at(dir: impl AsFd, name: &OsStr) -> Result<()> {
 /// Directories without permission bits are opened up first, so what a RUN left behind can go.
 pub(crate) fn remove_tree_at(dir: impl AsFd, name: &OsStr) -> Result<()> {
     match unlink_at(&dir, name) {
-        Ok(()) | Err(Error { errno: Errno::ENOENT, .. }) => return Ok(()),
+        Ok(())
+        | Err(Error {
+            errno: Errno::ENOENT,
+            ..
+        }) => return Ok(()),
         // unlink(2) of a directory is EISDIR on Linux, EPERM by POSIX.
-        Err(Error { errno: Errno::EISDIR | Errno::EPERM, .. }) => {}
+        Err(Error {
+            errno: Errno::EISDIR | Errno::EPERM,
+            ..
+        }) => {}
         Err(error) => return Err(error),
     }
     let inner = match open_directory_at(&dir, name) {
         Ok(inner) => inner,
-        Err(Error { errno: Errno::EACCES, .. }) => {
+        Err(Error {
+            errno: Errno::EACCES,
+            ..
+        }) => {
             nix::sys::stat::fchmodat(
                 &dir,
                 name,
@@ -208,7 +234,10 @@ pub(crate) fn remove_tree_at(dir: impl AsFd, name: &OsStr) -> Result<()> {
     };
     for child in read_names(&inner)? {
         match remove_tree_at(&inner, &child) {
-            Err(Error { errno: Errno::EACCES, .. }) => {
+            Err(Error {
+                errno: Errno::EACCES,
+                ..
+            }) => {
                 nix::sys::stat::fchmod(&inner, Mode::S_IRWXU)
                     .map_err(|errno| Error::on("fchmod", name, errno))?;
                 remove_tree_at(&inner, &child)?;

@@ -24,7 +24,11 @@ pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     pub(crate) fn new(call: &'static str, object: impl Into<String>, errno: Errno) -> Self {
-        Self { call, object: object.into(), errno }
+        Self {
+            call,
+            object: object.into(),
+            errno,
+        }
     }
 
     /// The error of `call` on `path`; names that are not UTF-8 are shown lossily.

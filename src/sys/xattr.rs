@@ -27,9 +27,8 @@ pub(crate) fn list_at(dir: impl AsFd, name: &OsStr) -> Result<Vec<OsString>> {
     loop {
         // SAFETY: `path` is NUL-terminated and `buffer` is writable for the length passed; both
         // outlive the call.
-        let length = unsafe {
-            libc::llistxattr(path.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len())
-        };
+        let length =
+            unsafe { libc::llistxattr(path.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
         match Errno::result(length) {
             Ok(length) => {
                 buffer.truncate(usize::try_from(length).expect("not negative"));
