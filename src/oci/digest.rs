@@ -7,8 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// `algorithm:hex` of some bytes (image-spec, descriptor.md). Only sha256 and sha512 with a digest of
-/// the right length in lower case are accepted, so a `Digest` is always safe as a file name's part.
+/// `sha256:hex` of some bytes (image-spec, descriptor.md). Only sha256 with 64 lower-case digits is
+/// accepted, so a `Digest` is always safe as a part of a file name, and always one rbuild can check.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Digest(String);

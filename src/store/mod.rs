@@ -1,1 +1,174 @@
-//! Placeholder until its owner's first commit.
+//! The store: everything rbuild keeps on disk, as files.
+//!
+//! ```text
+//! ROOT/version              format of the store, "1"
+//! ROOT/lock                 flock: shared by every user of the store, exclusive for who removes
+//! ROOT/oci/                 an OCI image layout: blobs by digest, tags in index.json
+//! ROOT/layers/HEX.json      DiffId -> the blobs that hold this layer
+//! ROOT/snapshots/KIND/HEX/  ChainId -> `diff/` in overlayfs format and `snapshot.json`
+//! ROOT/unsynced/HEX         snapshots that may not have reached the disk yet, with the boot's id
+//! ROOT/cache/XX/HEX.json    CacheKey -> what the step made
+//! ROOT/contexts/HEX.memo    stat records of build contexts
+//! ROOT/stub/                the lowest layer below every RUN: its mount points
+//! ROOT/tmp/NAME[.lock]      what is being made; NAME belongs to who holds the lock
+//! ```
+//!
+//! Crash rules: a file appears by `rename(2)` of a complete one, so readers need no lock. Blobs and
+//! tags are flushed to disk before a tag names them. Snapshots are not, since a build writes far more
+//! of them than it needs to survive: until a later run has seen them flushed they are listed in
+//! `unsynced`, and after a power cut the next run drops those. Whatever is in `tmp` without a live
+//! owner is removed by the next run.
+
+mod blobs;
+mod error;
+mod records;
+mod snapshots;
+mod tags;
+mod tmp;
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+pub(crate) use blobs::{BlobWriter, StagedBlob};
+pub(crate) use error::Error;
+pub(crate) use records::{CacheRecord, LayerBlob};
+pub(crate) use snapshots::{Active, Snapshot, StagedSnapshot};
+
+use crate::ownership::Ownership;
+
+/// The only format this program reads and writes.
+const VERSION: &str = "1\n";
+
+/// An open store. Shared between threads by reference; several processes may have one open.
+#[derive(Debug)]
+pub(crate) struct Store {
+    root: PathBuf,
+    ownership: Ownership,
+    tmp: tmp::Scratch,
+    /// Held for as long as the store is open, so that nobody removes what this build uses.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the store at `root`, making it (mode 0700) when it is not there, and removes what dead
+    /// builds left behind. Must be called inside the build's user namespace: leftovers may belong to
+    /// subordinate ids.
+    pub(crate) fn open(root: &Path, ownership: Ownership) -> Result<Self, Error> {
+        let root = std::path::absolute(root).map_err(Error::io("make absolute", root))?;
+        let fresh = !root.join("version").exists();
+        if fresh {
+            for directory in ["", "layers", "snapshots", "unsynced", "cache", "contexts", "tmp"] {
+                create_private(&root.join(directory))?;
+            }
+        }
+        let metadata = fs::metadata(&root).map_err(Error::io("open", &root))?;
+        // Layers hold set-user-ID programs that belong to the invoking user or its subordinate ids;
+        // whoever can reach them becomes that user.
+        if metadata.mode() & 0o077 != 0 {
+            fs::set_permissions(&root, fs::Permissions::from_mode(0o700))
+                .map_err(Error::io("make private", &root))?;
+        }
+        let lock_path = root.join("lock");
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(Error::io("open for writing", &lock_path))?;
+        lock.lock_shared().map_err(Error::io("lock", &lock_path))?;
+        if fresh {
+            tags::create_layout(&root.join("oci"))?;
+            create_stub(&root.join("stub"))?;
+            write_atomically(&root.join("version"), VERSION.as_bytes(), Durable::No)?;
+        } else {
+            let path = root.join("version");
+            let found = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+            if found != VERSION {
+                return Err(Error::Version { root, found: found.trim().to_owned() });
+            }
+        }
+        create_private(&root.join("snapshots").join(ownership.directory()))?;
+        let tmp = tmp::Scratch::create(&root.join("tmp"))?;
+        let store = Self { root, ownership, tmp, _lock: lock };
+        store.settle_snapshots()?;
+        Ok(store)
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn ownership(&self) -> &Ownership {
+        &self.ownership
+    }
+
+    /// A new empty directory on the store's file system, removed with the store's handle at the
+    /// latest (or by the next run after a crash).
+    pub(crate) fn scratch(&self) -> Result<PathBuf, Error> {
+        self.tmp.directory()
+    }
+
+    /// The layer that holds the mount points a RUN needs and nothing else.
+    pub(crate) fn stub(&self) -> PathBuf {
+        self.root.join("stub")
+    }
+
+    /// Where the stat records of the context at `path` (any stable text) are kept.
+    pub(crate) fn context_memo(&self, path: &Path) -> PathBuf {
+        use std::os::unix::ffi::OsStrExt as _;
+        let name = crate::oci::Digest::of(path.as_os_str().as_bytes());
+        self.root.join("contexts").join(format!("{}.memo", name.hex()))
+    }
+}
+
+/// Whether a file has to survive a power cut once its name is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    Yes,
+    No,
+}
+
+/// Replaces `path` by a file with `content`: readers see the old or the new one, whole.
+fn write_atomically(path: &Path, content: &[u8], durable: Durable) -> Result<(), Error> {
+    let directory = path.parent().expect("files of the store are in directories");
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(directory)?;
+        file.write_all(content)?;
+        if durable == Durable::Yes {
+            file.as_file().sync_all()?;
+        }
+        file.persist(path).map_err(|error| error.error)?;
+        if durable == Durable::Yes {
+            File::open(directory)?.sync_all()?;
+        }
+        Ok(())
+    };
+    write().map_err(Error::io("write", path))
+}
+
+/// Creates `path` and its parents, mode 0700; what exists is left alone.
+fn create_private(path: &Path) -> Result<(), Error> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(Error::io("create", path))
+}
+
+fn create_stub(path: &Path) -> Result<(), Error> {
+    for directory in ["dev", "proc", "sys", "etc"] {
+        let directory = path.join(directory);
+        fs::create_dir_all(&directory).map_err(Error::io("create", &directory))?;
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))
+            .map_err(Error::io("chmod", &directory))?;
+    }
+    for file in ["etc/hosts", "etc/resolv.conf"] {
+        let file = path.join(file);
+        File::create(&file).map_err(Error::io("create", &file))?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644))
+            .map_err(Error::io("chmod", &file))?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Error::io("chmod", path))
+}

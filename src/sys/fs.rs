@@ -306,3 +306,8 @@ pub(crate) fn set_mtime(fd: impl AsFd, seconds: i64, nanoseconds: i64) -> Result
     let time = TimeSpec::new(seconds, nanoseconds);
     nix::sys::stat::futimens(fd, &time, &time).map_err(|errno| Error::new("futimens", "", errno))
 }
+
+/// Waits until everything written to the file system of `fd` is on disk (`syncfs(2)`).
+pub(crate) fn sync_file_system(fd: impl AsFd) -> Result<()> {
+    nix::unistd::syncfs(fd).map_err(|errno| Error::new("syncfs", "", errno))
+}

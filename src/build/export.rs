@@ -1,0 +1,252 @@
+//! Outputs: a built image as an archive, a layout directory or a plain file system.
+//!
+//! An archive is an OCI image layout with Docker's `manifest.json` beside it, so that one file serves
+//! skopeo, umoci, podman, containerd and every `docker load`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::build::request::Destination;
+use crate::oci::{Descriptor, Digest, Index, Reference, media_type, to_json};
+use crate::store::{self, Store};
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot write the archive to standard output")]
+    Stdout { source: io::Error },
+    #[error("cannot read the image back from the store")]
+    Store { source: store::Error },
+    #[error("{} is not an OCI image layout", path.display())]
+    NotALayout { path: PathBuf, source: serde_json::Error },
+}
+
+/// A manifest and all that it needs, every blob of it in the store.
+#[derive(Debug, Clone)]
+pub(crate) struct ImageBlobs {
+    pub(crate) manifest: Descriptor,
+    pub(crate) config: Descriptor,
+    pub(crate) layers: Vec<Descriptor>,
+}
+
+impl ImageBlobs {
+    /// Each blob once.
+    fn blobs(&self) -> BTreeMap<&Digest, u64> {
+        std::iter::once(&self.manifest)
+            .chain(std::iter::once(&self.config))
+            .chain(&self.layers)
+            .map(|descriptor| (&descriptor.digest, descriptor.size))
+            .collect()
+    }
+
+    /// The layout's index: a descriptor per name, or one without a name.
+    fn index(&self, names: &[Reference]) -> Index {
+        let mut manifests: Vec<Descriptor> = names.iter().map(|name| self.named(name)).collect();
+        if manifests.is_empty() {
+            manifests.push(self.manifest.clone());
+        }
+        Index {
+            schema_version: 2,
+            media_type: Some(media_type::INDEX.to_owned()),
+            manifests,
+            annotations: BTreeMap::new(),
+        }
+    }
+
+    /// containerd reads the full name from its own annotation and the tag from the specified one.
+    fn named(&self, name: &Reference) -> Descriptor {
+        let mut descriptor = self.manifest.clone();
+        let annotations = &mut descriptor.annotations;
+        annotations.insert("io.containerd.image.name".to_owned(), name.whole());
+        annotations.insert(
+            "org.opencontainers.image.ref.name".to_owned(),
+            name.tag().unwrap_or("latest").to_owned(),
+        );
+        descriptor
+    }
+
+    /// Docker's own list of what is in the archive.
+    fn docker_manifest(&self, names: &[Reference]) -> Vec<u8> {
+        let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
+        let layers: Vec<String> = self.layers.iter().map(|layer| path(&layer.digest)).collect();
+        let names: Vec<String> = names.iter().map(familiar).collect();
+        to_json(&serde_json::json!([{
+            "Config": path(&self.config.digest),
+            "RepoTags": names,
+            "Layers": layers,
+        }]))
+    }
+}
+
+/// A name as docker shows it: without the default registry and the `library/` of its images.
+pub(crate) fn familiar(name: &Reference) -> String {
+    let whole = name.whole();
+    let short = whole.strip_prefix("docker.io/").unwrap_or(&whole);
+    short.strip_prefix("library/").unwrap_or(short).to_owned()
+}
+
+/// Writes to `destination`: a file appears under its name only when it is complete and flushed.
+pub(crate) fn to_destination<E>(
+    destination: &Destination,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<(), E>
+where
+    E: From<Error>,
+{
+    match destination {
+        Destination::Stdout => {
+            let mut out = BufWriter::with_capacity(1 << 18, io::stdout().lock());
+            write(&mut out)?;
+            out.flush().map_err(|source| Error::Stdout { source }.into())
+        }
+        Destination::File(path) => {
+            let fail = |source| Error::Write { path: path.clone(), source };
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let mut file = tempfile::Builder::new()
+                .prefix(".rbuild-")
+                .permissions(file_permissions())
+                .tempfile_in(parent.unwrap_or_else(|| Path::new(".")))
+                .map_err(fail)?;
+            let mut out = BufWriter::with_capacity(1 << 18, file.as_file_mut());
+            write(&mut out)?;
+            out.flush().map_err(fail)?;
+            drop(out);
+            file.persist(path).map_err(|error| fail(error.error))?;
+            Ok(())
+        }
+    }
+}
+
+/// What a shell's `>` would give; the umask applies.
+fn file_permissions() -> fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o666)
+}
+
+/// Writes the image as one archive. Equal images give equal bytes.
+pub(crate) fn archive(
+    store: &Store,
+    image: &ImageBlobs,
+    names: &[Reference],
+    out: &mut dyn Write,
+    progress: &mut dyn FnMut(u64),
+) -> io::Result<()> {
+    let mut tar = tar::Builder::new(out);
+    for directory in ["blobs/", "blobs/sha256/"] {
+        let mut header = header(0);
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o755);
+        tar.append_data(&mut header, directory, io::empty())?;
+    }
+    let mut written = 0;
+    for (digest, size) in image.blobs() {
+        let blob = store.open_blob(digest).map_err(io::Error::other)?;
+        let name = format!("blobs/sha256/{}", digest.hex());
+        let counted = Counted { inner: blob, count: |bytes| {
+            written += bytes;
+            progress(written);
+        } };
+        tar.append_data(&mut header(size), name, counted)?;
+    }
+    let documents = [
+        ("index.json", to_json(&image.index(names))),
+        ("manifest.json", image.docker_manifest(names)),
+        ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+    ];
+    for (name, bytes) in documents {
+        tar.append_data(&mut header(bytes.len() as u64), name, bytes.as_slice())?;
+    }
+    tar.finish()
+}
+
+/// A regular file's header without owner or time, so that it says nothing about this machine.
+fn header(size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
+}
+
+struct Counted<R, F> {
+    inner: R,
+    count: F,
+}
+
+impl<R: Read, F: FnMut(u64)> Read for Counted<R, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        (self.count)(length as u64);
+        Ok(length)
+    }
+}
+
+/// Writes the image into the layout at `path`, which is made when it is not there. Names that the
+/// layout has already are moved to the new image; its other images stay.
+pub(crate) fn layout(
+    store: &Store,
+    image: &ImageBlobs,
+    names: &[Reference],
+    path: &Path,
+) -> Result<(), Error> {
+    let fail = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Write { path, source }
+    };
+    let blobs = path.join("blobs/sha256");
+    fs::create_dir_all(&blobs).map_err(fail(&blobs))?;
+    for (digest, size) in image.blobs() {
+        let place = blobs.join(digest.hex());
+        if place.metadata().is_ok_and(|metadata| metadata.len() == size) {
+            continue;
+        }
+        let mut blob = store.open_blob(digest).map_err(|source| Error::Store { source })?;
+        let mut file = tempfile::Builder::new()
+            .prefix(".rbuild-")
+            .permissions(file_permissions())
+            .tempfile_in(&blobs)
+            .map_err(fail(&place))?;
+        io::copy(&mut blob, file.as_file_mut()).map_err(fail(&place))?;
+        file.persist(&place).map_err(|error| fail(&place)(error.error))?;
+    }
+    let index_path = path.join("index.json");
+    let mut index = image.index(names);
+    match File::open(&index_path) {
+        Ok(file) => {
+            let there: Index = serde_json::from_reader(io::BufReader::new(file))
+                .map_err(|source| Error::NotALayout { path: path.to_owned(), source })?;
+            index.manifests = merge(there.manifests, index.manifests);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(fail(&index_path)(source)),
+    }
+    for (name, bytes) in [
+        ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+        ("index.json", to_json(&index)),
+    ] {
+        to_destination(&Destination::File(path.join(name)), |out| {
+            out.write_all(&bytes).map_err(fail(&path.join(name)))
+        })?;
+    }
+    Ok(())
+}
+
+/// The old entries that the new ones do not replace (by name, or as the same manifest), then these.
+fn merge(old: Vec<Descriptor>, new: Vec<Descriptor>) -> Vec<Descriptor> {
+    let key = |entry: &Descriptor| {
+        let annotation = |name: &str| entry.annotations.get(name).cloned();
+        annotation("io.containerd.image.name")
+            .or_else(|| annotation("org.opencontainers.image.ref.name"))
+    };
+    let names: BTreeSet<_> = new.iter().map(key).collect();
+    let digests: BTreeSet<_> = new.iter().map(|entry| entry.digest.clone()).collect();
+    let replaced = |entry: &Descriptor| match key(entry) {
+        None => digests.contains(&entry.digest),
+        name => names.contains(&name),
+    };
+    old.into_iter().filter(|entry| !replaced(entry)).chain(new).collect()
+}

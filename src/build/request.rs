@@ -1,0 +1,113 @@
+//! Everything the caller of a build chose, as values: what was typed has become what will run.
+
+use std::path::PathBuf;
+
+use crate::layer::Compression;
+use crate::oci::{Platform, Reference};
+
+/// A whole `rbuild build`.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) context: ContextSource,
+    pub(crate) dockerfile: DockerfileSource,
+    pub(crate) tags: Vec<Reference>,
+    /// In the order given; the last of a name wins.
+    pub(crate) build_args: Vec<(String, String)>,
+    pub(crate) target: Option<String>,
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) named_contexts: Vec<NamedContext>,
+    pub(crate) no_cache: bool,
+    pub(crate) pull: bool,
+    pub(crate) network: Network,
+    pub(crate) outputs: Vec<Output>,
+    /// Seconds since 1970 that replace the time of the build.
+    pub(crate) source_date_epoch: Option<i64>,
+    pub(crate) platform: Platform,
+}
+
+/// Where the build's files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ContextSource {
+    Directory(PathBuf),
+    /// `-`: a tar archive, or a Dockerfile with no context at all.
+    Stdin,
+}
+
+/// Where the Dockerfile is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DockerfileSource {
+    /// `Dockerfile`, `dockerfile` or `Containerfile` in the context's root.
+    Default,
+    /// `-f PATH`, as typed.
+    Path(PathBuf),
+    /// `-f -`.
+    Stdin,
+}
+
+/// `--build-context name=value`: what `FROM name` and `--from=name` mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedContext {
+    pub(crate) name: String,
+    pub(crate) source: NamedSource,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NamedSource {
+    Directory(PathBuf),
+    Image(crate::transport::Location),
+}
+
+/// The network of RUN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// The host's network, which is what an unprivileged process can share.
+    Default,
+    Host,
+    /// Only a loopback interface.
+    None,
+}
+
+/// One `--output`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Output {
+    pub(crate) form: OutputForm,
+    pub(crate) encoding: Encoding,
+    /// Clamp the times in layers to the source date epoch.
+    pub(crate) rewrite_timestamp: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OutputForm {
+    /// An OCI image layout as a tar archive, with Docker's `manifest.json` beside it.
+    OciArchive(Destination),
+    /// An OCI image layout as a directory.
+    OciLayout(PathBuf),
+    /// What `docker load` reads: the same archive with Docker's media types.
+    DockerArchive(Destination),
+    /// The root file system as a tar archive.
+    Tar(Destination),
+    /// The root file system's files, in a directory.
+    Local(PathBuf),
+    /// Nothing but the cache and the store.
+    CacheOnly,
+}
+
+/// Where an archive goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Destination {
+    File(PathBuf),
+    Stdout,
+}
+
+/// How the layers of an output are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Encoding {
+    pub(crate) compression: Compression,
+    pub(crate) level: Option<u32>,
+}
+
+impl Default for Encoding {
+    fn default() -> Self {
+        Self { compression: Compression::Gzip, level: None }
+    }
+}

@@ -1,0 +1,264 @@
+//! The variables of a build: global arguments, and what a stage sees of ARG and ENV.
+
+use crate::dockerfile::{ArgDeclaration, Expanded, Lookup, WordError, expand};
+use crate::oci::Platform;
+
+/// Arguments that need no ARG, go to RUN when given, and stay out of history and cache keys
+/// (Dockerfile reference, "Predefined ARGs").
+const PROXY_ARGS: [&str; 12] = [
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "SOCKS_PROXY",
+    "socks_proxy",
+];
+
+/// What the command line and the lines before the first FROM define.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Globals {
+    build_args: Vec<(String, String)>,
+    values: Vec<(String, Option<String>)>,
+}
+
+impl Globals {
+    /// The build arguments, and the arguments that describe `platform` and the target stage
+    /// (Dockerfile reference, "Automatic platform ARGs in the global scope").
+    pub(crate) fn new(
+        build_args: &[(String, String)],
+        platform: &Platform,
+        target: Option<&str>,
+    ) -> Self {
+        let mut globals = Self { build_args: build_args.to_vec(), values: Vec::new() };
+        for prefix in ["BUILD", "TARGET"] {
+            let platform = if prefix == "BUILD" { &Platform::host() } else { platform };
+            let variant = platform.variant.clone().unwrap_or_default();
+            let version = platform.os_version.clone().unwrap_or_default();
+            for (suffix, value) in [
+                ("PLATFORM", platform.to_string()),
+                ("OS", platform.os.clone()),
+                ("OSVERSION", version),
+                ("ARCH", platform.architecture.clone()),
+                ("VARIANT", variant),
+            ] {
+                let name = format!("{prefix}{suffix}");
+                let value = globals.build_arg(&name).map_or(value, str::to_owned);
+                globals.values.push((name, Some(value)));
+            }
+        }
+        let target = target.unwrap_or("default").to_owned();
+        globals.values.push(("TARGETSTAGE".to_owned(), Some(target)));
+        globals
+    }
+
+    /// The value of the last `--build-arg` with this name.
+    pub(crate) fn build_arg(&self, name: &str) -> Option<&str> {
+        let mut found = self.build_args.iter().rev();
+        found.find(|(there, _)| there == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Takes an ARG line before the first FROM. Returns the variables that had no value.
+    pub(crate) fn declare(
+        &mut self,
+        declaration: &ArgDeclaration,
+        escape: char,
+    ) -> Result<Vec<String>, WordError> {
+        let name = expand(&declaration.name.value, escape, self)?.value;
+        let mut unset = Vec::new();
+        let value = match (self.build_arg(&name), &declaration.default) {
+            (Some(given), _) => Some(given.to_owned()),
+            (None, Some(default)) => {
+                let expanded = expand(&default.value, escape, self)?;
+                unset = expanded.unset;
+                Some(expanded.value)
+            }
+            (None, None) => self.get(&name).map(str::to_owned),
+        };
+        self.values.retain(|(there, _)| *there != name);
+        self.values.push((name, value));
+        Ok(unset)
+    }
+
+    /// Names given with `--build-arg` that neither the file nor the rules above know.
+    pub(crate) fn unused<'a>(&'a self, declared: &'a [String]) -> impl Iterator<Item = &'a str> {
+        self.build_args.iter().map(|(name, _)| name.as_str()).filter(move |name| {
+            !declared.iter().any(|there| there == name)
+                && !PROXY_ARGS.contains(name)
+                && !name.starts_with("BUILDKIT_")
+                && *name != "SOURCE_DATE_EPOCH"
+                && !self.values.iter().any(|(there, _)| there == name)
+        })
+    }
+}
+
+impl Lookup for Globals {
+    fn get(&self, name: &str) -> Option<&str> {
+        let mut found = self.values.iter().rev();
+        found.find(|(there, _)| there == name).and_then(|(_, value)| value.as_deref())
+    }
+}
+
+/// The variables at one point of a stage. ARG and ENV write to one table: the later line wins
+/// (BuildKit's rule; its reference says that ENV always wins).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scope {
+    variables: Vec<(String, String)>,
+    /// The ARGs declared so far that have a value, for the history.
+    arguments: Vec<(String, String)>,
+    proxies: Vec<(String, String)>,
+}
+
+impl Scope {
+    /// The variables of a stage that begins with the environment of its base image.
+    pub(crate) fn of_environment(environment: &[String], globals: &Globals) -> Self {
+        let mut scope = Self::default();
+        for entry in environment {
+            let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+            scope.set(name, value);
+        }
+        for name in PROXY_ARGS {
+            if let Some(value) = globals.build_arg(name) {
+                scope.proxies.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        scope
+    }
+
+    /// Sets a variable, in its old place when it is known.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        set(&mut self.variables, name, value);
+    }
+
+    /// Takes one declaration of an ARG line: a build argument, else the default, else the global
+    /// argument of that name; without any of them nothing is set.
+    pub(crate) fn declare(
+        &mut self,
+        declaration: &ArgDeclaration,
+        escape: char,
+        globals: &Globals,
+    ) -> Result<Vec<String>, WordError> {
+        let name = self.expand(&declaration.name.value, escape)?.value;
+        let mut unset = Vec::new();
+        let value = match (globals.build_arg(&name), &declaration.default) {
+            (Some(given), _) => Some(given.to_owned()),
+            (None, Some(default)) => {
+                let expanded = self.expand(&default.value, escape)?;
+                unset = expanded.unset;
+                Some(expanded.value)
+            }
+            (None, None) => globals.get(&name).map(str::to_owned),
+        };
+        if let Some(value) = value {
+            set(&mut self.arguments, &name, &value);
+            self.set(&name, &value);
+        }
+        Ok(unset)
+    }
+
+    pub(crate) fn expand(&self, word: &str, escape: char) -> Result<Expanded, WordError> {
+        expand(word, escape, self)
+    }
+
+    /// What a RUN sees and its cache key covers, in order of first declaration.
+    pub(crate) fn visible(&self) -> &[(String, String)] {
+        &self.variables
+    }
+
+    /// The environment of a RUN: what is visible, and the proxies that were given.
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        let mut environment = self.variables.clone();
+        for (name, value) in &self.proxies {
+            if self.get(name).is_none() {
+                environment.push((name.clone(), value.clone()));
+            }
+        }
+        environment
+    }
+
+    /// The ARGs in scope, for the history of a RUN.
+    pub(crate) fn arguments(&self) -> &[(String, String)] {
+        &self.arguments
+    }
+}
+
+impl Lookup for Scope {
+    fn get(&self, name: &str) -> Option<&str> {
+        let mut found = self.variables.iter();
+        found.find(|(there, _)| there == name).map(|(_, value)| value.as_str())
+    }
+}
+
+fn set(list: &mut Vec<(String, String)>, name: &str, value: &str) {
+    match list.iter_mut().find(|(there, _)| there == name) {
+        Some((_, old)) => value.clone_into(old),
+        None => list.push((name.to_owned(), value.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dockerfile::{Span, Spanned};
+
+    fn arg(name: &str, default: Option<&str>) -> ArgDeclaration {
+        let spanned = |text: &str| Spanned::new(text.to_owned(), Span::default());
+        ArgDeclaration { name: spanned(name), default: default.map(spanned) }
+    }
+
+    fn globals(build_args: &[(&str, &str)]) -> Globals {
+        let owned: Vec<_> =
+            build_args.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        Globals::new(&owned, &Platform::new("linux", "amd64", None), None)
+    }
+
+    #[test]
+    fn a_stage_sees_a_global_argument_only_once_it_declares_it() {
+        let mut globals = globals(&[]);
+        globals.declare(&arg("V", Some("1")), '\\').unwrap();
+        let mut scope = Scope::of_environment(&[], &globals);
+        assert_eq!(scope.get("V"), None);
+        scope.declare(&arg("V", None), '\\', &globals).unwrap();
+        assert_eq!(scope.get("V"), Some("1"));
+    }
+
+    #[test]
+    fn the_later_of_arg_and_env_wins() {
+        let globals = globals(&[("A", "arg")]);
+        let mut scope = Scope::of_environment(&["A=base".to_owned()], &globals);
+        scope.declare(&arg("A", None), '\\', &globals).unwrap();
+        assert_eq!(scope.get("A"), Some("arg"));
+        scope.set("A", "env");
+        assert_eq!(scope.get("A"), Some("env"));
+    }
+
+    #[test]
+    fn a_build_argument_beats_every_default() {
+        let mut globals = globals(&[("A", "given"), ("A", "last")]);
+        globals.declare(&arg("A", Some("global")), '\\').unwrap();
+        assert_eq!(globals.get("A"), Some("last"));
+        let mut scope = Scope::of_environment(&[], &globals);
+        scope.declare(&arg("A", Some("stage")), '\\', &globals).unwrap();
+        assert_eq!(scope.get("A"), Some("last"));
+    }
+
+    #[test]
+    fn proxies_reach_a_run_but_are_not_visible() {
+        let globals = globals(&[("HTTP_PROXY", "http://proxy")]);
+        let scope = Scope::of_environment(&[], &globals);
+        assert!(scope.visible().is_empty());
+        assert_eq!(scope.environment(), [("HTTP_PROXY".to_owned(), "http://proxy".to_owned())]);
+    }
+
+    #[test]
+    fn build_arguments_that_nothing_declares_are_known() {
+        let globals = globals(&[("TYPO", "1"), ("USED", "1"), ("http_proxy", "p")]);
+        let declared = ["USED".to_owned()];
+        assert_eq!(globals.unused(&declared).collect::<Vec<_>>(), ["TYPO"]);
+    }
+}

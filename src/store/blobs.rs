@@ -1,0 +1,167 @@
+//! Blobs by digest: written aside, verified, renamed into place.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use super::{Error, Store};
+use crate::oci::{Descriptor, Digest, Hasher};
+
+/// A blob being written. Dropped unfinished, nothing of it stays.
+#[derive(Debug)]
+pub(crate) struct BlobWriter {
+    file: tempfile::NamedTempFile,
+    hasher: Hasher,
+    buffer: Vec<u8>,
+    expected: Option<(Digest, u64)>,
+}
+
+/// A complete, verified blob that is not in the store yet. Dropped, nothing of it stays.
+#[derive(Debug)]
+pub(crate) struct StagedBlob {
+    file: tempfile::NamedTempFile,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+}
+
+/// Bytes gathered before a write(2).
+const BUFFER: usize = 256 * 1024;
+
+impl Store {
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("oci/blobs").join(digest.algorithm()).join(digest.hex())
+    }
+
+    /// Whether the blob is there, with the size its descriptor promises.
+    pub(crate) fn has_blob(&self, descriptor: &Descriptor) -> bool {
+        self.blob_path(&descriptor.digest)
+            .metadata()
+            .is_ok_and(|metadata| metadata.len() == descriptor.size)
+    }
+
+    /// Opens a blob for reading. Its bytes were verified when it was published.
+    pub(crate) fn open_blob(&self, digest: &Digest) -> Result<File, Error> {
+        let path = self.blob_path(digest);
+        File::open(&path).map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                Error::MissingBlob(digest.clone())
+            } else {
+                Error::io("open", &path)(error)
+            }
+        })
+    }
+
+    /// The whole of a small blob: a manifest or a configuration.
+    pub(crate) fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut self.open_blob(digest)?, &mut bytes)
+            .map_err(Error::io("read", &self.blob_path(digest)))?;
+        Ok(bytes)
+    }
+
+    /// Starts a blob. With `expected`, [`BlobWriter::finish`] refuses any other bytes.
+    pub(crate) fn blob_writer(&self, expected: Option<&Descriptor>) -> Result<BlobWriter, Error> {
+        let directory = self.tmp.path();
+        let file = tempfile::Builder::new()
+            .prefix("blob-")
+            .tempfile_in(directory)
+            .map_err(Error::io("write to", directory))?;
+        Ok(BlobWriter {
+            file,
+            hasher: Hasher::new(),
+            buffer: Vec::with_capacity(BUFFER),
+            expected: expected.map(|descriptor| (descriptor.digest.clone(), descriptor.size)),
+        })
+    }
+
+    /// Puts a verified blob in its place. One that is there already stays as it is.
+    pub(crate) fn publish_blob(&self, blob: StagedBlob) -> Result<(), Error> {
+        let path = self.blob_path(&blob.digest);
+        blob.file
+            .persist(&path)
+            .map_err(|error| Error::io("write", &path)(error.error))?;
+        Ok(())
+    }
+
+    /// Writes a document as a blob.
+    pub(crate) fn put_blob(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, Error> {
+        let descriptor = Descriptor::new(media_type, Digest::of(bytes), bytes.len() as u64);
+        if !self.has_blob(&descriptor) {
+            let mut writer = self.blob_writer(Some(&descriptor))?;
+            let path = self.blob_path(&descriptor.digest);
+            writer.write_all(bytes).map_err(Error::io("write", &path))?;
+            self.publish_blob(writer.finish()?)?;
+        }
+        Ok(descriptor)
+    }
+
+    /// Flushes blobs to disk, so that what is going to name them may survive a power cut.
+    pub(crate) fn sync_blobs<'a>(
+        &self,
+        digests: impl IntoIterator<Item = &'a Digest>,
+    ) -> Result<(), Error> {
+        for digest in digests {
+            let path = self.blob_path(digest);
+            self.open_blob(digest)?.sync_data().map_err(Error::io("sync", &path))?;
+        }
+        let directory = self.root.join("oci/blobs/sha256");
+        let open = File::open(&directory).and_then(|directory| directory.sync_all());
+        open.map_err(Error::io("sync", &directory))
+    }
+}
+
+impl BlobWriter {
+    /// Ends the blob: the bytes are complete, and they are the expected ones.
+    pub(crate) fn finish(mut self) -> Result<StagedBlob, Error> {
+        let path = self.file.path().to_owned();
+        self.flush_buffer().map_err(Error::io("write", &path))?;
+        let size = self.hasher.length();
+        let digest = self.hasher.finish();
+        if let Some((expected, expected_size)) = self.expected {
+            if size != expected_size {
+                return Err(Error::SizeMismatch {
+                    digest: expected,
+                    expected: expected_size,
+                    actual: size,
+                });
+            }
+            if digest != expected {
+                return Err(Error::DigestMismatch { expected, actual: digest });
+            }
+        }
+        Ok(StagedBlob { file: self.file, digest, size })
+    }
+
+    fn flush_buffer(&mut self) -> io::Result<()> {
+        self.file.as_file_mut().write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some((digest, size)) = &self.expected
+            && self.hasher.length() + bytes.len() as u64 > *size
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("more bytes than the {size} that the descriptor of {digest} says"),
+            ));
+        }
+        self.hasher.update(bytes);
+        if self.buffer.len() + bytes.len() > BUFFER {
+            self.flush_buffer()?;
+        }
+        if bytes.len() >= BUFFER {
+            self.file.as_file_mut().write_all(bytes)?;
+        } else {
+            self.buffer.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.flush_buffer()
+    }
+}

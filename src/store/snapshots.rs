@@ -1,0 +1,235 @@
+//! Snapshots: the directories that layers are unpacked in and steps write to.
+//!
+//! A [`Snapshot`] is immutable and named by its [`ChainId`]; an [`Active`] one is being written and is
+//! gone when dropped. Each holds only what its layer changed, in overlayfs format (`userxattr`); the
+//! whole file system is the stack of it and its parents.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Durable, Error, Store, create_private, tmp, write_atomically};
+use crate::oci::{ChainId, DiffId};
+use crate::sys;
+
+/// A committed stack of layers; the default is the empty one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    chain: Vec<ChainId>,
+}
+
+/// A layer being written on top of a snapshot: `diff` is the overlay's upper directory.
+#[derive(Debug)]
+pub(crate) struct Active {
+    parent: Snapshot,
+    directory: PathBuf,
+}
+
+/// A complete layer that is not in the store yet.
+#[derive(Debug)]
+pub(crate) struct StagedSnapshot {
+    active: Active,
+    diff_id: DiffId,
+}
+
+/// `snapshot.json`: how this layer stands on others.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    parent: Option<ChainId>,
+    diff_id: DiffId,
+}
+
+impl Snapshot {
+    /// The stack's identity; `None` for the empty stack.
+    pub(crate) fn chain_id(&self) -> Option<&ChainId> {
+        self.chain.first()
+    }
+}
+
+impl Store {
+    fn snapshot_path(&self, chain_id: &ChainId) -> PathBuf {
+        self.root.join("snapshots").join(self.ownership.directory()).join(chain_id.0.hex())
+    }
+
+    pub(crate) fn has_snapshot(&self, chain_id: &ChainId) -> bool {
+        self.snapshot_path(chain_id).join("snapshot.json").exists()
+    }
+
+    /// The snapshot with this identity, all of its layers there.
+    pub(crate) fn snapshot(&self, chain_id: Option<&ChainId>) -> Result<Snapshot, Error> {
+        let mut chain = Vec::new();
+        let mut next = chain_id.cloned();
+        while let Some(chain_id) = next {
+            let path = self.snapshot_path(&chain_id).join("snapshot.json");
+            let bytes =
+                fs::read(&path).map_err(|_| Error::MissingSnapshot(chain_id.to_string()))?;
+            let record: Record = serde_json::from_slice(&bytes)
+                .map_err(|source| Error::Damaged { path, source })?;
+            next = record.parent;
+            chain.push(chain_id);
+        }
+        Ok(Snapshot { chain })
+    }
+
+    /// The layers' directories, topmost first.
+    pub(crate) fn layer_paths(&self, snapshot: &Snapshot) -> Vec<PathBuf> {
+        snapshot.chain.iter().map(|chain_id| self.snapshot_path(chain_id).join("diff")).collect()
+    }
+
+    /// The snapshot's whole file system, read-only, as a directory that is attached nowhere.
+    pub(crate) fn view(&self, snapshot: &Snapshot) -> Result<OwnedFd, Error> {
+        let mut lowers = self.layer_paths(snapshot);
+        if lowers.is_empty() {
+            lowers.push(self.scratch()?);
+        }
+        sys::mount::overlay(&lowers, None, None).map_err(|source| Error::Mount {
+            what: snapshot.chain_id().map_or_else(|| "scratch".to_owned(), ToString::to_string),
+            source,
+        })
+    }
+
+    /// Starts a layer on `parent`. Its root directory looks like the parent's.
+    pub(crate) fn prepare(&self, parent: &Snapshot) -> Result<Active, Error> {
+        let directory = self.scratch()?;
+        let active = Active { parent: parent.clone(), directory };
+        let diff = active.upper();
+        fs::DirBuilder::new().mode(0o755).create(&diff).map_err(Error::io("create", &diff))?;
+        fs::set_permissions(&diff, fs::Permissions::from_mode(0o755))
+            .map_err(Error::io("chmod", &diff))?;
+        if let Some(below) = self.layer_paths(parent).first() {
+            let like = fs::metadata(below).map_err(Error::io("stat", below))?;
+            let open = sys::fs::open_directory(&diff).map_err(|source| Error::Prepare { source })?;
+            if (like.uid(), like.gid()) != (0, 0) {
+                self.ownership
+                    .set(&open, like.uid(), like.gid())
+                    .map_err(|source| Error::PrepareOwner { source })?;
+            }
+            if like.mode() & 0o7777 != 0o755 {
+                sys::fs::chmod(&open, like.mode() & 0o7777)
+                    .map_err(|source| Error::Prepare { source })?;
+            }
+        }
+        Ok(active)
+    }
+
+    /// The active layer over its parents, writable, as a directory that is attached nowhere. It must
+    /// be closed before the next one of the same layer is mounted.
+    pub(crate) fn mount(&self, active: &Active) -> Result<OwnedFd, Error> {
+        let mut lowers = self.layer_paths(&active.parent);
+        if lowers.is_empty() {
+            lowers.push(self.scratch()?);
+        }
+        let work = active.work()?;
+        sys::mount::overlay(&lowers, Some(&active.upper()), Some(&work))
+            .map_err(|source| Error::Mount { what: "a new layer".to_owned(), source })
+    }
+
+    /// Ends the layer: what is in it now is what `diff_id` was computed from.
+    pub(crate) fn stage(&self, active: Active, diff_id: DiffId) -> StagedSnapshot {
+        StagedSnapshot { active, diff_id }
+    }
+
+    /// Puts a layer in its place and returns the stack with it on top. When another build made the
+    /// same layer meanwhile, theirs stays.
+    pub(crate) fn publish_snapshot(&self, staged: StagedSnapshot) -> Result<Snapshot, Error> {
+        let StagedSnapshot { active, diff_id } = staged;
+        let parent = active.parent.chain_id().cloned();
+        let chain_id = ChainId::on(parent.as_ref(), &diff_id);
+        let snapshot = Snapshot {
+            chain: std::iter::once(chain_id.clone()).chain(active.parent.chain.clone()).collect(),
+        };
+        if self.has_snapshot(&chain_id) {
+            return Ok(snapshot);
+        }
+        let work = active.directory.join("work");
+        tmp::remove_tree(&work)?;
+        let record = crate::oci::to_json(&Record { parent, diff_id });
+        write_atomically(&active.directory.join("snapshot.json"), &record, Durable::No)?;
+        let marker = self.root.join("unsynced").join(chain_id.0.hex());
+        fs::write(&marker, boot_id()).map_err(Error::io("write", &marker))?;
+        let place = self.snapshot_path(&chain_id);
+        match fs::rename(&active.directory, &place) {
+            Ok(()) => Ok(snapshot),
+            // rename(2) answers so when the name is a directory with something in it.
+            Err(_) if self.has_snapshot(&chain_id) => Ok(snapshot),
+            Err(source) => Err(Error::io("publish", &place)(source)),
+        }
+    }
+
+    /// Deals with the snapshots that were never flushed: after a restart of the machine they are
+    /// dropped, and once they are old enough to be on disk anyway they are flushed for good.
+    pub(super) fn settle_snapshots(&self) -> Result<(), Error> {
+        let directory = self.root.join("unsynced");
+        let entries = fs::read_dir(&directory).map_err(Error::io("list", &directory))?;
+        let boot = boot_id();
+        let mut aged = Vec::new();
+        for entry in entries.filter_map(Result::ok) {
+            let marker = entry.path();
+            let same_boot = fs::read_to_string(&marker).is_ok_and(|text| text == boot);
+            if !same_boot {
+                let hex = entry.file_name();
+                for kind in ["mapped", "single"] {
+                    tmp::remove_tree(&self.root.join("snapshots").join(kind).join(&hex))?;
+                }
+                drop(fs::remove_file(&marker));
+            } else if entry.metadata().is_ok_and(|metadata| is_aged(&metadata)) {
+                aged.push(marker);
+            }
+        }
+        if !aged.is_empty() {
+            let root = sys::fs::open_directory(&self.root)
+                .map_err(|error| Error::io("open", &self.root)(error.into()))?;
+            sys::fs::sync_file_system(&root)
+                .map_err(|error| Error::io("sync", &self.root)(error.into()))?;
+            for marker in aged {
+                drop(fs::remove_file(marker));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Active {
+    /// The overlay's upper directory: what the layer holds.
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.directory.join("diff")
+    }
+
+    pub(crate) fn parent(&self) -> &Snapshot {
+        &self.parent
+    }
+
+    /// A fresh work directory: one that a volatile overlay used must not be used again
+    /// (Documentation/filesystems/overlayfs.rst, "Volatile mount").
+    pub(crate) fn work(&self) -> Result<PathBuf, Error> {
+        let work = self.directory.join("work");
+        tmp::remove_tree(&work)?;
+        create_private(&work)?;
+        Ok(work)
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        // After publication the directory is elsewhere; otherwise what stays, the next run removes.
+        drop(tmp::remove_tree(&self.directory));
+    }
+}
+
+/// Written back by the kernel on its own: twice the default `vm.dirty_expire_centisecs`.
+fn is_aged(marker: &fs::Metadata) -> bool {
+    marker
+        .modified()
+        .ok()
+        .and_then(|time| time.elapsed().ok())
+        .is_some_and(|age| age.as_secs() >= 60)
+}
+
+/// Names this run of the kernel; empty where /proc does not tell, which never equals itself later
+/// only by chance.
+fn boot_id() -> String {
+    fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default()
+}

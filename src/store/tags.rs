@@ -1,0 +1,73 @@
+//! Tags: the `index.json` of the store's OCI layout (image-spec image-layout.md).
+//!
+//! One file, replaced as a whole under a lock. Each tag is a descriptor whose
+//! `org.opencontainers.image.ref.name` is the full name, so `skopeo inspect
+//! oci:ROOT/oci:docker.io/library/NAME:TAG` reads it in place.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use super::{Durable, Error, Store, create_private, write_atomically};
+use crate::oci::{Descriptor, Index, Reference, media_type, to_json};
+
+/// The annotation that names a manifest in a layout (image-spec annotations.md).
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+impl Store {
+    /// The manifest that `reference` names in this store.
+    pub(crate) fn find_tag(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
+        let name = reference.whole();
+        let index = self.read_index()?;
+        Ok(index.manifests.into_iter().find(|entry| entry.annotations.get(REF_NAME) == Some(&name)))
+    }
+
+    /// Points all of `references` at `manifest` in one step. The blobs it needs must be flushed:
+    /// after this call the tags survive a power cut.
+    pub(crate) fn set_tags(
+        &self,
+        references: &[Reference],
+        manifest: &Descriptor,
+    ) -> Result<(), Error> {
+        let lock_path = self.root.join("index.lock");
+        let lock = File::create(&lock_path).map_err(Error::io("open for writing", &lock_path))?;
+        lock.lock().map_err(Error::io("lock", &lock_path))?;
+        let before = self.read_index()?;
+        let mut index = before.clone();
+        for reference in references {
+            let name = reference.whole();
+            let mut entry = manifest.clone();
+            entry.annotations.insert(REF_NAME.to_owned(), name.clone());
+            match index
+                .manifests
+                .iter_mut()
+                .find(|entry| entry.annotations.get(REF_NAME) == Some(&name))
+            {
+                Some(there) => *there = entry,
+                None => index.manifests.push(entry),
+            }
+        }
+        if index == before {
+            return Ok(());
+        }
+        write_atomically(&self.root.join("oci/index.json"), &to_json(&index), Durable::Yes)
+    }
+
+    fn read_index(&self) -> Result<Index, Error> {
+        let path = self.root.join("oci/index.json");
+        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+        serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })
+    }
+}
+
+/// Makes an empty OCI layout.
+pub(super) fn create_layout(path: &Path) -> Result<(), Error> {
+    create_private(&path.join("blobs/sha256"))?;
+    let index = Index {
+        schema_version: 2,
+        media_type: Some(media_type::INDEX.to_owned()),
+        manifests: Vec::new(),
+        annotations: std::collections::BTreeMap::new(),
+    };
+    write_atomically(&path.join("index.json"), &to_json(&index), Durable::No)?;
+    write_atomically(&path.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#, Durable::No)
+}
