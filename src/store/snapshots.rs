@@ -47,6 +47,11 @@ impl Snapshot {
     pub(crate) fn chain_id(&self) -> Option<&ChainId> {
         self.chain.first()
     }
+
+    /// The lowest `depth` layers of the stack.
+    pub(crate) fn lowest(&self, depth: usize) -> Self {
+        Self { chain: self.chain[self.chain.len() - depth..].to_vec() }
+    }
 }
 
 impl Store {
@@ -99,18 +104,38 @@ impl Store {
         fs::DirBuilder::new().mode(0o755).create(&diff).map_err(Error::io("create", &diff))?;
         fs::set_permissions(&diff, fs::Permissions::from_mode(0o755))
             .map_err(Error::io("chmod", &diff))?;
-        if let Some(below) = self.layer_paths(parent).first() {
-            let like = fs::metadata(below).map_err(Error::io("stat", below))?;
-            let open = sys::fs::open_directory(&diff).map_err(|source| Error::Prepare { source })?;
-            if (like.uid(), like.gid()) != (0, 0) {
-                self.ownership
-                    .set(&open, like.uid(), like.gid())
-                    .map_err(|source| Error::PrepareOwner { source })?;
-            }
-            if like.mode() & 0o7777 != 0o755 {
-                sys::fs::chmod(&open, like.mode() & 0o7777)
-                    .map_err(|source| Error::Prepare { source })?;
-            }
+        self.copy_root(&active)?;
+        Ok(active)
+    }
+
+    /// Gives the layer's root directory the owner and mode of its parent's.
+    fn copy_root(&self, active: &Active) -> Result<(), Error> {
+        let Some(below) = self.layer_paths(&active.parent).into_iter().next() else {
+            return Ok(());
+        };
+        let like = fs::metadata(&below).map_err(Error::io("stat", &below))?;
+        let open =
+            sys::fs::open_directory(&active.upper()).map_err(|source| Error::Prepare { source })?;
+        if (like.uid(), like.gid()) != (0, 0) {
+            self.ownership
+                .set(&open, like.uid(), like.gid())
+                .map_err(|source| Error::PrepareOwner { source })?;
+        }
+        if like.mode() & 0o7777 != 0o755 {
+            sys::fs::chmod(&open, like.mode() & 0o7777)
+                .map_err(|source| Error::Prepare { source })?;
+        }
+        Ok(())
+    }
+
+    /// Puts a layer that was prepared on the empty stack on `parent` instead. A root directory that
+    /// the layer says nothing about looks like the parent's.
+    pub(crate) fn rebase(&self, mut active: Active, parent: &Snapshot) -> Result<Active, Error> {
+        active.parent = parent.clone();
+        let diff = active.upper();
+        let own = fs::metadata(&diff).map_err(Error::io("stat", &diff))?;
+        if (own.uid(), own.gid(), own.mode() & 0o7777) == (0, 0, 0o755) {
+            self.copy_root(&active)?;
         }
         Ok(active)
     }

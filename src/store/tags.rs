@@ -21,8 +21,26 @@ impl Store {
         Ok(index.manifests.into_iter().find(|entry| entry.annotations.get(REF_NAME) == Some(&name)))
     }
 
-    /// Points all of `references` at `manifest` in one step. The blobs it needs must be flushed:
-    /// after this call the tags survive a power cut.
+    /// Whether all of `references` name `manifest` already; without any, whether it is listed at all.
+    pub(crate) fn has_tags(
+        &self,
+        references: &[Reference],
+        manifest: &Descriptor,
+    ) -> Result<bool, Error> {
+        let index = self.read_index()?;
+        let names = |entry: &Descriptor, name: &str| {
+            entry.annotations.get(REF_NAME).is_some_and(|there| there == name)
+        };
+        let mut ours = index.manifests.iter().filter(|entry| entry.digest == manifest.digest);
+        if references.is_empty() {
+            return Ok(ours.next().is_some());
+        }
+        let ours: Vec<&Descriptor> = ours.collect();
+        Ok(references.iter().all(|name| ours.iter().any(|entry| names(entry, &name.whole()))))
+    }
+
+    /// Points all of `references` at `manifest` in one step; without any, lists it unnamed. The blobs
+    /// it needs must be flushed: after this call the tags survive a power cut.
     pub(crate) fn set_tags(
         &self,
         references: &[Reference],
@@ -45,6 +63,10 @@ impl Store {
                 Some(there) => *there = entry,
                 None => index.manifests.push(entry),
             }
+        }
+        let listed = index.manifests.iter().any(|entry| entry.digest == manifest.digest);
+        if references.is_empty() && !listed {
+            index.manifests.push(manifest.clone());
         }
         if index == before {
             return Ok(());

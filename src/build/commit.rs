@@ -1,0 +1,176 @@
+//! From a directory that a step wrote to, to a layer: one pass that packs, hashes, compresses.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+
+use super::error::StepError;
+use super::request::Encoding;
+use crate::layer::{Compression, Decoder, Encoder, PackOptions, pack};
+use crate::oci::{Descriptor, DiffId, Hasher, media_type};
+use crate::store::{Active, BlobWriter, LayerBlob, Snapshot, Store};
+use crate::sys;
+
+/// How a build writes its layers.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LayerOptions {
+    /// Seconds since 1970 that no time in a layer may be later than.
+    pub(crate) clamp_mtime: Option<i64>,
+    /// The blob to write while the layer is packed; `None` where no output needs one.
+    pub(crate) blob: Option<Encoding>,
+}
+
+/// A tar on its way: hashed as it is, and compressed into a blob.
+struct TarSink {
+    hasher: Hasher,
+    blob: Option<Encoder<BlobWriter>>,
+}
+
+impl Write for TarSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.hasher.update(bytes);
+        if let Some(blob) = &mut self.blob {
+            blob.write_all(bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Commits what `active` holds. Without a change there is no layer, and the parent is returned as it
+/// is. Nothing of the step may be running any more.
+pub(crate) fn commit(
+    store: &Store,
+    active: Active,
+    options: LayerOptions,
+) -> Result<(Snapshot, Option<DiffId>), StepError> {
+    let upper = open(&active.upper())?;
+    let lowers = open_all(&store.layer_paths(active.parent()))?;
+    let mut sink = sink(store, options.blob)?;
+    let pack_options = PackOptions { clamp_mtime: options.clamp_mtime, ..PackOptions::default() };
+    let packed = pack(upper.as_fd(), &lowers, &pack_options, &mut sink)
+        .map_err(|source| StepError::Pack { source })?;
+    if packed.entries == 0 {
+        return Ok((active.parent().clone(), None));
+    }
+    let diff_id = finish(store, sink, options.blob)?;
+    let staged = store.stage(active, diff_id.clone());
+    Ok((store.publish_snapshot(staged)?, Some(diff_id)))
+}
+
+fn open(path: &std::path::Path) -> Result<OwnedFd, StepError> {
+    sys::fs::open_directory(path).map_err(|source| StepError::Directory {
+        path: path.display().to_string(),
+        source,
+    })
+}
+
+fn open_all(paths: &[PathBuf]) -> Result<Vec<OwnedFd>, StepError> {
+    paths.iter().map(|path| open(path)).collect()
+}
+
+fn sink(store: &Store, encoding: Option<Encoding>) -> Result<TarSink, StepError> {
+    let blob = match encoding {
+        None => None,
+        Some(encoding) => Some(encoder(store, encoding)?),
+    };
+    Ok(TarSink { hasher: Hasher::new(), blob })
+}
+
+fn encoder(store: &Store, encoding: Encoding) -> Result<Encoder<BlobWriter>, StepError> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Encoder::new(store.blob_writer(None)?, encoding.compression, encoding.level, threads)
+        .map_err(|source| StepError::Compress { source })
+}
+
+/// Ends the blob, if there is one, puts it in the store and remembers which layer it holds.
+fn finish(store: &Store, sink: TarSink, encoding: Option<Encoding>) -> Result<DiffId, StepError> {
+    let diff_id = DiffId(sink.hasher.finish());
+    if let (Some(encoder), Some(encoding)) = (sink.blob, encoding) {
+        publish(store, encoder, encoding, &diff_id)?;
+    }
+    Ok(diff_id)
+}
+
+fn publish(
+    store: &Store,
+    encoder: Encoder<BlobWriter>,
+    encoding: Encoding,
+    diff_id: &DiffId,
+) -> Result<Descriptor, StepError> {
+    let staged =
+        encoder.finish().map_err(|source| StepError::Compress { source })?.finish()?;
+    let descriptor =
+        Descriptor::new(media_type_of(encoding.compression), staged.digest.clone(), staged.size);
+    if !store.has_blob(&descriptor) {
+        store.publish_blob(staged)?;
+    }
+    let blob =
+        LayerBlob { descriptor: descriptor.clone(), encoding: Some(encoding_name(encoding)) };
+    store.add_layer_blob(diff_id, blob)?;
+    Ok(descriptor)
+}
+
+fn media_type_of(compression: Compression) -> &'static str {
+    match compression {
+        Compression::Uncompressed => media_type::LAYER,
+        Compression::Gzip => media_type::LAYER_GZIP,
+        Compression::Zstd => media_type::LAYER_ZSTD,
+    }
+}
+
+/// Names what wrote a blob, so that another level or another writer is not taken for it.
+fn encoding_name(encoding: Encoding) -> String {
+    let level = encoding.level.map_or_else(|| "default".to_owned(), |level| level.to_string());
+    match encoding.compression {
+        Compression::Uncompressed => "tar".to_owned(),
+        Compression::Gzip => format!("gzip:{level}"),
+        Compression::Zstd => format!("zstd:{level}"),
+    }
+}
+
+/// The blob of the topmost layer of `snapshot` for an output: a layer that came from elsewhere as it
+/// came, an own one in `encoding`, made now when it is not there.
+pub(crate) fn layer_blob(
+    store: &Store,
+    snapshot: &Snapshot,
+    diff_id: &DiffId,
+    encoding: Encoding,
+    clamp_mtime: Option<i64>,
+) -> Result<Descriptor, StepError> {
+    let there = store.layer_blobs(diff_id);
+    let wanted = encoding_name(encoding);
+    let found = there
+        .iter()
+        .find(|blob| blob.encoding.is_none())
+        .or_else(|| there.iter().find(|blob| blob.encoding.as_ref() == Some(&wanted)));
+    if let Some(found) = found {
+        return Ok(found.descriptor.clone());
+    }
+    let mut sink = sink(store, Some(encoding))?;
+    match there.first() {
+        Some(other) => {
+            let blob = store.open_blob(&other.descriptor.digest)?;
+            Decoder::detect(blob)
+                .and_then(|mut tar| io::copy(&mut tar, &mut sink))
+                .map_err(|source| StepError::Compress { source })?;
+        }
+        None => {
+            let paths = store.layer_paths(snapshot);
+            let (top, below) = paths.split_first().expect("a snapshot with a layer has a path");
+            let options = PackOptions { clamp_mtime, ..PackOptions::default() };
+            pack(open(top)?.as_fd(), &open_all(below)?, &options, &mut sink)
+                .map_err(|source| StepError::Pack { source })?;
+        }
+    }
+    let actual = DiffId(sink.hasher.finish());
+    if actual != *diff_id {
+        let name = "the store".to_owned();
+        return Err(StepError::DiffId { name, expected: diff_id.clone(), actual });
+    }
+    let encoder = sink.blob.expect("the sink was made with an encoding");
+    publish(store, encoder, encoding, diff_id)
+}

@@ -1,0 +1,404 @@
+//! What all stages of one build share: the store, the sources, the results so far.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::add::{self, OpenContext, SourceTree};
+use super::base::{self, Base};
+use super::commit::LayerOptions;
+use super::error::{Error, StepError};
+use super::event::{Event, EventSender, VertexId};
+use super::plan::{CopyFrom, Plan, PlannedBase, PlannedStage};
+use super::request::{Encoding, NamedSource, Request};
+use super::stage;
+use super::state::StageState;
+use crate::context::digest::Memo;
+use crate::context::ignore::Ignore;
+use crate::context::{Context, read_ignore_file};
+use crate::dockerfile::{Dockerfile, parse_trigger};
+use crate::sandbox::Cancel;
+use crate::store::{Snapshot, Store};
+
+/// Everything that the stages of a build read.
+#[derive(Debug)]
+pub(crate) struct Engine<'a> {
+    pub(crate) request: &'a Request,
+    pub(crate) plan: Plan,
+    pub(crate) store: &'a Store,
+    pub(crate) events: &'a EventSender,
+    pub(crate) cancel: &'a Cancel,
+    /// RFC 3339 of the source date epoch.
+    pub(crate) epoch: Option<String>,
+    /// The time that no file of a layer may be later than.
+    pub(crate) clamp: Option<i64>,
+    /// How layers of the final image are written; `None` when no output has layers.
+    pub(crate) encoding: Option<Encoding>,
+    build_context: ContextPlace,
+    context: OnceLock<Arc<OpenContext>>,
+    images: BTreeMap<String, Image>,
+    next_vertex: AtomicU32,
+    results: Mutex<Vec<StageResult>>,
+    finished: Condvar,
+}
+
+/// Where the files of the build are.
+#[derive(Debug)]
+pub(crate) enum ContextPlace {
+    /// A directory, and the Dockerfile beside which its ignore file may stand.
+    Directory { path: std::path::PathBuf, dockerfile: Option<std::path::PathBuf> },
+    /// No files at all.
+    Empty,
+    /// Files that came as an archive: no ignore file applies, and nothing is known of them later.
+    Archive(Context),
+}
+
+#[derive(Debug, Clone, Default)]
+enum StageResult {
+    #[default]
+    Waiting,
+    Done(Box<StageState>),
+    Failed,
+}
+
+/// An image that the build reads, fetched when the first stage wants its files.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) base: Base,
+    snapshot: Mutex<Option<Snapshot>>,
+}
+
+impl Image {
+    /// The image's files. Several stages that ask at once wait for one transfer.
+    pub(crate) fn fetch(&self, engine: &Engine<'_>, id: VertexId) -> Result<Snapshot, StepError> {
+        let mut snapshot = lock(&self.snapshot);
+        if let Some(snapshot) = &*snapshot {
+            return Ok(snapshot.clone());
+        }
+        let fetched = self.base.fetch(engine.store, engine.events, id)?;
+        Ok(snapshot.insert(fetched).clone())
+    }
+}
+
+/// A poisoned lock means that another stage's thread panicked; its data is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<'a> Engine<'a> {
+    #[expect(clippy::too_many_arguments, reason = "it is the list of what a build consists of")]
+    pub(crate) fn new(
+        request: &'a Request,
+        plan: Plan,
+        store: &'a Store,
+        events: &'a EventSender,
+        cancel: &'a Cancel,
+        epoch: Option<String>,
+        encoding: Option<Encoding>,
+        build_context: ContextPlace,
+    ) -> Self {
+        let rewrite = request.outputs.iter().any(|output| output.rewrite_timestamp);
+        let results = vec![StageResult::Waiting; plan.stages.len()];
+        Self {
+            request,
+            plan,
+            store,
+            events,
+            cancel,
+            epoch,
+            clamp: request.source_date_epoch.filter(|_| rewrite),
+            encoding,
+            build_context,
+            context: OnceLock::new(),
+            images: BTreeMap::new(),
+            next_vertex: AtomicU32::new(0),
+            results: Mutex::new(results),
+            finished: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn start_vertex(&self, name: String) -> VertexId {
+        let id = VertexId(self.next_vertex.fetch_add(1, Ordering::Relaxed));
+        self.events.send(Event::Started { id, name });
+        id
+    }
+
+    /// Tells how the vertex ended.
+    pub(crate) fn end_vertex<T>(
+        &self,
+        id: VertexId,
+        result: Result<T, StepError>,
+    ) -> Result<T, StepError> {
+        match &result {
+            Ok(_) => self.events.send(Event::Done { id }),
+            Err(StepError::Canceled) => self.events.send(Event::Canceled { id }),
+            Err(error) => self.events.send(Event::Failed { id, message: error.to_string() }),
+        }
+        result
+    }
+
+    pub(crate) fn layer_options(&self, stage: &PlannedStage) -> LayerOptions {
+        let blob = self.encoding.filter(|_| stage.exported);
+        LayerOptions { clamp_mtime: self.clamp, blob }
+    }
+
+    /// Finds every image that the build needs, and the triggers of those it stands on, before
+    /// anything is carried out.
+    pub(crate) fn resolve_images(&mut self, dockerfile: &Dockerfile) -> Result<(), Error> {
+        let mut triggered = vec![false; self.plan.stages.len()];
+        loop {
+            for name in self.needed_images() {
+                self.resolve(&name)?;
+            }
+            let next = (0..self.plan.stages.len())
+                .find(|index| self.plan.stages[*index].needed && !triggered[*index]);
+            let Some(index) = next else { return Ok(()) };
+            triggered[index] = true;
+            self.add_triggers(index, dockerfile)?;
+        }
+    }
+
+    fn add_triggers(&mut self, index: usize, dockerfile: &Dockerfile) -> Result<(), Error> {
+        let stage = &self.plan.stages[index];
+        let (name, texts) = match &stage.base {
+            PlannedBase::Scratch => return Ok(()),
+            PlannedBase::Stage(base) => {
+                let of_parent = self.plan.stages[*base].steps.iter();
+                let triggers = of_parent.filter_map(|step| match &step.statement.instruction {
+                    crate::dockerfile::Instruction::Onbuild(onbuild) => {
+                        Some(onbuild.trigger.clone())
+                    }
+                    _ => None,
+                });
+                (stage.from_text.clone(), triggers.collect())
+            }
+            base @ (PlannedBase::Image(_) | PlannedBase::Named(_)) => {
+                let image = self.image_of_base(base);
+                (image.base.name.clone(), image.base.config.config.on_build.clone())
+            }
+        };
+        let location = stage.from_span;
+        let mut statements = Vec::new();
+        for text in texts {
+            let statement = parse_trigger(&text).map_err(|diagnostics| Error::Trigger {
+                image: name.clone(),
+                message: diagnostics.first().map_or_else(String::new, |d| d.message.clone()),
+                location,
+            })?;
+            statements.push(statement);
+        }
+        if statements.is_empty() {
+            return Ok(());
+        }
+        self.plan
+            .add_triggers(index, statements, dockerfile, self.request)
+            .map_err(|diagnostics| Error::Dockerfile { diagnostics })
+    }
+
+    /// The images by the key that [`Engine::image`] takes, with the span that wants them.
+    fn needed_images(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for stage in self.plan.stages.iter().filter(|stage| stage.needed) {
+            names.extend(self.key_of_base(&stage.base));
+            for step in &stage.steps {
+                match &step.from {
+                    Some(CopyFrom::Image(name)) => names.push(name.clone()),
+                    Some(CopyFrom::Named(index)) => names.extend(self.key_of_named(*index)),
+                    Some(CopyFrom::Stage(_)) | None => {}
+                }
+            }
+        }
+        names.retain(|name| !self.images.contains_key(name));
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    fn key_of_base(&self, base: &PlannedBase) -> Option<String> {
+        match base {
+            PlannedBase::Image(name) => Some(name.clone()),
+            PlannedBase::Named(index) => {
+                Some(format!("context {}", self.request.named_contexts[*index].name))
+            }
+            PlannedBase::Scratch | PlannedBase::Stage(_) => None,
+        }
+    }
+
+    /// `None` for a directory.
+    fn key_of_named(&self, index: usize) -> Option<String> {
+        let named = &self.request.named_contexts[index];
+        matches!(named.source, NamedSource::Image(_)).then(|| format!("context {}", named.name))
+    }
+
+    fn resolve(&mut self, key: &str) -> Result<(), Error> {
+        let shown = key.strip_prefix("context ").unwrap_or(key);
+        let id = self.start_vertex(format!("[internal] load metadata for {shown}"));
+        let found = match key.strip_prefix("context ") {
+            None => base::find_image(self.store, key, self.request),
+            Some(name) => {
+                let named = self.request.named_contexts.iter().rfind(|named| named.name == name);
+                let named = named.expect("the key was made from one of them");
+                base::find_named(self.store, &named.source, name, self.request).and_then(|found| {
+                    found.ok_or_else(|| StepError::Value {
+                        message: format!("the context {name} is a directory, not an image"),
+                    })
+                })
+            }
+        };
+        let base = self.end_vertex(id, found).map_err(|source| {
+            let (step, location) = self.place_of(key);
+            Error::Step { step, location, source: Box::new(source) }
+        })?;
+        self.images.insert(key.to_owned(), Image { base, snapshot: Mutex::new(None) });
+        Ok(())
+    }
+
+    /// The first line that wants the image.
+    fn place_of(&self, key: &str) -> (String, crate::dockerfile::Span) {
+        for stage in self.plan.stages.iter().filter(|stage| stage.needed) {
+            if self.key_of_base(&stage.base).as_deref() == Some(key) {
+                return (stage.from_text.clone(), stage.from_span);
+            }
+            for step in &stage.steps {
+                let wanted = match &step.from {
+                    Some(CopyFrom::Image(name)) => Some(name.clone()),
+                    Some(CopyFrom::Named(index)) => self.key_of_named(*index),
+                    _ => None,
+                };
+                if wanted.as_deref() == Some(key) {
+                    return (step.statement.text.clone(), step.location);
+                }
+            }
+        }
+        (String::new(), crate::dockerfile::Span::default())
+    }
+
+    /// An image by its name in the Dockerfile.
+    pub(crate) fn image(&self, key: &str) -> &Image {
+        self.images.get(key).expect("every image was resolved before the first stage began")
+    }
+
+    pub(crate) fn image_of_base(&self, base: &PlannedBase) -> &Image {
+        self.image(&self.key_of_base(base).expect("only called for bases that are images"))
+    }
+
+    /// The build context, opened by the first step that reads it.
+    pub(crate) fn context(&self) -> Result<SourceTree, StepError> {
+        if let Some(open) = self.context.get() {
+            return Ok(SourceTree::Context(Arc::clone(open)));
+        }
+        let opened = match &self.build_context {
+            ContextPlace::Directory { path, dockerfile } => {
+                let (ignore, _) = read_ignore_file(path, dockerfile.as_deref())
+                    .map_err(|source| StepError::Context { source })?;
+                self.open_directory(path, ignore)?
+            }
+            ContextPlace::Empty => OpenContext {
+                context: Context::empty(&self.store.scratch()?)
+                    .map_err(|source| StepError::Context { source })?,
+                memo: Memo::none(),
+            },
+            ContextPlace::Archive(context) => OpenContext {
+                context: context
+                    .reopen()
+                    .map_err(|source| StepError::Context { source })?,
+                memo: Memo::none(),
+            },
+        };
+        Ok(SourceTree::Context(Arc::clone(self.context.get_or_init(|| Arc::new(opened)))))
+    }
+
+    fn open_directory(&self, path: &Path, ignore: Ignore) -> Result<OpenContext, StepError> {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Ok(OpenContext {
+            context: Context::directory(path, ignore)
+                .map_err(|source| StepError::Context { source })?,
+            memo: Memo::load(&self.store.context_memo(&absolute)),
+        })
+    }
+
+    /// A named context as a source.
+    pub(crate) fn named(&self, index: usize, id: VertexId) -> Result<SourceTree, StepError> {
+        let named = &self.request.named_contexts[index];
+        match &named.source {
+            NamedSource::Directory(path) => {
+                let (ignore, _) = read_ignore_file(path, None)
+                    .map_err(|source| StepError::Context { source })?;
+                Ok(SourceTree::Context(Arc::new(self.open_directory(path, ignore)?)))
+            }
+            NamedSource::Image(_) => {
+                let key = format!("context {}", named.name);
+                let snapshot = self.image(&key).fetch(self, id)?;
+                add::rootfs_source(self.store, &snapshot)
+            }
+        }
+    }
+
+    /// Builds every needed stage, each on its own thread as soon as what it reads is done, and
+    /// returns the target's state. The first failure ends the others.
+    pub(crate) fn build_stages(&self) -> Result<StageState, Error> {
+        let needed: Vec<usize> =
+            (0..self.plan.stages.len()).filter(|index| self.plan.stages[*index].needed).collect();
+        if let [only] = needed[..] {
+            return stage::build(self, only);
+        }
+        let first_error = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for index in needed {
+                let first_error = &first_error;
+                scope.spawn(move || {
+                    let result = self.wait_and_build(index);
+                    let stored = match result {
+                        Ok(state) => StageResult::Done(Box::new(state)),
+                        Err(error) => {
+                            // Of several errors the one that is not a consequence counts.
+                            let mut first = lock(first_error);
+                            if first.is_none() || matches!(*first, Some(Error::Canceled)) {
+                                *first = Some(error);
+                            }
+                            self.cancel.cancel();
+                            StageResult::Failed
+                        }
+                    };
+                    lock(&self.results)[index] = stored;
+                    self.finished.notify_all();
+                });
+            }
+        });
+        match first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => self.result_of(self.plan.target),
+        }
+    }
+
+    fn wait_and_build(&self, index: usize) -> Result<StageState, Error> {
+        for dependency in &self.plan.stages[index].dependencies {
+            self.result_of(*dependency)?;
+        }
+        stage::build(self, index)
+    }
+
+    /// Waits for a stage.
+    pub(crate) fn result_of(&self, index: usize) -> Result<StageState, Error> {
+        let mut results = lock(&self.results);
+        loop {
+            match &results[index] {
+                StageResult::Done(state) => return Ok((**state).clone()),
+                StageResult::Failed => return Err(Error::Canceled),
+                StageResult::Waiting => {
+                    results =
+                        self.finished.wait(results).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// Keeps the stat records of the context for the next build.
+    pub(crate) fn save_memo(&self) {
+        if let Some(open) = self.context.get() {
+            // Without the records the next build reads the files again; nothing else is lost.
+            drop(open.memo.save());
+        }
+    }
+}

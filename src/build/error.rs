@@ -1,0 +1,112 @@
+//! What ends a build: where, and why.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::copy;
+use super::export;
+use crate::dockerfile::{Diagnostic, Span, WordError};
+use crate::oci::DiffId;
+use crate::sandbox::{self, passwd};
+use crate::store;
+use crate::transport;
+use crate::{context, layer, ownership, sys};
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot open the build context {}", path.display())]
+    Context { path: PathBuf, source: io::Error },
+    #[error("the build context {} is not a directory", path.display())]
+    ContextNotADirectory { path: PathBuf },
+    #[error("cannot read the build context from standard input")]
+    ContextArchive { source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("cannot read the build context")]
+    ReadContext { source: context::Error },
+    #[error("there is no Dockerfile in {}", context.display())]
+    NoDockerfile { context: PathBuf },
+    #[error("cannot read the Dockerfile {}", path.display())]
+    ReadDockerfile { path: PathBuf, source: io::Error },
+    /// The file is wrong; nothing was started.
+    #[error("the Dockerfile has errors")]
+    Dockerfile { diagnostics: Vec<Diagnostic> },
+    /// A trigger stored in a base image is wrong.
+    #[error("the base image {image} has an ONBUILD trigger that cannot be carried out: {message}")]
+    Trigger { image: String, message: String, location: Span },
+    /// One instruction failed.
+    #[error("{source}")]
+    Step { step: String, location: Span, source: Box<StepError> },
+    #[error("cannot use the store")]
+    Store { source: store::Error },
+    #[error("cannot write the image")]
+    Assemble { source: StepError },
+    #[error("the output failed")]
+    Export { source: export::Error },
+    #[error("the output failed")]
+    ExportTree { source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("the build was interrupted")]
+    Canceled,
+}
+
+/// Why an instruction failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StepError {
+    #[error("process \"{command}\" did not complete successfully: {how}")]
+    Run { command: String, how: String, log: Vec<String> },
+    #[error("cannot start the command")]
+    Sandbox { source: sandbox::Error },
+    #[error("{source}")]
+    Copy { source: copy::Error },
+    #[error("cannot use the base image {name}")]
+    Base { name: String, source: Box<transport::Error> },
+    #[error("cannot read the base image {name} from {}", origin)]
+    Blob { name: String, origin: String, source: io::Error },
+    #[error("a layer of {name} is not what its image says")]
+    Verify { name: String, source: store::Error },
+    #[error("cannot unpack a layer of {name}")]
+    Unpack { name: String, source: layer::UnpackError },
+    #[error("a layer of {name} has the content {actual}, its image says {expected}")]
+    DiffId { name: String, expected: DiffId, actual: DiffId },
+    #[error("{text:?} is no name of an image")]
+    Reference { text: String, source: oci_spec::distribution::ParseError },
+    #[error("{source}")]
+    Word { source: WordError },
+    #[error("{source}")]
+    Owner { source: passwd::Error },
+    #[error("{message}")]
+    Value { message: String },
+    #[error("cannot read the layer that the step made")]
+    Pack { source: layer::PackError },
+    #[error("cannot compress the layer that the step made")]
+    Compress { source: io::Error },
+    #[error("cannot use the store")]
+    Store { source: store::Error },
+    #[error("cannot create the directory {path}")]
+    Directory { path: String, source: sys::Error },
+    #[error("cannot give {path} its owner")]
+    SetOwner { path: String, source: ownership::Error },
+    #[error("cannot read {path} in the image")]
+    ReadImage { path: String, source: sys::Error },
+    #[error("cannot read the build context")]
+    Context { source: context::Error },
+    #[error("the build was interrupted")]
+    Canceled,
+}
+
+impl From<store::Error> for StepError {
+    fn from(source: store::Error) -> Self {
+        Self::Store { source }
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(source: store::Error) -> Self {
+        Self::Store { source }
+    }
+}
+
+impl From<export::Error> for Error {
+    fn from(source: export::Error) -> Self {
+        Self::Export { source }
+    }
+}

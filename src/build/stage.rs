@@ -1,0 +1,279 @@
+//! One stage: its base, then its steps in order, each looked up before it is carried out.
+
+use std::time::Duration;
+
+use super::add::{self, CopyStep, SourceTree};
+use super::commit::commit;
+use super::engine::Engine;
+use super::error::{Error, StepError};
+use super::event::{Event, VertexId};
+use super::metadata::{self, Evaluation};
+use super::plan::{CopyFrom, PlannedBase, PlannedStage, Step};
+use super::run::Run;
+use super::state::StageState;
+use crate::dockerfile::Instruction;
+use crate::oci::Digest;
+use crate::store::{Active, CacheRecord};
+
+/// How many of a stage's instructions progress counts, and at which one it is.
+struct Count {
+    label: String,
+    done: usize,
+    total: usize,
+}
+
+impl Count {
+    fn of(stage: &PlannedStage, stages: usize) -> Self {
+        let visible = |step: &&Step| {
+            matches!(
+                step.statement.instruction,
+                Instruction::Run(_)
+                    | Instruction::Copy(_)
+                    | Instruction::Add(_)
+                    | Instruction::Workdir(_)
+            )
+        };
+        let base = usize::from(has_image(&stage.base));
+        let total = base + stage.steps.iter().filter(visible).count();
+        Self { label: stage.label(stages), done: 0, total }
+    }
+
+    /// `[stage 2/5] RUN make`, as BuildKit numbers it.
+    fn next(&mut self, text: &str) -> String {
+        self.done += 1;
+        let separator = if self.label.is_empty() { "" } else { " " };
+        let width = self.total.to_string().len();
+        let (label, done, total) = (&self.label, self.done, self.total);
+        format!("[{label}{separator}{done:width$}/{total}] {text}")
+    }
+}
+
+fn has_image(base: &PlannedBase) -> bool {
+    matches!(base, PlannedBase::Image(_) | PlannedBase::Named(_))
+}
+
+/// Builds a stage whose dependencies are done.
+pub(crate) fn build(engine: &Engine<'_>, index: usize) -> Result<StageState, Error> {
+    let stage = &engine.plan.stages[index];
+    let mut count = Count::of(stage, engine.plan.stages.len());
+    let mut state = start(engine, stage, &mut count)?;
+    for step in &stage.steps {
+        if engine.cancel.is_canceled() {
+            return Err(Error::Canceled);
+        }
+        execute(engine, stage, &mut state, step, &mut count).map_err(|source| match source {
+            StepError::Canceled => Error::Canceled,
+            source => Error::Step {
+                step: step.statement.text.clone(),
+                location: step.location,
+                source: Box::new(source),
+            },
+        })?;
+    }
+    Ok(state)
+}
+
+/// The state after FROM.
+fn start(
+    engine: &Engine<'_>,
+    stage: &PlannedStage,
+    count: &mut Count,
+) -> Result<StageState, Error> {
+    let globals = &engine.plan.globals;
+    match &stage.base {
+        PlannedBase::Scratch => Ok(StageState::scratch(&engine.request.platform, globals)),
+        PlannedBase::Stage(base) => Ok(StageState::of_stage(engine.result_of(*base)?)),
+        PlannedBase::Image(_) | PlannedBase::Named(_) => {
+            let image = engine.image_of_base(&stage.base);
+            let id = engine.start_vertex(count.next(&format!("FROM {}", image.base.name)));
+            let fetched = image.fetch(engine, id);
+            let snapshot = engine.end_vertex(id, fetched).map_err(|source| match source {
+                StepError::Canceled => Error::Canceled,
+                source => Error::Step {
+                    step: stage.from_text.clone(),
+                    location: stage.from_span,
+                    source: Box::new(source),
+                },
+            })?;
+            Ok(StageState::of_image(snapshot, image.base.config.clone(), globals))
+        }
+    }
+}
+
+fn execute(
+    engine: &Engine<'_>,
+    stage: &PlannedStage,
+    state: &mut StageState,
+    step: &Step,
+    count: &mut Count,
+) -> Result<(), StepError> {
+    let escape = engine.plan.escape;
+    let evaluation =
+        Evaluation { escape, globals: &engine.plan.globals, epoch: engine.epoch.as_deref() };
+    if metadata::apply(state, &step.statement, evaluation)? {
+        return Ok(());
+    }
+    let mut files = Files { engine, stage, state };
+    match &step.statement.instruction {
+        Instruction::Run(instruction) => {
+            let run = Run::new(instruction, files.state, engine.request.network);
+            let created_by = run_history(&run, files.state);
+            let id = engine.start_vertex(count.next(&step.statement.text));
+            let key = run.key(files.state, &engine.request.platform, engine.clamp);
+            files.step(id, Ok((key, ())), &created_by, |active, state, ()| {
+                run.execute(engine.store, state, active, id, engine.events, engine.cancel)
+            })
+        }
+        Instruction::Copy(_) | Instruction::Add(_) => {
+            let (copy, is_add) = match &step.statement.instruction {
+                Instruction::Add(add) => (&add.copy, true),
+                Instruction::Copy(copy) => (copy, false),
+                _ => unreachable!("the arm above lets nothing else through"),
+            };
+            let id = engine.start_vertex(count.next(&step.statement.text));
+            let made = CopyStep::new(copy, is_add, files.state, escape)
+                .and_then(|copy| Ok((copy, source_of(engine, id, step.from.as_ref())?)));
+            let (copy, source) = match made {
+                Ok(made) => made,
+                Err(error) => return engine.end_vertex(id, Err(error)),
+            };
+            let created_by = format!("{} # buildkit", copy.shown);
+            let key = copy.key(
+                engine.store,
+                &source,
+                files.state,
+                &engine.request.platform,
+                engine.clamp,
+            );
+            files.step(id, key, &created_by, |active, _, selection| {
+                let copied = copy.execute(engine.store, &source, selection, active)?;
+                for skipped in copied.skipped {
+                    let message = skipped.to_string();
+                    engine.events.send(Event::Warning { id: Some(id), message });
+                }
+                Ok(())
+            })
+        }
+        Instruction::Workdir(path) => {
+            let id = engine.start_vertex(count.next(&step.statement.text));
+            let expanded = files
+                .state
+                .scope
+                .expand(&path.value, escape)
+                .map_err(|source| StepError::Word { source });
+            let path = match expanded {
+                Ok(expanded) => add::join(files.state.working_directory(), &expanded.value),
+                Err(error) => return engine.end_vertex(id, Err(error)),
+            };
+            let key =
+                add::workdir_key(files.state, &path, &engine.request.platform, engine.clamp);
+            let created_by = format!("WORKDIR {path}");
+            files.step(id, Ok((key, ())), &created_by, |active, state, ()| {
+                add::create_workdir(engine.store, state, active, &path)
+            })?;
+            state.config.config.working_dir = path;
+            Ok(())
+        }
+        _ => unreachable!("every other instruction only changes the configuration"),
+    }
+}
+
+/// `RUN |1 A=b /bin/sh -c make # buildkit`, the text that `docker history` has for a RUN.
+fn run_history(run: &Run, state: &StageState) -> String {
+    let arguments = state.scope.arguments();
+    if arguments.is_empty() {
+        return format!("RUN {} # buildkit", run.shown);
+    }
+    let shown: Vec<String> = arguments.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    format!("RUN |{} {} {} # buildkit", arguments.len(), shown.join(" "), run.shown)
+}
+
+/// The tree that a COPY reads.
+fn source_of(
+    engine: &Engine<'_>,
+    id: VertexId,
+    from: Option<&CopyFrom>,
+) -> Result<SourceTree, StepError> {
+    match from {
+        None => engine.context(),
+        Some(CopyFrom::Stage(index)) => {
+            let state = engine.result_of(*index).map_err(|_| StepError::Canceled)?;
+            add::rootfs_source(engine.store, &state.snapshot)
+        }
+        Some(CopyFrom::Named(index)) => engine.named(*index, id),
+        Some(CopyFrom::Image(name)) => {
+            let snapshot = engine.image(name).fetch(engine, id)?;
+            add::rootfs_source(engine.store, &snapshot)
+        }
+    }
+}
+
+/// The steps that write files, alike but for what they write.
+struct Files<'a, 'b> {
+    engine: &'a Engine<'a>,
+    stage: &'a PlannedStage,
+    state: &'b mut StageState,
+}
+
+impl Files<'_, '_> {
+    /// Looks the step up under `key`, else lets `write` write it into a new layer.
+    fn step<T>(
+        &mut self,
+        id: VertexId,
+        key: Result<(Digest, T), StepError>,
+        created_by: &str,
+        write: impl FnOnce(&Active, &StageState, T) -> Result<(), StepError>,
+    ) -> Result<(), StepError> {
+        let engine = self.engine;
+        let made = key.and_then(|(key, input)| {
+            let cached = if engine.request.no_cache { None } else { engine.store.cached(&key) };
+            match cached {
+                Some(record) => {
+                    engine.events.send(Event::Cached { id });
+                    Ok(record)
+                }
+                None => self.write(&key, input, write),
+            }
+        });
+        let record = engine.end_vertex(id, made)?;
+        self.state.snapshot = engine.store.snapshot(record.chain_id.as_ref())?;
+        let epoch = engine.epoch.as_deref();
+        self.state.add_layer(created_by.to_owned(), record.diff_id, &record.created, epoch);
+        Ok(())
+    }
+
+    fn write<T>(
+        &self,
+        key: &Digest,
+        input: T,
+        write: impl FnOnce(&Active, &StageState, T) -> Result<(), StepError>,
+    ) -> Result<CacheRecord, StepError> {
+        let engine = self.engine;
+        let active = engine.store.prepare(&self.state.snapshot)?;
+        write(&active, self.state, input)?;
+        if engine.cancel.is_canceled() {
+            return Err(StepError::Canceled);
+        }
+        let options = engine.layer_options(self.stage);
+        let (snapshot, diff_id) = commit(engine.store, active, options)?;
+        let record = CacheRecord {
+            chain_id: snapshot.chain_id().cloned(),
+            diff_id,
+            created: now(),
+        };
+        engine.store.remember(key, &record)?;
+        Ok(record)
+    }
+}
+
+/// RFC 3339, to the nanosecond.
+pub(crate) fn now() -> String {
+    jiff::Timestamp::now().to_string()
+}
+
+/// How long a part of the work took, for events.
+pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let start = std::time::Instant::now();
+    let result = work();
+    (result, start.elapsed())
+}
