@@ -1,1 +1,3 @@
 //! Placeholder until its owner's first commit.
+pub(crate) mod exit;
+pub(crate) mod report;
