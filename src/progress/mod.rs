@@ -5,6 +5,7 @@
 
 mod frame;
 mod numbers;
+mod parts;
 mod plain;
 mod quiet;
 mod rawjson;

@@ -3,12 +3,13 @@
 //! Only one vertex writes at a time. Lines of the others wait until it is done, or until it had its
 //! turn; so parallel stages do not shred each other's output.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::time::Duration;
 
 use super::numbers::Numbers;
-use super::units::{amount, seconds};
+use super::parts::Parts;
+use super::units::seconds;
 use super::{View, write_all};
 use crate::build::event::{Event, VertexId};
 use crate::build::log_lines::{LogLines, visible};
@@ -17,9 +18,6 @@ use crate::build::log_lines::{LogLines, visible};
 const TURN: Duration = Duration::from_secs(2);
 /// Bytes that may wait; more than that ends a turn early.
 const WAITING_LIMIT: usize = 256 * 1024;
-/// A byte count is repeated after this much time or this share of its total, as BuildKit does.
-const REPEAT_AFTER: Duration = Duration::from_secs(5);
-const REPEAT_PERCENT: u64 = 5;
 
 pub(super) struct Plain<W: Write> {
     output: W,
@@ -36,19 +34,10 @@ struct Vertex {
     name: String,
     started: Duration,
     log: LogLines,
-    parts: HashMap<String, Part>,
+    parts: Parts,
     /// Lines that wait for this vertex's turn.
     pending: Vec<String>,
     ended: bool,
-}
-
-/// What was last shown of a part, such as a blob.
-struct Part {
-    began: Duration,
-    shown: Duration,
-    shown_done: u64,
-    done: u64,
-    total: Option<u64>,
 }
 
 impl<W: Write> Plain<W> {
@@ -136,7 +125,7 @@ impl<W: Write> Plain<W> {
         let mut lines = stamped(vertex.log.finish(), took);
         lines.push(how(&seconds(took)));
         vertex.ended = true;
-        vertex.parts.clear();
+        vertex.parts = Parts::default();
         self.say(number, lines, now);
     }
 }
@@ -171,19 +160,14 @@ impl<W: Write> View for Plain<W> {
                 total,
             } => {
                 let (number, vertex) = self.vertex(*id, now);
-                if let Some(line) = vertex.advance(label, *done, *total, now) {
+                if let Some(line) = vertex.parts.advance(label, *done, *total, now) {
                     self.say(number, vec![line], now);
                 }
             }
             Event::Finished { id, label, took } => {
                 let (number, vertex) = self.vertex(*id, now);
-                let mut line = visible(label).into_owned();
-                if let Some(part) = vertex.parts.remove(label)
-                    && part.done > 0
-                {
-                    line = format!("{line} {}", amount(part.done, part.total));
-                }
-                self.say(number, vec![format!("{line} {} done", seconds(*took))], now);
+                let line = vertex.parts.finish(label, *took);
+                self.say(number, vec![line], now);
             }
             Event::Warning {
                 id: Some(id),
@@ -211,51 +195,6 @@ impl<W: Write> View for Plain<W> {
             self.write_pending(number, now);
         }
         drop(self.output.flush());
-    }
-}
-
-impl Vertex {
-    /// The line for a part that got further, unless one was written just before.
-    fn advance(
-        &mut self,
-        label: &str,
-        done: u64,
-        total: Option<u64>,
-        now: Duration,
-    ) -> Option<String> {
-        let known = self.parts.get_mut(label);
-        let due = known.as_ref().is_none_or(|part| {
-            let gained = done.saturating_sub(part.shown_done);
-            now.saturating_sub(part.shown) >= REPEAT_AFTER
-                || total.is_some_and(|total| {
-                    gained > 0
-                        && u128::from(gained) * 100
-                            >= u128::from(total) * u128::from(REPEAT_PERCENT)
-                })
-        });
-        let part = match known {
-            Some(part) => part,
-            None => self.parts.entry(label.to_owned()).or_insert(Part {
-                began: now,
-                shown: now,
-                shown_done: done,
-                done,
-                total,
-            }),
-        };
-        part.done = done;
-        part.total = total;
-        if !due {
-            return None;
-        }
-        part.shown = now;
-        part.shown_done = done;
-        let label = visible(label);
-        if done == 0 && total.is_none() {
-            return Some(label.into_owned());
-        }
-        let took = seconds(now.saturating_sub(part.began));
-        Some(format!("{label} {} {took}", amount(done, total)))
     }
 }
 
@@ -401,11 +340,11 @@ mod tests {
         let text = shown(&[
             (0.0, started(1, "[1/1] FROM alpine")),
             (0.0, progress(0, Some(28_230_000))),
-            (0.1, progress(1_000_000, Some(28_230_000))),
-            (0.2, progress(5_240_000, Some(28_230_000))),
-            (0.3, progress(5_250_000, Some(28_230_000))),
-            (6.0, progress(5_260_000, Some(28_230_000))),
-            (6.1, progress(28_230_000, Some(28_230_000))),
+            (0.9, progress(4_000_000, Some(28_230_000))),
+            (1.0, progress(5_240_000, Some(28_230_000))),
+            (2.5, progress(5_250_000, Some(28_230_000))),
+            (6.1, progress(5_260_000, Some(28_230_000))),
+            (6.2, progress(28_230_000, Some(28_230_000))),
             (
                 6.2,
                 Event::Finished {
@@ -421,9 +360,8 @@ mod tests {
             "\
 #1 [1/1] FROM alpine
 #1 sha256:abc 0B / 28.23MB 0.0s
-#1 sha256:abc 5.24MB / 28.23MB 0.2s
-#1 sha256:abc 5.26MB / 28.23MB 6.0s
-#1 sha256:abc 28.23MB / 28.23MB 6.1s
+#1 sha256:abc 5.24MB / 28.23MB 1.0s
+#1 sha256:abc 5.26MB / 28.23MB 6.1s
 #1 sha256:abc 28.23MB / 28.23MB 6.2s done
 #1 DONE 6.3s
 "

@@ -7,15 +7,18 @@ pub(crate) fn size(bytes: u64) -> String {
     if bytes < 1000 {
         return format!("{bytes}B");
     }
-    let mut unit = 1000_u128;
-    for name in ["kB", "MB", "GB", "TB", "PB", "EB"] {
+    let mut unit = 1000;
+    let mut names = ["kB", "MB", "GB", "TB", "PB"].into_iter();
+    loop {
         let hundredths = (u128::from(bytes) * 100 + unit / 2) / unit;
-        if hundredths < 100_000 || name == "EB" {
-            return format!("{}.{:02}{name}", hundredths / 100, hundredths % 100);
+        match names.next() {
+            Some(_) if hundredths >= 100_000 => unit *= 1000,
+            name => {
+                let name = name.unwrap_or("EB");
+                return format!("{}.{:02}{name}", hundredths / 100, hundredths % 100);
+            }
         }
-        unit *= 1000;
     }
-    unreachable!("EB, the last unit, takes every number")
 }
 
 /// `1.2s`.
