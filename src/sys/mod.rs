@@ -5,6 +5,7 @@
 //! line of strace. Everything above it works relative to directory descriptors.
 
 pub(crate) mod fs;
+pub(crate) mod terminal;
 pub(crate) mod xattr;
 
 use std::fmt;
