@@ -17,6 +17,8 @@ pub(crate) enum Ownership {
     Mapped,
     /// One id: everything belongs to 0:0, other owners are refused.
     Single,
+    /// Owners are dropped: the files are a build context, which has none.
+    Discarded,
 }
 
 /// An owner that this host cannot store.
@@ -36,6 +38,7 @@ impl Ownership {
         match self {
             Self::Mapped => "mapped",
             Self::Single => "single",
+            Self::Discarded => unreachable!("snapshots keep owners"),
         }
     }
 
@@ -55,6 +58,7 @@ impl Ownership {
                 }
                 other => Ok(other?),
             },
+            Self::Discarded => Ok(()),
             Self::Single if (uid, gid) == (0, 0) => Ok(()),
             Self::Single => Err(Error::Unmapped { uid, gid }),
         }
@@ -69,6 +73,7 @@ impl Ownership {
                 }
                 other => Ok(other?),
             },
+            Self::Discarded => Ok(()),
             Self::Single if (uid, gid) == (0, 0) => Ok(()),
             Self::Single => Err(Error::Unmapped { uid, gid }),
         }

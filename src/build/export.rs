@@ -24,6 +24,16 @@ pub(crate) enum Error {
     NotALayout { path: PathBuf, source: serde_json::Error },
 }
 
+impl Error {
+    /// The failure of writing an archive to `destination`.
+    pub(crate) fn of_archive(destination: &Destination, source: io::Error) -> Self {
+        match destination {
+            Destination::File(path) => Self::Write { path: path.clone(), source },
+            Destination::Stdout => Self::Stdout { source },
+        }
+    }
+}
+
 /// A manifest and all that it needs, every blob of it in the store.
 #[derive(Debug, Clone)]
 pub(crate) struct ImageBlobs {

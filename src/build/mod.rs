@@ -1,4 +1,301 @@
-//! Placeholder until its owner's first commit.
+//! A build: from a request to an image in the store and its outputs.
+//!
+//! [`load`] reads and plans, and touches nothing; [`run`] carries the plan out. All decisions of a
+//! build are made in this room; the rooms below it read, run, pack and store as they are told.
+
+mod add;
+mod base;
+mod commit;
+mod copy;
+mod engine;
+mod error;
 pub(crate) mod event;
+pub(crate) mod export;
+mod image;
+pub(crate) mod import;
+mod input;
+mod key;
 pub(crate) mod log_lines;
-pub(crate) mod log_tail;
+mod log_tail;
+mod metadata;
+mod plan;
+pub(crate) mod request;
+mod run;
+mod scope;
+mod stage;
+mod state;
+mod support;
+
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+pub(crate) use base::parse_reference;
+pub(crate) use error::{Error, StepError};
+pub(crate) use export::familiar;
+pub(crate) use input::DockerfileText;
+
+use engine::{ContextPlace, Engine};
+use event::{Event, EventSender, VertexId};
+use export::ImageBlobs;
+use image::Dialect;
+use plan::Plan;
+use request::{ContextSource, DockerfileSource, Encoding, Output, OutputForm, Request};
+use state::StageState;
+
+use crate::context::Context;
+use crate::dockerfile::{Dockerfile, parse};
+use crate::layer::{Decoder, Form, Limits, PackOptions, pack_tree, unpack};
+use crate::oci::{Descriptor, Digest, ImageConfig};
+use crate::sandbox::Cancel;
+use crate::store::Store;
+
+/// A failed build, with the Dockerfile that its error may point into.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    pub(crate) dockerfile: Option<DockerfileText>,
+}
+
+/// A build that is known to be possible: the file is right and all of it is supported.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) text: DockerfileText,
+    dockerfile: Dockerfile,
+    plan: Plan,
+    context: ContextPlace,
+}
+
+/// What standard input or the context's directory gave.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Loaded(Box<Loaded>),
+    /// A context archive; its Dockerfile is known once it is unpacked by [`load_archive`].
+    Archive(File),
+}
+
+/// What a build made.
+#[derive(Debug)]
+pub(crate) struct Built {
+    /// Digest of the configuration, which is how docker names an image.
+    pub(crate) image_id: Digest,
+    /// The manifest in the store; `None` when the outputs wanted no image.
+    pub(crate) manifest: Option<Descriptor>,
+}
+
+/// Reads and plans a build without touching the store or the network.
+pub(crate) fn load(request: &Request) -> Result<Input, Failure> {
+    let bare = |error| Failure { error, dockerfile: None };
+    if request.context == ContextSource::Stdin && request.dockerfile != DockerfileSource::Stdin {
+        return match input::read_stdin().map_err(bare)? {
+            input::Stdin::Archive(file) => Ok(Input::Archive(file)),
+            input::Stdin::Dockerfile(text) => {
+                plan_text(text, request, ContextPlace::Empty).map(Input::Loaded)
+            }
+        };
+    }
+    let text = input::read_dockerfile(request).map_err(bare)?;
+    let context = match &request.context {
+        ContextSource::Directory(path) => {
+            input::check_directory(path).map_err(bare)?;
+            ContextPlace::Directory { path: path.clone(), dockerfile: text.path.clone() }
+        }
+        ContextSource::Stdin => ContextPlace::Empty,
+    };
+    plan_text(text, request, context).map(Input::Loaded)
+}
+
+/// Unpacks a context archive into the store's scratch space, and plans what is in it.
+pub(crate) fn load_archive(
+    request: &Request,
+    archive: File,
+    store: &Store,
+) -> Result<Box<Loaded>, Failure> {
+    let bare = |error| Failure { error, dockerfile: None };
+    let scratch = store.scratch().map_err(|error| bare(error.into()))?;
+    let unpack = |file: File, root: std::os::fd::BorrowedFd<'_>| {
+        let mut tar = Decoder::detect(file)?;
+        let ownership = crate::ownership::Ownership::Discarded;
+        unpack(&mut tar, root, &ownership, Form::Plain, &Limits::default())
+            .map(drop)
+            .map_err(Box::<dyn std::error::Error + Send + Sync>::from)
+    };
+    let context = Context::from_tar(archive, &scratch, unpack)
+        .map_err(|source| bare(Error::ReadContext { source }))?;
+    let text = input::read_from_directory(&context.root_path(), &request.dockerfile)
+        .map_err(bare)?;
+    plan_text(text, request, ContextPlace::Archive(context))
+}
+
+fn plan_text(
+    text: DockerfileText,
+    request: &Request,
+    context: ContextPlace,
+) -> Result<Box<Loaded>, Failure> {
+    let planned = parse(&text.text)
+        .and_then(|dockerfile| plan::plan(&dockerfile, request).map(|plan| (dockerfile, plan)));
+    match planned {
+        Ok((dockerfile, plan)) => Ok(Box::new(Loaded { text, dockerfile, plan, context })),
+        Err(diagnostics) => {
+            let error = Error::Dockerfile { diagnostics };
+            Err(Failure { error, dockerfile: Some(text) })
+        }
+    }
+}
+
+/// Carries out a build. The image is in the store under its tags and every output is written, or
+/// there is an error, no tag has changed and no output has appeared.
+pub(crate) fn run(
+    request: &Request,
+    loaded: Loaded,
+    store: &Store,
+    events: &EventSender,
+    cancel: &Cancel,
+) -> Result<Built, Failure> {
+    let Loaded { text, dockerfile, plan, context } = loaded;
+    let fail = |error| Failure { error, dockerfile: Some(text.clone()) };
+    for warning in &plan.warnings {
+        let message = warning.message.clone();
+        events.send(Event::Warning { id: None, message });
+    }
+    let declared = plan.declared_arguments(&dockerfile);
+    let unused: Vec<String> = plan.globals.unused(&declared).map(str::to_owned).collect();
+    if !unused.is_empty() {
+        let message =
+            format!("one or more build-args were not consumed: [{}]", unused.join(" "));
+        events.send(Event::Warning { id: None, message });
+    }
+    let epoch = request.source_date_epoch.map(rfc3339);
+    let encoding = image_encoding(request);
+    let mut engine =
+        Engine::new(request, plan, store, events, cancel, epoch, encoding, context);
+    engine.resolve_images(&dockerfile).map_err(fail)?;
+    let state = engine.build_stages().map_err(fail)?;
+    engine.save_memo();
+    if cancel.is_canceled() {
+        return Err(fail(Error::Canceled));
+    }
+    let config = image::configuration(&state, request, engine.epoch.as_deref());
+    let id = engine.start_vertex("exporting to image".to_owned());
+    let exported = export_all(&engine, &state, &config, id);
+    match &exported {
+        Ok(_) => events.send(Event::Done { id }),
+        Err(error) => events.send(Event::Failed { id, message: error.to_string() }),
+    }
+    let manifest = exported.map_err(fail)?;
+    let image_id = image::image_id(&config);
+    events.send(Event::Built { image_id: Some(image_id.clone()) });
+    Ok(Built { image_id, manifest })
+}
+
+fn rfc3339(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |time| time.to_string())
+}
+
+/// How the image's layers are written first; `None` when nobody wants an image.
+fn image_encoding(request: &Request) -> Option<Encoding> {
+    let of_image = |output: &&Output| {
+        matches!(
+            output.form,
+            OutputForm::OciArchive(_) | OutputForm::OciLayout(_) | OutputForm::DockerArchive(_)
+        )
+    };
+    match request.outputs.iter().find(of_image) {
+        Some(output) => Some(output.encoding),
+        None if request.outputs.is_empty() || !request.tags.is_empty() => {
+            Some(Encoding::default())
+        }
+        None => None,
+    }
+}
+
+/// Writes every output, then points the tags at the image.
+fn export_all(
+    engine: &Engine<'_>,
+    state: &StageState,
+    config: &ImageConfig,
+    id: VertexId,
+) -> Result<Option<Descriptor>, Error> {
+    let mut stored = None;
+    if let Some(encoding) = engine.encoding {
+        let (image, took) =
+            stage::timed(|| assemble(engine, state, config, encoding, Dialect::Oci));
+        engine.events.send(Event::Finished { id, label: "exporting layers".to_owned(), took });
+        stored = Some(image?);
+    }
+    for output in &engine.request.outputs {
+        write_output(engine, state, config, output, id)?;
+    }
+    let Some(image) = stored else { return Ok(None) };
+    let (published, took) =
+        stage::timed(|| image::publish(engine.store, &image, &engine.request.tags));
+    published?;
+    for tag in &engine.request.tags {
+        let label = format!("naming to {}", tag.whole());
+        engine.events.send(Event::Finished { id, label, took });
+    }
+    Ok(Some(image.manifest))
+}
+
+fn assemble(
+    engine: &Engine<'_>,
+    state: &StageState,
+    config: &ImageConfig,
+    encoding: Encoding,
+    dialect: Dialect,
+) -> Result<ImageBlobs, Error> {
+    image::assemble(engine.store, state, config, encoding, dialect, engine.clamp)
+        .map_err(|source| Error::Assemble { source })
+}
+
+fn write_output(
+    engine: &Engine<'_>,
+    state: &StageState,
+    config: &ImageConfig,
+    output: &Output,
+    id: VertexId,
+) -> Result<(), Error> {
+    let names = &engine.request.tags;
+    let (store, events) = (engine.store, engine.events);
+    let image = |dialect| assemble(engine, state, config, output.encoding, dialect);
+    let archive = |destination: &request::Destination, dialect| {
+        let image = image(dialect)?;
+        let progress = &mut |done| {
+            let label = "writing the archive".to_owned();
+            events.send(Event::Progress { id, label, done, total: None });
+        };
+        export::to_destination::<Error>(destination, |out| {
+            export::archive(store, &image, names, out, progress)
+                .map_err(|source| export::Error::of_archive(destination, source).into())
+        })
+    };
+    match &output.form {
+        OutputForm::OciArchive(destination) => archive(destination, Dialect::Oci),
+        OutputForm::DockerArchive(destination) => archive(destination, Dialect::Docker),
+        OutputForm::OciLayout(path) => {
+            let image = image(Dialect::Oci)?;
+            Ok(export::layout(store, &image, names, path)?)
+        }
+        OutputForm::Tar(destination) => {
+            let view = store.view(&state.snapshot)?;
+            let options =
+                PackOptions { clamp_mtime: engine.clamp, ..PackOptions::default() };
+            export::to_destination::<Error>(destination, |out| {
+                pack_tree(view.as_fd(), &options, out)
+                    .map(drop)
+                    .map_err(|source| Error::ExportTree { source: Box::new(source) })
+            })
+        }
+        OutputForm::Local(path) => export_local(store, state, path),
+        OutputForm::CacheOnly => Ok(()),
+    }
+}
+
+fn export_local(store: &Store, state: &StageState, path: &Path) -> Result<(), Error> {
+    let view = store.view(&state.snapshot)?;
+    std::fs::create_dir_all(path)
+        .map_err(|source| export::Error::Write { path: path.to_owned(), source })?;
+    copy::copy_tree_to_host(view.as_fd(), path)
+        .map(drop)
+        .map_err(|source| Error::ExportTree { source: Box::new(source) })
+}

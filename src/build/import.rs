@@ -1,0 +1,97 @@
+//! `rbuild import`: a root file system's tar becomes an image of one layer.
+
+use std::io::{self, Read};
+
+use super::base::{UnpackFailure, unpack_blob};
+use super::error::StepError;
+use super::export::ImageBlobs;
+use super::image;
+use super::stage::now;
+use crate::layer::{Compression, Encoder};
+use crate::oci::{
+    Digest, History, ImageConfig, Manifest, Platform, Reference, RootFs, media_type, to_json,
+};
+use crate::store::{BlobWriter, LayerBlob, Snapshot, Store};
+
+/// Makes the image `name` from `tar`, which may be compressed. The tar becomes the layer as it is:
+/// its digest is the layer's DiffId. Returns the image's id.
+///
+/// The archive is read once: unpacked, hashed, and compressed again on its way into the store.
+/// Nothing is published before all of it was good.
+pub(crate) fn import(
+    store: &Store,
+    tar: &mut dyn Read,
+    source: &str,
+    name: &Reference,
+) -> Result<Digest, StepError> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let encoder = Encoder::new(store.blob_writer(None)?, Compression::Gzip, None, threads)
+        .map_err(|source| StepError::Compress { source })?;
+    let decoder = crate::layer::Decoder::detect(tar).map_err(|error| StepError::Blob {
+        name: name.whole(),
+        origin: source.to_owned(),
+        source: error,
+    })?;
+    let mut tee = Tee { reader: decoder, encoder, read: 0 };
+    let (unpacked, diff_id) = unpack_blob(store, &mut tee)
+        .map_err(|error: UnpackFailure| error.into_step(&name.whole(), source))?;
+    if tee.read == 0 {
+        return Err(StepError::Value { message: format!("{source} is empty") });
+    }
+    let blob = tee.encoder.finish().map_err(|source| StepError::Compress { source })?.finish()?;
+    let layer = crate::oci::Descriptor::new(
+        media_type::LAYER_GZIP,
+        blob.digest.clone(),
+        blob.size,
+    );
+    if !store.has_blob(&layer) {
+        store.publish_blob(blob)?;
+    }
+    unpacked.publish(store, &Snapshot::default(), diff_id.clone())?;
+    let record = LayerBlob { descriptor: layer.clone(), encoding: None };
+    store.add_layer_blob(&diff_id, record)?;
+
+    let platform = Platform::host();
+    let created = Some(now());
+    let config = ImageConfig {
+        created: created.clone(),
+        architecture: platform.architecture.clone(),
+        os: platform.os.clone(),
+        rootfs: RootFs { diff_ids: vec![diff_id], ..RootFs::default() },
+        history: vec![History {
+            created,
+            comment: Some(format!("Imported from {source}")),
+            ..History::default()
+        }],
+        ..ImageConfig::default()
+    };
+    let config_descriptor = store.put_blob(media_type::CONFIG, &to_json(&config))?;
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::MANIFEST.to_owned()),
+        config: config_descriptor.clone(),
+        layers: vec![layer.clone()],
+        annotations: std::collections::BTreeMap::new(),
+    };
+    let mut manifest = store.put_blob(media_type::MANIFEST, &to_json(&manifest))?;
+    manifest.platform = Some(platform);
+    let blobs = ImageBlobs { manifest, config: config_descriptor.clone(), layers: vec![layer] };
+    image::publish(store, &blobs, std::slice::from_ref(name))?;
+    Ok(config_descriptor.digest)
+}
+
+/// Compresses what is read.
+struct Tee<R> {
+    reader: R,
+    encoder: Encoder<BlobWriter>,
+    read: u64,
+}
+
+impl<R: Read> Read for Tee<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.reader.read(buffer)?;
+        io::Write::write_all(&mut self.encoder, &buffer[..length])?;
+        self.read += length as u64;
+        Ok(length)
+    }
+}
