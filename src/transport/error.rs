@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::oci::Digest;
-
 /// Why an image or a blob could not be had. Every message names the source.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -22,25 +20,24 @@ pub(crate) enum Error {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    #[error("{name}: {registry} answered with status {status}")]
+    #[error("{name}: {registry} answered: {answer}")]
     Refused {
         name: String,
         registry: String,
-        status: u16,
+        answer: String,
     },
-    #[error("{name}: the credentials for {registry} cannot be read")]
-    Credentials {
+    #[error("{name}: the credentials for {registry} cannot be read: {why}")]
+    BadCredentials {
         name: String,
         registry: String,
-        #[source]
-        cause: Box<dyn std::error::Error + Send + Sync>,
+        why: String,
     },
     #[error("{name}: {what} should have the digest {expected} and has {actual}")]
     DigestMismatch {
         name: String,
         what: String,
-        expected: Digest,
-        actual: Digest,
+        expected: String,
+        actual: String,
     },
     #[error("{name}: {what} ended after {got} of {size} bytes")]
     Truncated {
@@ -75,8 +72,15 @@ pub(crate) enum Error {
         #[source]
         cause: std::io::Error,
     },
-    #[error("failed to start the network runtime")]
+    #[error("failed to start the threads for the network")]
     Runtime(#[source] std::io::Error),
+    #[error("{name}: no client for {registry} could be made")]
+    Client {
+        name: String,
+        registry: String,
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// Whether docker's configuration had something to log in with.
@@ -91,7 +95,40 @@ pub(crate) enum Credentials {
 impl Error {
     /// What the user may do about it, as one sentence.
     pub(crate) fn hint(&self) -> Option<String> {
-        todo!()
+        let hint = match self {
+            Self::NotFound { .. } => "check the spelling of the name and the tag".to_owned(),
+            Self::Unauthorized {
+                registry,
+                credentials,
+                ..
+            } => match credentials {
+                Credentials::NotFound => format!(
+                    "the image may not exist, or it is private and docker's config.json has no \
+                     credentials for {registry}"
+                ),
+                Credentials::Found => format!(
+                    "the image may not exist, or the credentials for {registry} in docker's \
+                     config.json do not give access to it"
+                ),
+                Credentials::IdentityToken => format!(
+                    "docker's config.json has only an identity token for {registry}, which rbuild \
+                     cannot use; log in with a user name and a password or access token"
+                ),
+            },
+            Self::Unreachable { registry, .. } => {
+                format!("check the network and the spelling of {registry}")
+            }
+            Self::Client { .. } => {
+                "install the certificates of authorities (ca-certificates) or set SSL_CERT_FILE"
+                    .to_owned()
+            }
+            Self::Ambiguous { names, .. } if !names.is_empty() => {
+                format!("choose one of {}", names.join(", "))
+            }
+            Self::Ambiguous { .. } => "choose one by its digest".to_owned(),
+            _ => return None,
+        };
+        Some(hint)
     }
 }
 

@@ -3,12 +3,18 @@
 //! A [`Source`] finds an image for a platform and opens its blobs as streams. Documents are verified
 //! here; a blob's size and digest are verified by whoever stores it, while the bytes pass.
 
+mod archive;
+mod body;
+mod credentials;
 mod docker_archive;
+mod document;
 mod error;
 mod location;
 mod oci_archive;
 mod oci_layout;
 mod registry;
+#[cfg(test)]
+mod tests;
 
 use std::io::Read;
 

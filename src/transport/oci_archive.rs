@@ -1,30 +1,24 @@
 //! A tar that holds an image layout.
 
-use std::io::Read;
 use std::path::Path;
 
-use crate::oci::{Descriptor, Platform};
+use super::archive::Archive;
+use super::oci_layout::{Files, Layout, LayoutFile};
+use super::{Error, Source};
 
-use super::{Error, Resolved, Source};
-
-struct OciArchive;
-
-/// A tar that holds an image layout.
-pub(crate) fn oci_archive(file: &Path, tag: Option<&str>) -> Result<impl Source + use<>, Error> {
-    let _ = (file, tag);
-    Ok(OciArchive)
+/// The image in the archived layout `file` that `tag` names, as [`super::oci_layout`] does.
+pub(crate) fn oci_archive(
+    file: &Path,
+    selector: Option<&str>,
+) -> Result<impl Source + use<>, Error> {
+    Layout::open(Archive::open(file)?, file, selector)
 }
 
-impl Source for OciArchive {
-    fn resolve(&self, _platform: &Platform) -> Result<Resolved, Error> {
-        todo!()
-    }
-
-    fn open_blob(&self, _descriptor: &Descriptor) -> Result<Box<dyn Read + Send>, Error> {
-        todo!()
-    }
-
-    fn name(&self) -> String {
-        todo!()
+impl Files for Archive {
+    fn open(&self, name: &str) -> Result<Option<LayoutFile>, Error> {
+        Ok(self.member(name).map(|section| LayoutFile {
+            size: section.size(),
+            bytes: Box::new(section),
+        }))
     }
 }
