@@ -174,9 +174,9 @@ fn client_config(registry: &str) -> ClientConfig {
         connect_timeout: Some(CONNECT_TIMEOUT),
         read_timeout: Some(IDLE_TIMEOUT),
         user_agent: concat!("rbuild/", env!("CARGO_PKG_VERSION")),
-        // A proxy's loopback is another one. Without an address there is no place to say so.
+        // A proxy's loopback is another one. The client takes an exception only beside an address.
         http_proxy: local.then(|| "http://localhost".to_owned()),
-        no_proxy: local.then(|| "*".to_owned()),
+        no_proxy: local.then(|| "*,0.0.0.0/0,::/0".to_owned()),
         ..ClientConfig::default()
     }
 }

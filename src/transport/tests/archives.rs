@@ -157,8 +157,11 @@ fn an_archive_that_is_compressed_or_cut_is_refused() {
         message.ends_with("is compressed; decompress it first (gzip -d)"),
         "{message}"
     );
-    std::fs::write(&path, &whole[..700]).unwrap();
-    assert!(oci_archive(&path, None).is_err());
+    for length in [100, 700, 1600] {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let found = oci_archive(&path, None).and_then(|source| source.resolve(&amd64()));
+        assert!(found.is_err(), "{length}");
+    }
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
