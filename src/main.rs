@@ -1,4 +1,9 @@
 //! rbuild: container images from Dockerfiles, anywhere a process can run.
+//!
+//! The program has two doors. Started as `rbuild-init` by itself, it is the room that becomes the
+//! sandbox of one RUN ([`init`]); otherwise it is the command line ([`cli`]). Data goes one way:
+//! `cli`, `build`, then what reads, runs, packs and stores, down to the values of `oci` and the
+//! kernel calls of `sys`.
 
 mod build;
 mod cli;
@@ -14,4 +19,12 @@ mod store;
 mod sys;
 mod transport;
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().peekable();
+    if arguments.peek().is_some_and(|name| name == sandbox::INIT_NAME) {
+        return init::main();
+    }
+    cli::main(arguments)
+}

@@ -100,6 +100,15 @@ impl<'a> Engine<'a> {
     ) -> Self {
         let rewrite = request.outputs.iter().any(|output| output.rewrite_timestamp);
         let results = vec![StageResult::Waiting; plan.stages.len()];
+        let context = OnceLock::new();
+        let build_context = match build_context {
+            ContextPlace::Archive(archive) => {
+                let open = OpenContext { context: archive, memo: Memo::none() };
+                context.get_or_init(|| Arc::new(open));
+                ContextPlace::Empty
+            }
+            place => place,
+        };
         Self {
             request,
             plan,
@@ -110,7 +119,7 @@ impl<'a> Engine<'a> {
             clamp: request.source_date_epoch.filter(|_| rewrite),
             encoding,
             build_context,
-            context: OnceLock::new(),
+            context,
             images: BTreeMap::new(),
             next_vertex: AtomicU32::new(0),
             results: Mutex::new(results),
@@ -294,14 +303,8 @@ impl<'a> Engine<'a> {
                     .map_err(|source| StepError::Context { source })?;
                 self.open_directory(path, ignore)?
             }
-            ContextPlace::Empty => OpenContext {
+            ContextPlace::Empty | ContextPlace::Archive(_) => OpenContext {
                 context: Context::empty(&self.store.scratch()?)
-                    .map_err(|source| StepError::Context { source })?,
-                memo: Memo::none(),
-            },
-            ContextPlace::Archive(context) => OpenContext {
-                context: context
-                    .reopen()
                     .map_err(|source| StepError::Context { source })?,
                 memo: Memo::none(),
             },

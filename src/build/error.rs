@@ -34,7 +34,7 @@ pub(crate) enum Error {
     #[error("the base image {image} has an ONBUILD trigger that cannot be carried out: {message}")]
     Trigger { image: String, message: String, location: Span },
     /// One instruction failed.
-    #[error("{source}")]
+    #[error(transparent)]
     Step { step: String, location: Span, source: Box<StepError> },
     #[error("cannot use the store")]
     Store { source: store::Error },
@@ -55,7 +55,7 @@ pub(crate) enum StepError {
     Run { command: String, how: String, log: Vec<String> },
     #[error("cannot start the command")]
     Sandbox { source: sandbox::Error },
-    #[error("{source}")]
+    #[error(transparent)]
     Copy { source: copy::Error },
     #[error("cannot use the base image {name}")]
     Base { name: String, source: Box<transport::Error> },
@@ -69,9 +69,9 @@ pub(crate) enum StepError {
     DiffId { name: String, expected: DiffId, actual: DiffId },
     #[error("{text:?} is no name of an image")]
     Reference { text: String, source: oci_spec::distribution::ParseError },
-    #[error("{source}")]
+    #[error(transparent)]
     Word { source: WordError },
-    #[error("{source}")]
+    #[error(transparent)]
     Owner { source: passwd::Error },
     #[error("{message}")]
     Value { message: String },

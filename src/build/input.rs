@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -60,27 +61,29 @@ pub(crate) fn check_directory(context: &Path) -> Result<(), Error> {
     }
 }
 
-/// Finds the Dockerfile of a context that has come as an archive.
-pub(crate) fn read_from_directory(
-    root: &Path,
+/// Finds the Dockerfile of a context that has come as an archive, below its root directory.
+pub(crate) fn read_from_archive(
+    root: BorrowedFd<'_>,
     source: &DockerfileSource,
 ) -> Result<DockerfileText, Error> {
-    match source {
-        DockerfileSource::Default => read_default(root),
-        DockerfileSource::Stdin => unreachable!("the command line refuses two things on stdin"),
-        DockerfileSource::Path(path) => {
-            let root = crate::sys::fs::open_directory(root)
-                .map_err(|source| Error::ContextArchive { source: Box::new(source) })?;
-            let file = crate::sys::fs::open_in_root(
-                &root,
-                path,
-                nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_NONBLOCK,
-                0,
-            )
-            .map_err(|error| Error::ReadDockerfile { path: path.clone(), source: error.into() })?;
-            read_opened(File::from(file), path)
+    let names: Vec<&Path> = match source {
+        DockerfileSource::Path(path) => vec![path],
+        DockerfileSource::Default | DockerfileSource::Stdin => {
+            DEFAULT_NAMES.iter().map(Path::new).collect()
+        }
+    };
+    for path in &names {
+        let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_NONBLOCK;
+        match crate::sys::fs::open_in_root(root, path, flags, 0) {
+            Ok(file) => return read_opened(File::from(file), path),
+            Err(error) if error.errno == nix::errno::Errno::ENOENT => {}
+            Err(error) => {
+                let path = (*path).to_owned();
+                return Err(Error::ReadDockerfile { path, source: error.into() });
+            }
         }
     }
+    Err(Error::NoDockerfile { context: "the archive on standard input".into() })
 }
 
 fn read_default(context: &Path) -> Result<DockerfileText, Error> {

@@ -122,8 +122,7 @@ pub(crate) fn load_archive(
     };
     let context = Context::from_tar(archive, &scratch, unpack)
         .map_err(|source| bare(Error::ReadContext { source }))?;
-    let text = input::read_from_directory(&context.root_path(), &request.dockerfile)
-        .map_err(bare)?;
+    let text = input::read_from_archive(context.root(), &request.dockerfile).map_err(bare)?;
     plan_text(text, request, ContextPlace::Archive(context))
 }
 

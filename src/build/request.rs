@@ -45,13 +45,13 @@ pub(crate) enum DockerfileSource {
 }
 
 /// `--build-context name=value`: what `FROM name` and `--from=name` mean.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct NamedContext {
     pub(crate) name: String,
     pub(crate) source: NamedSource,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum NamedSource {
     Directory(PathBuf),
     Image(crate::transport::Location),
@@ -90,6 +90,18 @@ pub(crate) enum OutputForm {
     Local(PathBuf),
     /// Nothing but the cache and the store.
     CacheOnly,
+}
+
+impl OutputForm {
+    /// Whether the output is written to standard output.
+    pub(crate) fn is_stdout(&self) -> bool {
+        matches!(
+            self,
+            Self::OciArchive(Destination::Stdout)
+                | Self::DockerArchive(Destination::Stdout)
+                | Self::Tar(Destination::Stdout)
+        )
+    }
 }
 
 /// Where an archive goes.

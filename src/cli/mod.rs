@@ -2,9 +2,11 @@
 
 mod build;
 mod exit;
+mod failure;
 mod import;
 mod output;
 mod report;
+mod session;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -9,6 +9,7 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::build::log_lines::{acts_on_terminal, visible};
+use crate::progress::{colour_on_stderr, width_of_stderr};
 
 /// Lines of the file shown around those of a failed step, as BuildKit does for long instructions.
 const CONTEXT_LINES: usize = 2;
@@ -62,6 +63,23 @@ pub(crate) fn render(report: &Report<'_>, colour: bool, width: usize) -> String 
         (Some(excerpt), None) => render_underlined(report, excerpt, colour, width),
         _ => render_marked(report, colour),
     }
+}
+
+/// Renders `report` for standard error and writes it there.
+pub(crate) fn print(report: &Report<'_>) {
+    let text = render(report, colour_on_stderr(), width_of_stderr());
+    // That standard error is closed leaves nobody to tell.
+    drop(std::io::Write::write_all(&mut std::io::stderr().lock(), text.as_bytes()));
+}
+
+/// Prints an error that has nothing but a message.
+pub(crate) fn print_error(message: &str) {
+    print(&Report { title: message.to_owned(), ..Report::default() });
+}
+
+/// `error` and every error below it on one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    std::iter::once(error.to_string()).chain(causes_of(error)).collect::<Vec<_>>().join(": ")
 }
 
 /// What every error below `error` says, nearest first, `error` itself left out.

@@ -1,0 +1,279 @@
+//! `rbuild build`: docker's options become a request, its end becomes lines and an exit code.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::failure;
+use super::output;
+use super::report::print_error;
+use super::{Exit, session};
+use crate::build::request::{
+    ContextSource, DockerfileSource, NamedContext, NamedSource, Network, Request,
+};
+use crate::build::{self, Built, Input};
+use crate::oci::{Platform, Reference};
+use crate::progress::Mode;
+use crate::transport::Location;
+
+#[derive(Debug, Args)]
+pub(super) struct BuildArgs {
+    /// Directory with the files to build from, or - for a tar archive or a Dockerfile on stdin
+    #[arg(value_name = "CONTEXT")]
+    context: PathBuf,
+    /// The Dockerfile [default: Dockerfile in the context], or - for stdin
+    #[arg(short, long, value_name = "PATH")]
+    file: Option<PathBuf>,
+    /// Name of the image, NAME[:TAG]; repeatable
+    #[arg(short, long = "tag", value_name = "NAME")]
+    tags: Vec<String>,
+    /// Value of an ARG; without =VALUE it comes from the environment; repeatable
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    build_args: Vec<String>,
+    /// What NAME in FROM and --from means: a directory, docker-image://, oci-layout://,
+    /// oci-archive: or docker-archive:; repeatable
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    build_contexts: Vec<String>,
+    /// The stage to build, by name or number [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Label of the image; repeatable
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    labels: Vec<String>,
+    /// Carry out every step, whatever the cache has
+    #[arg(long)]
+    no_cache: bool,
+    /// Ask the registry for base images also when the store has them
+    #[arg(long)]
+    pull: bool,
+    /// Network of RUN: default and host share the host's, none has loopback only
+    #[arg(long, value_name = "MODE", default_value = "default", value_parser = parse_network)]
+    network: Network,
+    /// How progress is shown on stderr: auto, plain, tty, quiet, rawjson
+    #[arg(long, value_name = "MODE", default_value = "auto", env = "BUILDKIT_PROGRESS")]
+    progress: String,
+    /// Show nothing but the image's id, or the error
+    #[arg(short, long)]
+    quiet: bool,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+    /// Write what was built to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+    /// type=oci|docker|tar|local|cacheonly[,dest=PATH|-][,tar=false][,compression=gzip|zstd|
+    /// uncompressed][,compression-level=N][,rewrite-timestamp=true]; repeatable
+    #[arg(short, long = "output", value_name = "OUTPUT", value_parser = output::parse)]
+    outputs: Vec<build::request::Output>,
+}
+
+fn parse_network(text: &str) -> Result<Network, String> {
+    match text {
+        "default" => Ok(Network::Default),
+        "host" => Ok(Network::Host),
+        "none" => Ok(Network::None),
+        _ => Err(format!("{text:?} is not known (default, none, host)")),
+    }
+}
+
+/// Runs `rbuild build`.
+pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
+    let name = if arguments.quiet { "quiet" } else { arguments.progress.as_str() };
+    let mode = match Mode::parse(name) {
+        Ok(mode) => mode,
+        Err(error) => {
+            print_error(&error.to_string());
+            return Exit::Usage;
+        }
+    };
+    let files = (arguments.iidfile.clone(), arguments.metadata_file.clone());
+    let request = match arguments.into_request() {
+        Ok(request) => request,
+        Err(message) => {
+            print_error(&message);
+            return Exit::Usage;
+        }
+    };
+    let input = match build::load(&request) {
+        Ok(input) => input,
+        Err(failure) => return failure::report(&failure, None),
+    };
+    let session = match session::start(root, mode) {
+        Ok(session) => session,
+        Err(exit) => return exit,
+    };
+    let built = match input {
+        Input::Loaded(loaded) => Ok(loaded),
+        Input::Archive(file) => build::load_archive(&request, file, &session.store),
+    }
+    .and_then(|loaded| {
+        build::run(&request, *loaded, &session.store, &session.events, &session.cancel)
+    });
+    let single_reason = session.single_reason.clone();
+    session.finish();
+    session::exit(match built {
+        Ok(built) => succeed(&built, &request, &files),
+        Err(failure) => failure::report(&failure, single_reason.as_deref()),
+    })
+}
+
+/// Writes the id to where it was asked for; the last line of stdout is the image's id.
+fn succeed(built: &Built, request: &Request, files: &(Option<PathBuf>, Option<PathBuf>)) -> Exit {
+    let id = built.image_id.to_string();
+    let (iidfile, metadata_file) = files;
+    let mut writes: Vec<(&Path, Vec<u8>)> = Vec::new();
+    if let Some(path) = iidfile {
+        writes.push((path, id.clone().into_bytes()));
+    }
+    if let Some(path) = metadata_file {
+        writes.push((path, metadata(built, request)));
+    }
+    for (path, bytes) in writes {
+        if let Err(error) = std::fs::write(path, bytes) {
+            print_error(&format!("cannot write {}: {error}", path.display()));
+            return Exit::Failed;
+        }
+    }
+    let stdout_is_taken = request.outputs.iter().any(|output| output.form.is_stdout());
+    if !stdout_is_taken && writeln!(std::io::stdout(), "{id}").is_err() {
+        return Exit::Failed;
+    }
+    Exit::Success
+}
+
+/// The keys that buildx writes.
+fn metadata(built: &Built, request: &Request) -> Vec<u8> {
+    let mut metadata = serde_json::Map::new();
+    let mut set = |name: &str, value: serde_json::Value| metadata.insert(name.to_owned(), value);
+    set("containerimage.config.digest", built.image_id.to_string().into());
+    if let Some(manifest) = &built.manifest {
+        set("containerimage.digest", manifest.digest.to_string().into());
+        let descriptor = serde_json::to_value(manifest).expect("a descriptor is JSON");
+        set("containerimage.descriptor", descriptor);
+    }
+    if !request.tags.is_empty() {
+        let names: Vec<String> = request.tags.iter().map(Reference::whole).collect();
+        set("image.name", names.join(",").into());
+    }
+    let mut bytes = serde_json::to_vec_pretty(&metadata).expect("a JSON value can be written");
+    bytes.push(b'\n');
+    bytes
+}
+
+impl BuildArgs {
+    fn into_request(self) -> Result<Request, String> {
+        let context = if self.context.as_os_str() == "-" {
+            ContextSource::Stdin
+        } else {
+            ContextSource::Directory(self.context)
+        };
+        let dockerfile = match self.file {
+            None => DockerfileSource::Default,
+            Some(path) if path.as_os_str() == "-" => DockerfileSource::Stdin,
+            Some(path) => DockerfileSource::Path(path),
+        };
+        if context == ContextSource::Stdin && dockerfile == DockerfileSource::Stdin {
+            return Err("the context and the Dockerfile cannot both come from stdin".to_owned());
+        }
+        let tags = self.tags.iter().map(|tag| parse_tag(tag)).collect::<Result<_, _>>()?;
+        let build_args: Vec<(String, String)> =
+            self.build_args.iter().filter_map(|argument| parse_build_arg(argument)).collect();
+        let labels = self
+            .labels
+            .iter()
+            .map(|label| {
+                let (name, value) = label.split_once('=').unwrap_or((label, ""));
+                if name.is_empty() {
+                    return Err(format!("the label {label:?} has no name"));
+                }
+                Ok((name.to_owned(), value.to_owned()))
+            })
+            .collect::<Result<_, _>>()?;
+        let named_contexts = self
+            .build_contexts
+            .iter()
+            .map(|text| parse_named_context(text))
+            .collect::<Result<_, _>>()?;
+        if self.outputs.iter().filter(|output| output.form.is_stdout()).count() > 1 {
+            return Err("only one output can go to standard output".to_owned());
+        }
+        let source_date_epoch = source_date_epoch(&build_args)?;
+        if source_date_epoch.is_none() && self.outputs.iter().any(|o| o.rewrite_timestamp) {
+            return Err("rewrite-timestamp=true needs SOURCE_DATE_EPOCH".to_owned());
+        }
+        Ok(Request {
+            context,
+            dockerfile,
+            tags,
+            build_args,
+            target: self.target,
+            labels,
+            named_contexts,
+            no_cache: self.no_cache,
+            pull: self.pull,
+            network: self.network,
+            outputs: self.outputs,
+            source_date_epoch,
+            platform: Platform::host(),
+        })
+    }
+}
+
+fn parse_tag(text: &str) -> Result<Reference, String> {
+    let reference = build::parse_reference(text)
+        .map_err(|error| format!("invalid tag {text:?}: {}", super::report::chain(&error)))?;
+    if reference.digest().is_some() {
+        return Err(format!("invalid tag {text:?}: a name with a digest cannot be given to an image"));
+    }
+    Ok(reference)
+}
+
+/// `NAME=VALUE`, or `NAME` for the value of the environment; a name that has none there is no
+/// argument at all, as docker has it.
+fn parse_build_arg(text: &str) -> Option<(String, String)> {
+    match text.split_once('=') {
+        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+        None => Some((text.to_owned(), std::env::var(text).ok()?)),
+    }
+}
+
+fn parse_named_context(text: &str) -> Result<NamedContext, String> {
+    let (name, value) = text
+        .split_once('=')
+        .filter(|(name, value)| !name.is_empty() && !value.is_empty())
+        .ok_or_else(|| format!("the build context {text:?} is not NAME=VALUE"))?;
+    let source = match Location::parse(value) {
+        Ok(Some(location)) => NamedSource::Image(location),
+        Ok(None) if value.contains("://") || value.starts_with("git@") => {
+            return Err(format!(
+                "the build context {text:?} is not supported: only directories, docker-image://, \
+                 oci-layout://, oci-archive: and docker-archive: are"
+            ));
+        }
+        Ok(None) => NamedSource::Directory(PathBuf::from(value)),
+        Err(error) => return Err(error.to_string()),
+    };
+    if let NamedSource::Directory(path) = &source
+        && !path.is_dir()
+    {
+        return Err(format!("the build context {name} ({value}) is not a directory"));
+    }
+    Ok(NamedContext { name: name.to_owned(), source })
+}
+
+/// The build argument, else the environment (reproducible-builds.org, SOURCE_DATE_EPOCH).
+fn source_date_epoch(build_args: &[(String, String)]) -> Result<Option<i64>, String> {
+    let given = build_args.iter().rev().find(|(name, _)| name == "SOURCE_DATE_EPOCH");
+    let text = match given {
+        Some((_, value)) => Some(value.clone()),
+        None => std::env::var("SOURCE_DATE_EPOCH").ok(),
+    };
+    match text.as_deref() {
+        None | Some("") => Ok(None),
+        Some(text) => match text.parse() {
+            Ok(seconds) if jiff::Timestamp::from_second(seconds).is_ok() => Ok(Some(seconds)),
+            _ => Err(format!("SOURCE_DATE_EPOCH={text} is not a number of seconds since 1970")),
+        },
+    }
+}

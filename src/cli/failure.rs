@@ -1,0 +1,125 @@
+//! A failed build as the message the user sees, and the exit code it means.
+
+use super::Exit;
+use super::report::{self, Excerpt, FailedStep, Report};
+use crate::build::{Error, Failure, StepError};
+use crate::dockerfile::{Diagnostic, Span};
+
+/// Prints why the build failed. `single_reason` says why the build had only one id, when it had.
+pub(super) fn report(failure: &Failure, single_reason: Option<&str>) -> Exit {
+    let excerpt = |span: Span| {
+        failure.dockerfile.as_ref().map(|dockerfile| Excerpt {
+            name: &dockerfile.name,
+            source: &dockerfile.text,
+            span: span.start..span.end,
+        })
+    };
+    match &failure.error {
+        Error::Dockerfile { diagnostics } => {
+            for diagnostic in diagnostics {
+                report::print(&of_diagnostic(diagnostic, excerpt(diagnostic.span)));
+            }
+            Exit::Failed
+        }
+        Error::Canceled => {
+            report::print_error(&failure.error.to_string());
+            Exit::Failed
+        }
+        Error::Step { step, location, source } => {
+            let log = match source.as_ref() {
+                StepError::Run { log, .. } => log.clone(),
+                _ => Vec::new(),
+            };
+            let unmapped = find_unmapped(source);
+            report::print(&Report {
+                title: source.to_string(),
+                excerpt: excerpt(*location),
+                causes: report::causes_of(source.as_ref()),
+                failed_step: Some(FailedStep { name: step.clone(), log }),
+                help: help_of(source, unmapped, single_reason),
+                ..Report::default()
+            });
+            if unmapped || is_host(source) { Exit::Host } else { Exit::Failed }
+        }
+        Error::Trigger { location, .. } => {
+            report::print(&Report {
+                title: failure.error.to_string(),
+                excerpt: excerpt(*location),
+                ..Report::default()
+            });
+            Exit::Failed
+        }
+        other => {
+            report::print(&Report {
+                title: other.to_string(),
+                causes: report::causes_of(other),
+                help: help_of_build(other),
+                ..Report::default()
+            });
+            Exit::Failed
+        }
+    }
+}
+
+fn of_diagnostic<'a>(diagnostic: &Diagnostic, excerpt: Option<Excerpt<'a>>) -> Report<'a> {
+    Report {
+        title: diagnostic.message.clone(),
+        excerpt,
+        label: diagnostic.label.clone(),
+        related: diagnostic
+            .related
+            .iter()
+            .map(|(span, text)| (span.start..span.end, text.clone()))
+            .collect(),
+        help: diagnostic.help.clone(),
+        ..Report::default()
+    }
+}
+
+/// Whether the failure goes back to an owner that the host cannot store.
+fn find_unmapped(error: &StepError) -> bool {
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = next {
+        if let Some(crate::ownership::Error::Unmapped { .. }) = error.downcast_ref() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Whether this host, not the build, is why the step failed.
+fn is_host(error: &StepError) -> bool {
+    matches!(error, StepError::Sandbox { source } if source.is_host())
+}
+
+fn help_of(error: &StepError, unmapped: bool, single_reason: Option<&str>) -> Option<String> {
+    if unmapped {
+        let reason = single_reason.unwrap_or("the range is too small");
+        return Some(format!(
+            "images with other owners than root need subordinate ids ({reason}); an administrator \
+             adds them with: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER"
+        ));
+    }
+    match error {
+        StepError::Base { source, .. } => source.hint(),
+        StepError::Sandbox { source } => source.hint(),
+        StepError::Store { source } if source.is_full() => Some(full()),
+        _ => None,
+    }
+}
+
+fn help_of_build(error: &Error) -> Option<String> {
+    match error {
+        Error::NoDockerfile { .. } => Some("-f PATH names another file".to_owned()),
+        Error::Store { source } if source.is_full() => Some(full()),
+        Error::ContextNotADirectory { .. } => {
+            Some("the last argument is the directory to build from; -f names the file".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn full() -> String {
+    "the disk of the store is full; --root DIR or RBUILD_ROOT puts it elsewhere".to_owned()
+}
