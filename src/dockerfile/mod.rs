@@ -9,7 +9,9 @@ mod duration;
 mod instruction;
 mod mount;
 mod nearest;
+mod pattern;
 mod span;
+mod text;
 mod words;
 
 pub(crate) use diagnostic::Diagnostic;
