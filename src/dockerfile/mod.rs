@@ -1,1 +1,99 @@
-//! Placeholder until its owner's first commit.
+//! The Dockerfile language: text in, typed stages out.
+//!
+//! The room is pure: it opens no files and knows nothing of images. Logical lines (continuations,
+//! comments, heredocs) come first, then instructions with their flags; variables are expanded
+//! later, by the caller, through `words`, because their values depend on the build.
+
+mod diagnostic;
+mod duration;
+mod instruction;
+mod mount;
+mod nearest;
+mod pattern;
+mod span;
+mod text;
+mod words;
+
+pub(crate) use diagnostic::Diagnostic;
+pub(crate) use duration::Duration;
+pub(crate) use instruction::{
+    AddInstruction, ArgDeclaration, CopyInstruction, Healthcheck, Heredoc, Instruction, KeyValues,
+    OnbuildInstruction, RunDevice, RunInstruction, RunNetwork, RunScript, RunSecurity, ShellOrExec,
+    Source,
+};
+pub(crate) use mount::{
+    BindMount, CacheMount, CacheSharing, MountFlag, RunMount, SecretMount, SshMount, TmpfsMount,
+};
+pub(crate) use nearest::nearest;
+pub(crate) use span::{Span, Spanned};
+pub(crate) use words::{Expanded, Lookup, WordError, expand, expand_heredoc, expand_to_words};
+
+/// A parsed Dockerfile; it has at least one stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Dockerfile {
+    pub(crate) directives: Directives,
+    /// The ARG lines before the first FROM.
+    pub(crate) global_args: Vec<Statement>,
+    pub(crate) stages: Vec<Stage>,
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+/// The parser directives at the top of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Directives {
+    /// The frontend image named by `# syntax=`.
+    pub(crate) syntax: Option<Spanned<String>>,
+    /// `\` or a backquote.
+    pub(crate) escape: char,
+    /// The raw value of `# check=`.
+    pub(crate) check: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stage {
+    /// Position in the file, from 0.
+    pub(crate) index: usize,
+    /// In lower case.
+    pub(crate) name: Option<Spanned<String>>,
+    /// What stands after FROM, unexpanded.
+    pub(crate) base: Spanned<String>,
+    /// The value of `--platform`, unexpanded.
+    pub(crate) platform: Option<Spanned<String>>,
+    pub(crate) from: FromLine,
+    pub(crate) statements: Vec<Statement>,
+}
+
+/// The FROM line of a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FromLine {
+    pub(crate) span: Span,
+    pub(crate) keyword_span: Span,
+    pub(crate) text: String,
+    /// The 1-based line that it starts on.
+    pub(crate) line: usize,
+}
+
+/// One instruction of a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Statement {
+    pub(crate) instruction: Instruction,
+    /// From the keyword to the end of the last line, heredocs included, without the line end.
+    pub(crate) span: Span,
+    pub(crate) keyword_span: Span,
+    /// The logical line as the history of an image shows it: continuations joined, comments
+    /// dropped, heredoc bodies left out.
+    pub(crate) text: String,
+    /// The 1-based line that the instruction starts on.
+    pub(crate) line: usize,
+}
+
+/// Parses a whole Dockerfile and reports every error of it.
+pub(crate) fn parse(source: &str) -> Result<Dockerfile, Vec<Diagnostic>> {
+    todo!()
+}
+
+/// Parses an ONBUILD trigger as an image configuration stores it: one instruction, heredoc bodies
+/// after its line. Spans are offsets into `text`.
+pub(crate) fn parse_trigger(text: &str) -> Result<Statement, Vec<Diagnostic>> {
+    todo!()
+}
