@@ -1,4 +1,28 @@
 //! Layers: tar streams of changes, and their compressed forms (image-spec layer.md).
+//!
+//! A snapshot is a directory in the form that overlayfs keeps an upper directory in when mounted with
+//! `userxattr` (Linux 5.11): a character device 0:0 hides a name of the layers below, and a directory
+//! with `user.overlay.opaque` set to `y` hides the directory below. [`pack()`] turns a snapshot into a
+//! layer, [`unpack()`] a layer into a snapshot; both work on descriptors and never resolve a name
+//! outside the directory they were given.
+
+mod archive;
+mod attributes;
+mod compress;
+mod decompress;
+mod diff;
+mod gzip;
+mod header;
+mod pack;
+mod pax;
+mod place;
+mod unpack;
+
+pub(crate) use archive::is_tar;
+pub(crate) use compress::Encoder;
+pub(crate) use decompress::{Decoder, Detected};
+pub(crate) use pack::{Error as PackError, PackOptions, Packed, pack, pack_tree};
+pub(crate) use unpack::{Error as UnpackError, Form, Limits, Unpacked, unpack};
 
 /// How a layer's tar is compressed in a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -7,3 +31,9 @@ pub(crate) enum Compression {
     Gzip,
     Zstd,
 }
+
+/// The name of the file that makes the directory it is in opaque (image-spec layer.md).
+const OPAQUE_NAME: &[u8] = b".wh..wh..opq";
+
+/// The start of the names that stand for removals (image-spec layer.md).
+const WHITEOUT_PREFIX: &[u8] = b".wh.";
