@@ -1,1 +1,18 @@
-//! Placeholder until its owner's first commit.
+//! The sandbox of a RUN: what it is made of ([`Spec`]), starting and watching it ([`run`]), and the
+//! user namespace that the whole build lives in ([`userns`]).
+//!
+//! A sandbox is this program executed again in the init room, which reads the [`Spec`], interprets it
+//! and reports back. Nothing is decided there.
+
+mod cancel;
+pub(crate) mod passwd;
+pub(crate) mod seccomp;
+pub(crate) mod spec;
+pub(crate) mod stubs;
+mod supervise;
+pub(crate) mod userns;
+pub(crate) mod wire;
+
+pub(crate) use cancel::Cancel;
+pub(crate) use spec::{Mount, Network, Spec, Step, Usage};
+pub(crate) use supervise::{Error, Exit, Output, Status, run};

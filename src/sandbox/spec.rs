@@ -1,0 +1,174 @@
+//! What init is told, and what it reports. No behaviour.
+
+use std::ffi::OsString;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that a sandbox is made of. Host paths are absolute, or relative to the working directory
+/// of the process that calls [`super::run`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Spec {
+    /// Layer directories, topmost first; at least one. The last should be a directory prepared by
+    /// [`super::stubs::populate`], so that mount targets exist without a trace in `upper`.
+    pub(crate) lowers: Vec<OsString>,
+    /// Directory that receives what the command changes.
+    pub(crate) upper: OsString,
+    /// Empty directory on the file system of `upper`, never used before: the overlay is volatile.
+    pub(crate) work: OsString,
+    /// The command and its arguments; the command is looked up in the PATH of `env` unless it has a `/`.
+    pub(crate) args: Vec<OsString>,
+    /// The whole environment, in this order. HOME is added from the image's passwd when missing.
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Working directory inside; must exist. Empty means `/`.
+    pub(crate) cwd: OsString,
+    /// The text of USER, resolved with the image's own passwd and group; empty means 0:0.
+    pub(crate) user: String,
+    pub(crate) hostname: String,
+    pub(crate) network: Network,
+    /// Contents of /etc/resolv.conf and /etc/hosts, bound over the image's.
+    pub(crate) resolv_conf: Vec<u8>,
+    pub(crate) hosts: Vec<u8>,
+    /// Size of /dev/shm in bytes.
+    pub(crate) shm_size: u64,
+    /// RLIMIT_NPROC, counted in the build's user namespace; `None` leaves it alone.
+    pub(crate) max_processes: Option<u64>,
+    /// Mounted in this order after everything else.
+    pub(crate) mounts: Vec<Mount>,
+    /// seccomp programs in the order of installation, as of [`super::seccomp::filters`].
+    pub(crate) filters: Vec<Vec<u64>>,
+}
+
+/// Docker's default for /dev/shm.
+pub(crate) const DEFAULT_SHM_SIZE: u64 = 64 << 20;
+
+/// The host name that BuildKit gives a RUN.
+pub(crate) const DEFAULT_HOSTNAME: &str = "buildkitsandbox";
+
+/// What the command can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Network {
+    /// The network namespace of the caller.
+    Host,
+    /// Loopback only.
+    None,
+}
+
+/// A mount that the Dockerfile asked for. Targets are absolute paths in the image; missing ones are
+/// created and reported, see [`Report::created`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Mount {
+    /// A file or directory of the host, without set-user-id and device semantics.
+    Bind {
+        source: OsString,
+        target: OsString,
+        read_only: bool,
+    },
+    /// An empty file system; `size` in bytes, `None` for the kernel's default.
+    Tmpfs {
+        target: OsString,
+        size: Option<u64>,
+        mode: u32,
+    },
+    /// A read-only file with these contents, owned by 0:0.
+    File {
+        contents: Vec<u8>,
+        target: OsString,
+        mode: u32,
+    },
+}
+
+/// What init says at its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) outcome: Outcome,
+    /// Walls that could only be built weaker than wanted, one sentence each.
+    pub(crate) warnings: Vec<String>,
+    /// Mount targets that were missing in the image and have been made in `upper`.
+    pub(crate) created: Vec<Created>,
+    /// Directories whose entries changed by that, outermost first.
+    pub(crate) touched: Vec<Touched>,
+}
+
+/// How the sandbox ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Outcome {
+    Exited { code: i32, usage: Usage },
+    Signaled { signal: i32, usage: Usage },
+    SetupFailed(Failure),
+}
+
+/// A step of init that failed before the command ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) step: Step,
+    /// What the step was about: a path, a name, a command. May be empty.
+    pub(crate) object: String,
+    /// The error number, 0 when `detail` says it all.
+    pub(crate) errno: i32,
+    /// What failed, in words.
+    pub(crate) detail: String,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+/// The steps of init, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Step {
+    ReadSpec,
+    Namespaces,
+    Fork,
+    Propagation,
+    Rootfs,
+    Proc,
+    Sys,
+    Dev,
+    Generated,
+    Mounts,
+    Masks,
+    Hostname,
+    Loopback,
+    PivotRoot,
+    User,
+    Limits,
+    Workdir,
+    Privileges,
+    Seccomp,
+    /// The command was not found in PATH (ENOENT), or found without execute permission (EACCES).
+    FindProgram,
+    Execute,
+    Wait,
+}
+
+/// What the command and the processes that init reaped used, as of getrusage(2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Usage {
+    pub(crate) user_microseconds: u64,
+    pub(crate) system_microseconds: u64,
+    pub(crate) max_resident_kib: u64,
+}
+
+/// A file or directory that init made in `upper`; `path` is relative to it and has no links in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Created {
+    pub(crate) path: OsString,
+    pub(crate) directory: bool,
+    pub(crate) inode: u64,
+}
+
+/// A directory of `upper` that init changed or had copied up, with its modification times (seconds and
+/// nanoseconds) before and after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Touched {
+    pub(crate) path: OsString,
+    /// It was not in `upper` before.
+    pub(crate) copied_up: bool,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) before: (i64, i64),
+    pub(crate) after: (i64, i64),
+}

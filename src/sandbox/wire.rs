@@ -1,0 +1,1 @@
+//! Messages between the parent and init.

@@ -1,0 +1,1 @@
+//! Processes, their namespaces and privileges.
