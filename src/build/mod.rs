@@ -1,1 +1,2 @@
+pub(crate) mod copy;
 pub(crate) mod event;

@@ -1,0 +1,1 @@
+//! Go path patterns.
