@@ -317,7 +317,7 @@ impl<'a> Engine<'a> {
         Ok(OpenContext {
             context: Context::directory(path, ignore)
                 .map_err(|source| StepError::Context { source })?,
-            memo: Memo::load(&self.store.context_memo(&absolute)),
+            memo: Memo::open(&self.store.context_memo(&absolute)),
         })
     }
 

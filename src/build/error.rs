@@ -34,7 +34,7 @@ pub(crate) enum Error {
     #[error("the base image {image} has an ONBUILD trigger that cannot be carried out: {message}")]
     Trigger { image: String, message: String, location: Span },
     /// One instruction failed.
-    #[error(transparent)]
+    #[error("{source}")]
     Step { step: String, location: Span, source: Box<StepError> },
     #[error("cannot use the store")]
     Store { source: store::Error },
@@ -55,6 +55,8 @@ pub(crate) enum StepError {
     Run { command: String, how: String, log: Vec<String> },
     #[error("cannot start the command")]
     Sandbox { source: sandbox::Error },
+    #[error("cannot prepare the sandbox")]
+    Filters { source: sandbox::seccomp::Error },
     #[error(transparent)]
     Copy { source: copy::Error },
     #[error("cannot use the base image {name}")]

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use super::error::StepError;
 use super::event::{Event, EventSender, Stream, VertexId};
@@ -11,7 +12,7 @@ use super::request;
 use super::state::StageState;
 use crate::dockerfile::{RunInstruction, RunNetwork, RunScript};
 use crate::oci::{Digest, Platform};
-use crate::sandbox::{self, Cancel, Exit, Mount, Network, Spec, spec};
+use crate::sandbox::{self, Cancel, Mount, Network, Spec, Status, spec};
 use crate::store::{Active, Store};
 
 /// Where a heredoc that names its interpreter is mounted, as BuildKit does it.
@@ -95,14 +96,15 @@ impl Run {
     ) -> Result<(), StepError> {
         let spec = self.spec(store, state, active)?;
         let mut tail = LogTail::new();
-        let status = sandbox::run(
+        let began = Instant::now();
+        let exit = sandbox::run(
             &spec,
             &mut |output, bytes| {
-                tail.push(bytes);
                 let stream = match output {
                     sandbox::Output::Stdout => Stream::Stdout,
                     sandbox::Output::Stderr => Stream::Stderr,
                 };
+                tail.push(began.elapsed(), stream, bytes);
                 events.send(Event::Log { id, stream, bytes: bytes.to_vec() });
             },
             cancel,
@@ -111,19 +113,19 @@ impl Run {
             sandbox::Error::Canceled => StepError::Canceled,
             source => StepError::Sandbox { source },
         })?;
-        for message in status.warnings {
+        for message in exit.warnings {
             events.send(Event::Warning { id: Some(id), message });
         }
-        let how = match status.exit {
-            Exit::Code(0) => return Ok(()),
-            Exit::Code(code) => format!("exit code: {code}"),
-            Exit::Signal(signal) => {
+        let how = match exit.status {
+            Status::Code(0) => return Ok(()),
+            Status::Code(code) => format!("exit code: {code}"),
+            Status::Signal(signal) => {
                 let name = nix::sys::signal::Signal::try_from(signal)
                     .map_or_else(|_| signal.to_string(), |signal| signal.to_string());
                 format!("killed by {name}")
             }
         };
-        Err(StepError::Run { command: self.shown.clone(), how, log: tail.lines() })
+        Err(StepError::Run { command: self.shown.clone(), how, log: tail.lines(began.elapsed()) })
     }
 
     fn spec(&self, store: &Store, state: &StageState, active: &Active) -> Result<Spec, StepError> {
@@ -155,7 +157,7 @@ impl Run {
             max_processes: None,
             mounts: mounts.collect(),
             filters: sandbox::seccomp::filters()
-                .map_err(|source| StepError::Sandbox { source })?
+                .map_err(|source| StepError::Filters { source: source.clone() })?
                 .to_vec(),
         })
     }

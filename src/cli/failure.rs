@@ -4,6 +4,7 @@ use super::Exit;
 use super::report::{self, Excerpt, FailedStep, Report};
 use crate::build::{Error, Failure, StepError};
 use crate::dockerfile::{Diagnostic, Span};
+use crate::sandbox::{self, Step};
 
 /// Prints why the build failed. `single_reason` says why the build had only one id, when it had.
 pub(super) fn report(failure: &Failure, single_reason: Option<&str>) -> Exit {
@@ -90,7 +91,15 @@ fn find_unmapped(error: &StepError) -> bool {
 
 /// Whether this host, not the build, is why the step failed.
 fn is_host(error: &StepError) -> bool {
-    matches!(error, StepError::Sandbox { source } if source.is_host())
+    let StepError::Sandbox { source } = error else { return false };
+    match source {
+        sandbox::Error::Setup(failure) => !matches!(
+            failure.step,
+            Step::Rootfs | Step::User | Step::Workdir | Step::FindProgram | Step::Execute
+        ),
+        sandbox::Error::Start(_) => true,
+        _ => false,
+    }
 }
 
 fn help_of(error: &StepError, unmapped: bool, single_reason: Option<&str>) -> Option<String> {
@@ -103,7 +112,6 @@ fn help_of(error: &StepError, unmapped: bool, single_reason: Option<&str>) -> Op
     }
     match error {
         StepError::Base { source, .. } => source.hint(),
-        StepError::Sandbox { source } => source.hint(),
         StepError::Store { source } if source.is_full() => Some(full()),
         _ => None,
     }
