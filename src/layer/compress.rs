@@ -1,38 +1,200 @@
-//! Compressing a layer.
+//! Compressing a layer: equal input gives equal bytes, however many threads there are.
 
 use std::io::{self, Write};
 
-use super::Compression;
+use zstd::stream::raw::CParameter;
 
-/// Compresses what is written to it into `W`.
-pub(crate) struct Encoder<W: Write> {
-    out: W,
+use super::{Compression, gzip};
+
+/// Bytes that one zstd thread compresses at a time. Left to zstd it would depend on the level only,
+/// but on the version too.
+const ZSTD_JOB: u32 = 4 << 20;
+
+const DEFAULT_GZIP_LEVEL: u32 = 6;
+const DEFAULT_ZSTD_LEVEL: u32 = 3;
+
+/// Compresses what is written to it into `W`. Dropped before [`Encoder::finish`] it leaves a stream
+/// that is cut off.
+pub(crate) struct Encoder<W: Write>(Inner<W>);
+
+enum Inner<W: Write> {
+    Uncompressed(W),
+    Gzip(gzip::Writer<W>),
+    Zstd(zstd::stream::write::Encoder<'static, W>),
 }
 
 impl<W: Write> Encoder<W> {
     /// `level` is the format's own (gzip 1 to 9, 6 when not given; zstd 1 to 22, 3 when not given);
-    /// `threads` changes the speed, never the bytes.
+    /// another is an error of the kind `InvalidInput`, as is any for an uncompressed layer.
+    /// `threads` changes the speed, never the bytes; 0 counts as 1.
     pub(crate) fn new(
         out: W,
         compression: Compression,
         level: Option<u32>,
         threads: usize,
     ) -> io::Result<Self> {
-        todo!("{compression:?} {level:?} {threads}")
+        let inner = match compression {
+            Compression::Uncompressed => {
+                checked_level(level, 0, 0)?;
+                Inner::Uncompressed(out)
+            }
+            Compression::Gzip => {
+                let level = checked_level(level, DEFAULT_GZIP_LEVEL, 9)?;
+                Inner::Gzip(gzip::Writer::new(out, level, threads)?)
+            }
+            Compression::Zstd => {
+                let level = checked_level(level, DEFAULT_ZSTD_LEVEL, 22)?;
+                let level = i32::try_from(level).expect("at most 22");
+                let mut encoder = zstd::stream::write::Encoder::new(out, level)?;
+                // Zero workers would be another algorithm with other bytes.
+                let workers = u32::try_from(threads.clamp(1, 32)).expect("at most 32");
+                encoder.multithread(workers)?;
+                encoder.set_parameter(CParameter::JobSize(ZSTD_JOB))?;
+                encoder.include_checksum(true)?;
+                Inner::Zstd(encoder)
+            }
+        };
+        Ok(Self(inner))
     }
 
     /// Writes what is left and the end of the format, and gives back the writer.
     pub(crate) fn finish(self) -> io::Result<W> {
-        Ok(self.out)
+        match self.0 {
+            Inner::Uncompressed(out) => Ok(out),
+            Inner::Gzip(writer) => writer.finish(),
+            Inner::Zstd(encoder) => encoder.finish(),
+        }
+    }
+}
+
+fn checked_level(level: Option<u32>, default: u32, highest: u32) -> io::Result<u32> {
+    match level {
+        None => Ok(default),
+        Some(level) if (1..=highest).contains(&level) => Ok(level),
+        Some(level) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("the format has no compression level {level}"),
+        )),
     }
 }
 
 impl<W: Write> Write for Encoder<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.out.write(bytes)
+        match &mut self.0 {
+            Inner::Uncompressed(out) => out.write(bytes),
+            Inner::Gzip(writer) => writer.write(bytes),
+            Inner::Zstd(encoder) => encoder.write(bytes),
+        }
     }
 
+    /// Flushes the writer below. What waits to be compressed keeps waiting: where a stream is cut
+    /// would change its bytes.
     fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        match &mut self.0 {
+            Inner::Uncompressed(out) => out.flush(),
+            Inner::Gzip(writer) => writer.flush(),
+            Inner::Zstd(encoder) => encoder.get_mut().flush(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::layer::Decoder;
+
+    /// Text that compresses, bytes that do not, and zeros: several blocks of each format.
+    fn input() -> Vec<u8> {
+        let mut state = 1_u32;
+        let mut bytes = Vec::new();
+        while bytes.len() < 6 << 20 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            match bytes.len() >> 20 {
+                1 | 3 => bytes.extend_from_slice(&state.to_le_bytes()),
+                4 => bytes.extend_from_slice(&[0; 64]),
+                _ => bytes.extend_from_slice(format!("line {}\n", state >> 22).as_bytes()),
+            }
+        }
+        bytes
+    }
+
+    fn compressed(input: &[u8], compression: Compression, threads: usize, chunk: usize) -> Vec<u8> {
+        let mut encoder = Encoder::new(Vec::new(), compression, None, threads).unwrap();
+        for chunk in input.chunks(chunk) {
+            encoder.write_all(chunk).unwrap();
+        }
+        encoder.finish().unwrap()
+    }
+
+    fn filtered(program: &str, input: &[u8]) -> Option<Vec<u8>> {
+        let mut child = Command::new(program)
+            .args(["-d", "-c"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        let feeder = std::thread::spawn(move || stdin.write_all(&input));
+        let output = child.wait_with_output().unwrap();
+        feeder.join().unwrap().unwrap();
+        assert!(output.status.success(), "{program}");
+        Some(output.stdout)
+    }
+
+    #[test]
+    fn the_bytes_do_not_depend_on_threads_or_on_how_they_were_written() {
+        let input = input();
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let one = compressed(&input, compression, 1, 1 << 20);
+            assert!(one.len() < input.len() / 2);
+            assert!(
+                one == compressed(&input, compression, 2, 1 << 20),
+                "{compression:?}"
+            );
+            assert!(
+                one == compressed(&input, compression, 3, 7777),
+                "{compression:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn gzip_and_zstd_read_what_is_written() {
+        let large = input();
+        // None, one byte, a block exactly and one more.
+        for input in [
+            &b""[..],
+            b"x",
+            &large[..512 << 10],
+            &large[..(512 << 10) + 1],
+            &large,
+        ] {
+            for (compression, program) in [(Compression::Gzip, "gzip"), (Compression::Zstd, "zstd")]
+            {
+                let bytes = compressed(input, compression, 2, 100_000);
+                let mut back = Vec::new();
+                io::Read::read_to_end(&mut Decoder::detect(&bytes[..]).unwrap(), &mut back)
+                    .unwrap();
+                assert!(back == input, "{compression:?} of {} bytes", input.len());
+                if let Some(back) = filtered(program, &bytes) {
+                    assert!(back == input, "{program} of {} bytes", input.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn levels_that_a_format_does_not_have_are_refused() {
+        for (compression, level) in [
+            (Compression::Gzip, 0),
+            (Compression::Gzip, 10),
+            (Compression::Zstd, 23),
+            (Compression::Uncompressed, 1),
+        ] {
+            assert!(Encoder::new(Vec::new(), compression, Some(level), 1).is_err());
+        }
     }
 }

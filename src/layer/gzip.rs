@@ -1,1 +1,193 @@
-//! todo
+//! A gzip writer that compresses blocks in parallel and whose bytes do not depend on how many threads
+//! there are.
+//!
+//! The input is cut into blocks of one size. Each is deflated on its own with the end of the block
+//! before it as dictionary, and ends at a byte boundary, so the results joined are one deflate stream
+//! (RFC 1951) in one member (RFC 1952) that every reader of gzip takes.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use flate2::{Compress, Compression, FlushCompress, Status};
+
+/// Large enough that cutting costs next to no size, small enough that a few in flight cost little.
+const BLOCK: usize = 512 << 10;
+/// As far as deflate can look back.
+const WINDOW: usize = 32 << 10;
+
+/// More workers than this would hold more memory than they are worth.
+const MAX_THREADS: usize = 32;
+
+/// A block on its way to a worker: what precedes it in the stream, and itself.
+struct Block {
+    previous: Arc<Vec<u8>>,
+    bytes: Arc<Vec<u8>>,
+    is_last: bool,
+}
+
+struct Deflated {
+    bytes: Vec<u8>,
+    crc: crc32fast::Hasher,
+}
+
+/// A thread that deflates; block `i` goes to worker `i % workers`, so order needs no bookkeeping.
+struct Worker {
+    blocks: SyncSender<Block>,
+    results: Receiver<io::Result<Deflated>>,
+    thread: JoinHandle<()>,
+}
+
+/// Writes one gzip member to `out`.
+pub(super) struct Writer<W: Write> {
+    out: W,
+    workers: Vec<Worker>,
+    /// Blocks handed out and blocks written.
+    sent: usize,
+    written: usize,
+    filling: Vec<u8>,
+    previous: Arc<Vec<u8>>,
+    crc: crc32fast::Hasher,
+}
+
+impl<W: Write> Writer<W> {
+    pub(super) fn new(mut out: W, level: u32, threads: usize) -> io::Result<Self> {
+        // Deflate, no flags, no time, no hint of the level, an unknown system.
+        out.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255])?;
+        let workers = (0..threads.clamp(1, MAX_THREADS))
+            .map(|_| Worker::start(level))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            out,
+            workers,
+            sent: 0,
+            written: 0,
+            filling: Vec::with_capacity(BLOCK),
+            previous: Arc::default(),
+            crc: crc32fast::Hasher::new(),
+        })
+    }
+
+    pub(super) fn finish(mut self) -> io::Result<W> {
+        self.send_block(true)?;
+        while self.written < self.sent {
+            self.write_next()?;
+        }
+        for worker in self.workers {
+            drop(worker.blocks);
+            worker.thread.join().map_err(|_| gone())?;
+        }
+        // RFC 1952: the size modulo 2^32.
+        let size = self.crc.total_len().to_le_bytes();
+        self.out.write_all(&self.crc.finalize().to_le_bytes())?;
+        self.out.write_all(&size[..4])?;
+        Ok(self.out)
+    }
+
+    fn send_block(&mut self, is_last: bool) -> io::Result<()> {
+        // Each worker has one block in hand and one waiting.
+        if self.sent - self.written == 2 * self.workers.len() {
+            self.write_next()?;
+        }
+        let next = if is_last {
+            Vec::new()
+        } else {
+            Vec::with_capacity(BLOCK)
+        };
+        let bytes = Arc::new(std::mem::replace(&mut self.filling, next));
+        let previous = std::mem::replace(&mut self.previous, Arc::clone(&bytes));
+        let worker = &self.workers[self.sent % self.workers.len()];
+        let block = Block {
+            previous,
+            bytes,
+            is_last,
+        };
+        worker.blocks.send(block).map_err(|_| gone())?;
+        self.sent += 1;
+        Ok(())
+    }
+
+    fn write_next(&mut self) -> io::Result<()> {
+        let worker = &self.workers[self.written % self.workers.len()];
+        let deflated = worker.results.recv().map_err(|_| gone())??;
+        self.written += 1;
+        self.crc.combine(&deflated.crc);
+        self.out.write_all(&deflated.bytes)
+    }
+}
+
+impl<W: Write> Write for Writer<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.filling.len() == BLOCK {
+            self.send_block(false)?;
+        }
+        let count = bytes.len().min(BLOCK - self.filling.len());
+        self.filling.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    /// Flushes what was compressed so far; cutting the block short would change the bytes.
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Worker {
+    fn start(level: u32) -> io::Result<Self> {
+        let level = Compression::new(level);
+        let (blocks, incoming) = sync_channel::<Block>(1);
+        let (outgoing, results) = sync_channel(2);
+        let thread = std::thread::Builder::new()
+            .name("gzip".into())
+            .spawn(move || {
+                for block in incoming {
+                    // A closed channel means that the writer was given up.
+                    if outgoing.send(deflate(level, &block)).is_err() {
+                        break;
+                    }
+                }
+            })?;
+        Ok(Self {
+            blocks,
+            results,
+            thread,
+        })
+    }
+}
+
+fn deflate(level: Compression, block: &Block) -> io::Result<Deflated> {
+    // A state that is reset instead remembers enough of the last block to choose other matches.
+    let mut compress = Compress::new(level, false);
+    let dictionary = &block.previous[block.previous.len().saturating_sub(WINDOW)..];
+    if !dictionary.is_empty() {
+        compress
+            .set_dictionary(dictionary)
+            .map_err(io::Error::other)?;
+    }
+    let mut bytes = Vec::with_capacity(BLOCK / 2);
+    loop {
+        let done = usize::try_from(compress.total_in()).map_err(io::Error::other)?;
+        let (rest, flush) = match block.is_last {
+            true => (&block.bytes[done..], FlushCompress::Finish),
+            false => (&block.bytes[done..], FlushCompress::Sync),
+        };
+        let status = compress
+            .compress_vec(rest, &mut bytes, flush)
+            .map_err(io::Error::other)?;
+        // Room that is left over means that everything came out, the end of the block included.
+        let is_done =
+            status == Status::StreamEnd || (!block.is_last && bytes.len() < bytes.capacity());
+        if is_done {
+            break;
+        }
+        bytes.reserve(BLOCK / 2);
+    }
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&block.bytes);
+    Ok(Deflated { bytes, crc })
+}
+
+fn gone() -> io::Error {
+    io::Error::other("a compressing thread ended early")
+}

@@ -37,3 +37,8 @@ const OPAQUE_NAME: &[u8] = b".wh..wh..opq";
 
 /// The start of the names that stand for removals (image-spec layer.md).
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
+
+/// The longest path and the deepest nesting that are packed or unpacked. A path that programs can
+/// name is below `PATH_MAX` (4096 bytes), and each level costs a stack frame and a descriptor.
+const MAX_PATH: usize = 4096;
+const MAX_DEPTH: usize = 1024;

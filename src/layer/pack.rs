@@ -1,7 +1,26 @@
-//! Writing a layer.
+//! Snapshots and trees to tars.
+//!
+//! Members come in one order (a directory before what is in it, names by their bytes) and headers by
+//! one rule, so equal trees give equal bytes. What is packed may have been written by anybody: it is
+//! walked by descriptors, and nothing is opened through a link.
 
-use std::io::Write;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::FileStat;
+use tar::EntryType;
+
+use super::attributes::{self, Attributes, View};
+use super::diff::Below;
+use super::header::{BLOCK, Member};
+use super::{MAX_DEPTH, MAX_PATH, OPAQUE_NAME, WHITEOUT_PREFIX};
+use crate::sys;
+use crate::sys::fs::Kind;
 
 /// What the caller chooses about the tar.
 #[derive(Debug, Clone, Default)]
@@ -22,27 +41,376 @@ pub(crate) struct Packed {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("writing the tar failed")]
-    Write(#[source] std::io::Error),
+    #[error("{path:?} cannot be looked at")]
+    Inspect {
+        path: String,
+        #[source]
+        source: sys::Error,
+    },
+    #[error("{path:?} cannot be read")]
+    Read {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path:?} changed while it was packed")]
+    Changed { path: String },
+    #[error("{path:?} has a name that means a removal in a layer")]
+    Reserved { path: String },
+    #[error("the path {path:?} is too long or too deep for a layer")]
+    TooDeep { path: String },
+    #[error("the extended attribute {name:?} of {path:?} has a name that a tar cannot hold")]
+    Attribute { path: String, name: String },
+    #[error("the tar cannot be written")]
+    Write(#[source] io::Error),
 }
 
-/// Writes what `upper` changes on top of `lowers` (topmost first) as a layer.
+/// Writes what the snapshot `upper` changes on top of `lowers` (snapshots, topmost first) as a layer.
+///
+/// A directory that is below already with the same mode, owner, time and attributes is left out, and
+/// so is the root (`./`) unless its mode, owner or attributes differ; sockets have no place in a tar
+/// and are left out too. A name that starts with `.wh.` is an error, as it would be taken for a
+/// removal. Without any entry `out` holds an empty tar.
 pub(crate) fn pack(
     upper: BorrowedFd<'_>,
     lowers: &[OwnedFd],
     options: &PackOptions,
     out: &mut dyn Write,
 ) -> Result<Packed, Error> {
-    let _ = (upper, lowers, options, out);
-    todo!()
+    let mut packer = Packer::new(View::Snapshot, options, out);
+    let at_root = |source| Error::Inspect {
+        path: "/".into(),
+        source,
+    };
+    let below = Below::root(lowers).map_err(at_root)?;
+    let here = OsStr::new(".");
+    let stat = sys::fs::stat_at(upper, here).map_err(at_root)?;
+    let attributes = attributes::read(upper, here, View::Snapshot).map_err(at_root)?;
+    let opaque = attributes::is_opaque(upper, here).map_err(at_root)?;
+    if !below.shows_root(&stat, &attributes).map_err(at_root)? {
+        packer.emit(packer.member(b"./".to_vec(), EntryType::Directory, &stat, attributes)?)?;
+    }
+    if opaque {
+        packer.emit_removal(OPAQUE_NAME.to_vec())?;
+    }
+    let below = if opaque { below.hidden() } else { below };
+    packer.pack_directory(upper, &mut Vec::new(), &below, 0)?;
+    packer.finish()
 }
 
-/// Writes everything below `root`, a merged tree, as a tar without whiteouts.
+/// Writes everything below `root`, a tree as programs see it, as a tar without removals. Devices 0:0,
+/// which only overlayfs makes, and sockets are left out; the root itself is `./`.
 pub(crate) fn pack_tree(
     root: BorrowedFd<'_>,
     options: &PackOptions,
     out: &mut dyn Write,
 ) -> Result<Packed, Error> {
-    let _ = (root, options, out);
-    todo!()
+    let mut packer = Packer::new(View::Merged, options, out);
+    let at_root = |source| Error::Inspect {
+        path: "/".into(),
+        source,
+    };
+    let here = OsStr::new(".");
+    let stat = sys::fs::stat_at(root, here).map_err(at_root)?;
+    let attributes = attributes::read(root, here, View::Merged).map_err(at_root)?;
+    packer.emit(packer.member(b"./".to_vec(), EntryType::Directory, &stat, attributes)?)?;
+    let below = Below::root(&[]).map_err(at_root)?;
+    packer.pack_directory(root, &mut Vec::new(), &below, 0)?;
+    packer.finish()
+}
+
+struct Packer<'a> {
+    view: View,
+    options: &'a PackOptions,
+    out: io::BufWriter<&'a mut dyn Write>,
+    entries: u64,
+    /// The first path of every file that has several.
+    linked: HashMap<(u64, u64), Vec<u8>>,
+    /// Unchanged directories on the way to where the walk is, written once something in them is.
+    unwritten: Vec<Member>,
+    header: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Packer<'a> {
+    fn new(view: View, options: &'a PackOptions, out: &'a mut dyn Write) -> Self {
+        Self {
+            view,
+            options,
+            out: io::BufWriter::with_capacity(256 << 10, out),
+            entries: 0,
+            linked: HashMap::new(),
+            unwritten: Vec::new(),
+            header: Vec::new(),
+            buffer: vec![0; 256 << 10],
+        }
+    }
+
+    fn finish(mut self) -> Result<Packed, Error> {
+        self.out.write_all(&[0; 2 * BLOCK]).map_err(Error::Write)?;
+        self.out.flush().map_err(Error::Write)?;
+        Ok(Packed {
+            entries: self.entries,
+        })
+    }
+
+    /// Packs what is in `dir`. `path` is its path, empty or ending in a slash, and the same on return.
+    fn pack_directory(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        path: &mut Vec<u8>,
+        below: &Below<'_>,
+        depth: usize,
+    ) -> Result<(), Error> {
+        let names = sys::fs::read_names(dir).map_err(|source| inspect(path, source))?;
+        let length = path.len();
+        for name in names {
+            path.extend_from_slice(name.as_bytes());
+            if path.len() > MAX_PATH || depth >= MAX_DEPTH {
+                return Err(Error::TooDeep { path: shown(path) });
+            }
+            self.pack_name(dir, &name, path, below, depth)?;
+            path.truncate(length);
+        }
+        Ok(())
+    }
+
+    fn pack_name(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &mut Vec<u8>,
+        below: &Below<'_>,
+        depth: usize,
+    ) -> Result<(), Error> {
+        if self.view == View::Snapshot && name.as_bytes().starts_with(WHITEOUT_PREFIX) {
+            return Err(Error::Reserved { path: shown(path) });
+        }
+        let stat = sys::fs::stat_at(dir, name).map_err(|source| inspect(path, source))?;
+        let kind = match Kind::of(&stat) {
+            Kind::Directory => return self.pack_subdirectory(dir, name, &stat, path, below, depth),
+            Kind::Socket => return Ok(()),
+            Kind::CharDevice if stat.st_rdev == 0 => {
+                if self.view == View::Snapshot {
+                    let at = path.len() - name.len();
+                    path.splice(at..at, WHITEOUT_PREFIX.iter().copied());
+                    self.emit_removal(path.clone())?;
+                }
+                return Ok(());
+            }
+            Kind::Regular => EntryType::Regular,
+            Kind::Symlink => EntryType::Symlink,
+            Kind::CharDevice => EntryType::Char,
+            Kind::BlockDevice => EntryType::Block,
+            Kind::Fifo => EntryType::Fifo,
+        };
+        if stat.st_nlink > 1 {
+            let file = (stat.st_dev, stat.st_ino);
+            if let Some(first) = self.linked.get(&file) {
+                let first = first.clone();
+                let mut member =
+                    self.member(path.clone(), EntryType::Link, &stat, Attributes::new())?;
+                member.link = first;
+                return self.emit(member);
+            }
+            self.linked.insert(file, path.clone());
+        }
+        if kind == EntryType::Regular {
+            return self.pack_file(dir, name, &stat, path);
+        }
+        let attributes =
+            attributes::read(dir, name, self.view).map_err(|source| inspect(path, source))?;
+        let mut member = self.member(path.clone(), kind, &stat, attributes)?;
+        if kind == EntryType::Symlink {
+            let target =
+                sys::fs::read_link_at(dir, name).map_err(|source| inspect(path, source))?;
+            member.link = target.as_bytes().to_vec();
+        }
+        if matches!(kind, EntryType::Char | EntryType::Block) {
+            member.device = device_numbers(stat.st_rdev);
+        }
+        self.emit(member)
+    }
+
+    fn pack_subdirectory(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        stat: &FileStat,
+        path: &mut Vec<u8>,
+        below: &Below<'_>,
+        depth: usize,
+    ) -> Result<(), Error> {
+        let inner = sys::fs::open_directory_at(dir, name).map_err(|source| opened(path, source))?;
+        let look = |source| inspect(path, source);
+        let here = OsStr::new(".");
+        let attributes = attributes::read(inner.as_fd(), here, self.view).map_err(look)?;
+        let opaque = self.view == View::Snapshot
+            && attributes::is_opaque(inner.as_fd(), here).map_err(look)?;
+        let from_root = OsString::from(OsStr::from_bytes(path));
+        let below = below.descend(&from_root).map_err(look)?;
+        let unchanged = below.shows(&from_root, stat, &attributes).map_err(look)?;
+        path.push(b'/');
+        let member = self.member(path.clone(), EntryType::Directory, stat, attributes)?;
+        let waiting = self.unwritten.len();
+        // An opaque directory that is otherwise the same has changed: what was in it is gone.
+        if !unchanged || opaque {
+            self.emit(member)?;
+        } else if self.options.include_parents {
+            self.unwritten.push(member);
+        }
+        if opaque {
+            self.emit_removal([path, OPAQUE_NAME].concat())?;
+        }
+        let below = if opaque { below.hidden() } else { below };
+        self.pack_directory(inner.as_fd(), path, &below, depth + 1)?;
+        self.unwritten.truncate(waiting);
+        Ok(())
+    }
+
+    fn pack_file(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        seen: &FileStat,
+        path: &[u8],
+    ) -> Result<(), Error> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let file = sys::fs::open_at(dir, name, flags, 0).map_err(|source| opened(path, source))?;
+        let stat = sys::fs::stat(&file).map_err(|source| inspect(path, source))?;
+        if (stat.st_dev, stat.st_ino, stat.st_mode) != (seen.st_dev, seen.st_ino, seen.st_mode) {
+            return Err(Error::Changed { path: shown(path) });
+        }
+        let attributes =
+            attributes::read(dir, name, self.view).map_err(|source| inspect(path, source))?;
+        let mut member = self.member(path.to_vec(), EntryType::Regular, &stat, attributes)?;
+        member.size = u64::try_from(stat.st_size).expect("the size of a file is not negative");
+        let size = member.size;
+        self.emit(member)?;
+        self.copy_data(&file, size, path)
+    }
+
+    /// Copies exactly `size` bytes; a file that has more or fewer has changed.
+    fn copy_data(&mut self, file: &OwnedFd, size: u64, path: &[u8]) -> Result<(), Error> {
+        let mut copied = 0;
+        loop {
+            let count = match nix::unistd::read(file, &mut self.buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(Errno::EINTR) => continue,
+                Err(errno) => {
+                    return Err(Error::Read {
+                        path: shown(path),
+                        source: errno.into(),
+                    });
+                }
+            };
+            copied += count as u64;
+            if copied > size {
+                break;
+            }
+            self.out
+                .write_all(&self.buffer[..count])
+                .map_err(Error::Write)?;
+        }
+        if copied != size {
+            return Err(Error::Changed { path: shown(path) });
+        }
+        let padding = usize::try_from(size.wrapping_neg() % BLOCK as u64).expect("below a block");
+        self.out
+            .write_all(&[0; BLOCK][..padding])
+            .map_err(Error::Write)
+    }
+
+    fn member(
+        &self,
+        path: Vec<u8>,
+        kind: EntryType,
+        stat: &FileStat,
+        attributes: Attributes,
+    ) -> Result<Member, Error> {
+        if let Some((name, _)) = attributes.iter().find(|(name, _)| name.contains(&b'=')) {
+            return Err(Error::Attribute {
+                path: shown(&path),
+                name: shown(name),
+            });
+        }
+        let mtime = match self.options.clamp_mtime {
+            Some(latest) if stat.st_mtime >= latest => (latest, 0),
+            _ => (stat.st_mtime, stat.st_mtime_nsec),
+        };
+        Ok(Member {
+            path,
+            link: Vec::new(),
+            kind,
+            mode: sys::fs::permissions(stat),
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            size: 0,
+            mtime,
+            device: (0, 0),
+            attributes,
+        })
+    }
+
+    /// An empty file that stands for a removal; it has no owner, mode or time worth keeping.
+    fn emit_removal(&mut self, path: Vec<u8>) -> Result<(), Error> {
+        self.emit(Member {
+            path,
+            link: Vec::new(),
+            kind: EntryType::Regular,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: (0, 0),
+            device: (0, 0),
+            attributes: Attributes::new(),
+        })
+    }
+
+    /// Writes a header, after those of the directories that it is in and that wait.
+    #[expect(clippy::needless_pass_by_value, reason = "a member is written once")]
+    fn emit(&mut self, member: Member) -> Result<(), Error> {
+        for waiting in std::mem::take(&mut self.unwritten) {
+            self.write_header(&waiting)?;
+        }
+        self.write_header(&member)
+    }
+
+    fn write_header(&mut self, member: &Member) -> Result<(), Error> {
+        self.header.clear();
+        member.encode(&mut self.header);
+        self.entries += 1;
+        self.out.write_all(&self.header).map_err(Error::Write)
+    }
+}
+
+fn device_numbers(device: u64) -> (u32, u32) {
+    let part = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    (
+        part(nix::sys::stat::major(device)),
+        part(nix::sys::stat::minor(device)),
+    )
+}
+
+fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+fn inspect(path: &[u8], source: sys::Error) -> Error {
+    Error::Inspect {
+        path: shown(path),
+        source,
+    }
+}
+
+/// The error of opening what a stat just showed: a link, another kind or nothing there is a change.
+fn opened(path: &[u8], source: sys::Error) -> Error {
+    match source.errno {
+        Errno::ELOOP | Errno::ENOTDIR | Errno::ENOENT | Errno::ENXIO => {
+            Error::Changed { path: shown(path) }
+        }
+        _ => inspect(path, source),
+    }
 }
