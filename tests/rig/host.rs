@@ -83,6 +83,24 @@ pub(crate) fn stdout_of(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
+/// A static program made of this C source; `None`, and said so, where there is no compiler.
+pub(crate) fn compile(source: &str) -> Option<Vec<u8>> {
+    if !tool("cc") {
+        return None;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("program.c");
+    let program = directory.path().join("program");
+    fs::write(&file, source).unwrap();
+    stdout_of(
+        Command::new("cc")
+            .args(["-static", "-O1", "-o"])
+            .arg(&program)
+            .arg(&file),
+    );
+    Some(fs::read(program).unwrap())
+}
+
 /// The processes of this user whose command line contains `mark`.
 pub(crate) fn processes_with(mark: &str) -> Vec<String> {
     let mut found = Vec::new();
