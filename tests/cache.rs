@@ -108,7 +108,7 @@ fn what_a_run_depends_on() {
         (
             "the network",
             format!("FROM base\n{run}"),
-            format!("FROM base\nRUN --network=none echo x > /x"),
+            "FROM base\nRUN --network=none echo x > /x".into(),
             false,
         ),
         (
@@ -139,14 +139,32 @@ fn what_a_run_depends_on() {
 fn what_a_copy_depends_on() {
     type Change = fn(&Rig);
     let changes: &[(&str, Change, bool)] = &[
-        ("content", |rig| drop(rig.write("dir/file", "other")), false),
+        (
+            "content",
+            |rig| {
+                rig.write("dir/file", "other");
+            },
+            false,
+        ),
         (
             "content of equal length and time",
             same_size_same_time,
             false,
         ),
-        ("mode", |rig| drop(rig.chmod("dir/file", 0o755)), false),
-        ("a new file", |rig| drop(rig.write("dir/new", "")), false),
+        (
+            "mode",
+            |rig| {
+                rig.chmod("dir/file", 0o755);
+            },
+            false,
+        ),
+        (
+            "a new file",
+            |rig| {
+                rig.write("dir/new", "");
+            },
+            false,
+        ),
         (
             "a new empty directory",
             |rig| fs::create_dir(rig.context().join("dir/empty")).unwrap(),
@@ -183,13 +201,23 @@ fn what_a_copy_depends_on() {
         ),
         (
             "the same content written again",
-            |rig| drop(rig.write("dir/file", "one")),
+            |rig| {
+                rig.write("dir/file", "one");
+            },
             true,
         ),
-        ("a file outside", |rig| drop(rig.write("other", "")), true),
+        (
+            "a file outside",
+            |rig| {
+                rig.write("other", "");
+            },
+            true,
+        ),
         (
             "an ignored file",
-            |rig| drop(rig.write("dir/ignored.o", "changed")),
+            |rig| {
+                rig.write("dir/ignored.o", "changed");
+            },
             true,
         ),
     ];
@@ -237,12 +265,11 @@ fn options_of_copy_are_part_of_its_key() {
     ] {
         let rig = Rig::new();
         rig.write("f", "1");
-        let step = &second[second.rfind('f').unwrap() - 4..];
         let was_cached = cached_after(
             &rig,
             &format!("FROM base\n{first}"),
             &format!("FROM base\n{second}"),
-            step.trim_start(),
+            second,
             &[],
         );
         assert!(!was_cached, "{first} -> {second}");
