@@ -1,1 +1,56 @@
-//! Placeholder until its owner's first commit.
+//! Where base images come from: registries, layouts and archives, behind one trait.
+//!
+//! A [`Source`] finds an image for a platform and opens its blobs as streams. Documents are verified
+//! here; a blob's size and digest are verified by whoever stores it, while the bytes pass.
+
+mod archive;
+mod body;
+mod credentials;
+mod docker_archive;
+mod document;
+mod error;
+mod location;
+mod oci_archive;
+mod oci_layout;
+mod registry;
+#[cfg(test)]
+mod tests;
+
+use std::io::Read;
+
+use crate::oci::{Descriptor, Digest, ImageConfig, Manifest, Platform};
+
+pub(crate) use docker_archive::docker_archive;
+pub(crate) use error::Error;
+pub(crate) use location::Location;
+pub(crate) use oci_archive::oci_archive;
+pub(crate) use oci_layout::oci_layout;
+pub(crate) use registry::{Options, registry};
+
+/// An image found at a source: the exact bytes of its documents and what they say.
+///
+/// The bytes have the digests that the manifest's name and the config's descriptor give, and the
+/// config has as many diff_ids as the manifest has layers.
+#[derive(Debug, Clone)]
+pub(crate) struct Resolved {
+    pub(crate) manifest_digest: Digest,
+    pub(crate) manifest_bytes: Vec<u8>,
+    pub(crate) manifest: Manifest,
+    pub(crate) config_bytes: Vec<u8>,
+    pub(crate) config: ImageConfig,
+}
+
+/// A place that holds an image.
+pub(crate) trait Source: Send + Sync {
+    /// Finds the image for `platform`. An index is resolved to the first manifest that satisfies it.
+    fn resolve(&self, platform: &Platform) -> Result<Resolved, Error>;
+
+    /// Opens the blob that `descriptor` names, for one sequential read in flat memory.
+    ///
+    /// The reader yields at most `descriptor.size + 1` bytes and fails when the transfer is cut; it
+    /// does not promise that the bytes have the digest. Its errors carry an [`Error`] inside.
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>, Error>;
+
+    /// How messages call the source: the reference or the path.
+    fn name(&self) -> String;
+}
