@@ -26,6 +26,7 @@ mod metadata;
 mod output;
 mod peers;
 mod progress;
+mod pull;
 mod reproducible;
 mod rootless;
 mod run;

@@ -4,6 +4,7 @@ pub(crate) mod base;
 pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod outcome;
+pub(crate) mod registry;
 
 use std::ffi::OsStr;
 use std::fs;
