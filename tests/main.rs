@@ -1,1 +1,33 @@
+//! What rbuild does for its users, shown by running the real binary; one file per capability.
+//!
+//! Every test has its own store and context. A test that needs a tool which is not installed says
+//! so and passes, unless `CI` is set: there it fails. `scripts/test` runs everything, as two
+//! unprivileged users when it is root.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed expectation of a test is a panic, and a skip is said on its output"
+)]
+
+mod rig;
+
+mod add;
+mod args;
+mod cache;
+mod copy;
+mod errors;
+mod escape;
+mod heredoc;
+mod ignore;
+mod import;
+mod layering;
+mod metadata;
+mod output;
+mod peers;
+mod progress;
+mod pull;
+mod reproducible;
+mod rootless;
+mod run;
+mod stages;
