@@ -7,6 +7,7 @@
 pub(crate) mod fs;
 pub(crate) mod mount;
 pub(crate) mod process;
+pub(crate) mod socket;
 pub(crate) mod xattr;
 
 use std::fmt;
