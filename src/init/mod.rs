@@ -1,12 +1,169 @@
-//! The init room: entered by exec with argv[0] [`NAME`], builds a sandbox from a `Spec` and runs one
-//! command in it. It interprets, it decides nothing.
+//! The init room: entered by exec with `sandbox::INIT_NAME` as argv[0], builds a sandbox from a `Spec`
+//! and runs one command in it. It interprets, it decides nothing.
+//!
+//! Three processes share this code. The first reads the spec, makes the namespaces and forks; from then on
+//! it only waits, and kills the second should the parent go away. The second is pid 1 of the sandbox:
+//! it mounts, enters the new root, forks the third, reaps, reports and exits, whereupon the kernel kills
+//! what is left. The third gives up its privileges and becomes the command.
+//!
+//! What each of them holds:
+//!
+//! | process | descriptors | capabilities | root |
+//! |---|---|---|---|
+//! | first | socket (0), pipes (1, 2), pidfd of pid 1 | all of the build's user namespace | host |
+//! | pid 1 until the pivot | those, and the mounts it makes | the same | host |
+//! | pid 1 afterwards | socket, pipes | the same; not dumpable, so closed to the command | image |
+//! | command | /dev/null (0), pipes (1, 2) | `payload::CAPABILITIES` for uid 0, else none | image |
 
+mod devices;
+mod failure;
+mod filesystems;
+mod payload;
+mod rootfs;
+mod targets;
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-/// The argv[0] that leads here.
-pub(crate) const NAME: &str = "rbuild-init";
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{ForkResult, Pid, getpid, sethostname};
+
+use crate::sandbox::spec::{Created, Failure, Network, Outcome, Report, Spec, Step, Touched};
+use crate::sandbox::wire;
+use crate::sys::socket::send_greeting;
+use crate::sys::{self, process};
+use failure::At as _;
 
 /// Reads the `Spec` from standard input, runs its command and reports on the same socket.
 pub(crate) fn main() -> ExitCode {
-    todo!()
+    // Without a socket there is nobody to report to.
+    let Ok(socket) = connect() else {
+        return ExitCode::FAILURE;
+    };
+    let failure = match wire::receive_spec(&socket) {
+        Ok(spec) => match start(&spec, &socket) {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(failure) => failure,
+        },
+        Err(error) => Failure {
+            step: Step::ReadSpec,
+            errno: error.raw_os_error().unwrap_or(0),
+            detail: error.to_string(),
+        },
+    };
+    if send_greeting(&socket, None).is_ok() {
+        let report = Notes::default().report(Outcome::SetupFailed(failure));
+        // A parent that is gone does not want it.
+        drop(wire::send_report(&socket, &report));
+    }
+    ExitCode::FAILURE
+}
+
+/// What pid 1 has to say beside the outcome.
+#[derive(Debug, Default)]
+struct Notes {
+    warnings: Vec<String>,
+    created: Vec<Created>,
+    touched: Vec<Touched>,
+}
+
+impl Notes {
+    fn report(self, outcome: Outcome) -> Report {
+        Report {
+            outcome,
+            warnings: self.warnings,
+            created: self.created,
+            touched: self.touched,
+        }
+    }
+}
+
+/// Cuts every tie to the parent but standard input, output and error.
+fn connect() -> io::Result<UnixStream> {
+    process::close_inherited()?;
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    prctl::set_dumpable(false)?;
+    let socket: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
+    Ok(UnixStream::from(socket))
+}
+
+fn start(spec: &Spec, socket: &UnixStream) -> Result<(), Failure> {
+    let mut namespaces = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP;
+    if spec.network == Network::None {
+        namespaces |= CloneFlags::CLONE_NEWNET;
+    }
+    nix::sched::unshare(namespaces)
+        .map_err(|errno| sys::Error::new("unshare", "", errno))
+        .at(Step::Namespaces)?;
+    match process::fork().at(Step::Fork)? {
+        ForkResult::Child => process::exit_now(first(spec, socket)),
+        ForkResult::Parent { child } => watch(child, socket).at(Step::Wait),
+    }
+}
+
+/// Waits for pid 1, and kills it when the parent hangs up.
+fn watch(child: Pid, socket: &UnixStream) -> sys::Result<()> {
+    let pidfd = process::pidfd_open(child)?;
+    let mut polled = [
+        PollFd::new(pidfd.as_fd(), PollFlags::POLLIN),
+        // After the spec the parent sends nothing, so this is the end of the socket.
+        PollFd::new(socket.as_fd(), PollFlags::POLLIN),
+    ];
+    loop {
+        match poll(&mut polled, PollTimeout::NONE) {
+            Ok(_) => break,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(sys::Error::new("poll", "", errno)),
+        }
+    }
+    if polled[1].any() == Some(true) {
+        process::pidfd_kill(&pidfd)?;
+    }
+    process::wait(Some(child))?;
+    Ok(())
+}
+
+/// The life of pid 1; its exit code, which nobody but a debugger sees.
+fn first(spec: &Spec, socket: &UnixStream) -> i32 {
+    let introduced = prctl::set_pdeathsig(Signal::SIGKILL)
+        .map_err(|errno| sys::Error::new("prctl", "PR_SET_PDEATHSIG", errno))
+        .and_then(|()| process::pidfd_open(getpid()))
+        .and_then(|pidfd| send_greeting(socket, Some(&pidfd)));
+    if introduced.is_err() {
+        return 1;
+    }
+    umask(Mode::from_bits_truncate(0o022));
+    let mut notes = Notes::default();
+    let outcome = run(spec, &mut notes).unwrap_or_else(Outcome::SetupFailed);
+    match wire::send_report(socket, &notes.report(outcome)) {
+        Ok(()) => 0,
+        Err(_) => 1,
+    }
+}
+
+fn run(spec: &Spec, notes: &mut Notes) -> Result<Outcome, Failure> {
+    let root = rootfs::build(spec, notes)?;
+    if let Err(errno) = sethostname(&spec.hostname) {
+        notes.warnings.push(format!(
+            "the host does not let a sandbox have its own host name ({})",
+            errno.desc()
+        ));
+    }
+    if spec.network == Network::None {
+        process::loopback_up().at(Step::Network)?;
+    }
+    sys::mount::pivot_to(&root).at(Step::PivotRoot)?;
+    drop(root);
+    payload::run(spec)
 }

@@ -9,10 +9,11 @@ pub(crate) mod passwd;
 pub(crate) mod seccomp;
 pub(crate) mod spec;
 pub(crate) mod stubs;
+mod subids;
 mod supervise;
 pub(crate) mod userns;
 pub(crate) mod wire;
 
 pub(crate) use cancel::Cancel;
-pub(crate) use spec::{Mount, Network, Spec, Step, Usage};
+pub(crate) use spec::{Failure, INIT_NAME, Mount, Network, Spec, Step, Usage};
 pub(crate) use supervise::{Error, Exit, Output, Status, run};

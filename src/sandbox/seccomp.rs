@@ -1,5 +1,26 @@
 //! The system calls that a RUN may make: `seccomp/*.json` compiled to BPF.
 
+use std::sync::OnceLock;
+
+use seccompiler::{BpfProgram, TargetArch, compile_from_json};
+
+#[cfg(target_arch = "x86_64")]
+mod i386;
+
+#[cfg(target_arch = "x86_64")]
+const LISTS: (&str, TargetArch) = (
+    include_str!("../../seccomp/x86_64.json"),
+    TargetArch::x86_64,
+);
+#[cfg(target_arch = "aarch64")]
+const LISTS: (&str, TargetArch) = (
+    include_str!("../../seccomp/aarch64.json"),
+    TargetArch::aarch64,
+);
+
+/// The filters of a list, in the order of installation: of two that refuse, the later gives the errno.
+const NAMES: [&str; 2] = ["allow", "deny"];
+
 /// A filter list that does not compile; the unit tests rule it out for the lists in the tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot compile the seccomp filter {name}: {message}")]
@@ -8,8 +29,138 @@ pub(crate) struct Error {
     message: String,
 }
 
-/// The programs in the order of installation, one word per instruction (`struct sock_filter` in the
-/// machine's own byte order). Compiled once per process.
+impl Error {
+    fn new(name: &'static str, message: impl ToString) -> Self {
+        Self {
+            name,
+            message: message.to_string(),
+        }
+    }
+}
+
+/// The programs in the order of installation, in the words that
+/// [`crate::sys::process::install_filter`] takes. Compiled once per process.
 pub(crate) fn filters() -> Result<&'static [Vec<u64>], &'static Error> {
-    todo!()
+    static FILTERS: OnceLock<Result<Vec<Vec<u64>>, Error>> = OnceLock::new();
+    FILTERS
+        .get_or_init(|| {
+            let (list, arch) = LISTS;
+            NAMES
+                .iter()
+                .map(|name| Ok(words(&compile(name, list, arch)?)))
+                .collect()
+        })
+        .as_deref()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn compile(name: &'static str, list: &str, arch: TargetArch) -> Result<BpfProgram, Error> {
+    Ok(i386::splice(
+        native(name, list, arch)?,
+        i386::compile(name)?,
+    ))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+use native as compile;
+
+fn native(name: &'static str, list: &str, arch: TargetArch) -> Result<BpfProgram, Error> {
+    let mut programs =
+        compile_from_json(list.as_bytes(), arch).map_err(|error| Error::new(name, error))?;
+    programs
+        .remove(name)
+        .ok_or_else(|| Error::new(name, "not in the list"))
+}
+
+fn words(program: &BpfProgram) -> Vec<u64> {
+    program
+        .iter()
+        .map(|instruction| {
+            let [c1, c0] = instruction.code.to_be_bytes();
+            let [k3, k2, k1, k0] = instruction.k.to_be_bytes();
+            u64::from_be_bytes([c1, c0, instruction.jt, instruction.jf, k3, k2, k1, k0])
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use seccompiler::TargetArch;
+    use serde_json::Value;
+
+    const LISTS: [(&str, &str); 3] = [
+        ("x86_64", include_str!("../../seccomp/x86_64.json")),
+        ("aarch64", include_str!("../../seccomp/aarch64.json")),
+        ("i386", include_str!("../../seccomp/i386.json")),
+    ];
+
+    fn rules(list: &str, filter: &str) -> Vec<Value> {
+        let list: Value = serde_json::from_str(list).unwrap();
+        list[filter]["filter"].as_array().unwrap().clone()
+    }
+
+    #[test]
+    fn both_lists_compile_for_their_architecture() {
+        for (arch, list) in [
+            (TargetArch::x86_64, LISTS[0].1),
+            (TargetArch::aarch64, LISTS[1].1),
+        ] {
+            for name in super::NAMES {
+                super::native(name, list, arch).unwrap();
+            }
+        }
+        for program in super::filters().unwrap() {
+            // BPF_MAXINSNS in linux/bpf_common.h.
+            assert!(program.len() <= 4096, "{} instructions", program.len());
+        }
+    }
+
+    #[test]
+    fn no_syscall_has_rules_with_and_without_conditions() {
+        for (arch, list) in LISTS {
+            for filter in super::NAMES {
+                let mut conditional: BTreeMap<String, BTreeSet<bool>> = BTreeMap::new();
+                for rule in rules(list, filter) {
+                    let name = rule["syscall"].as_str().unwrap().to_owned();
+                    let has = rule.get("args").is_some();
+                    let before = conditional.entry(name.clone()).or_default();
+                    assert!(before.insert(has) || has, "{arch} {filter} {name}: twice");
+                }
+                for (name, kinds) in conditional {
+                    assert_eq!(kinds.len(), 1, "{arch} {filter} {name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_allowed_and_denied_without_a_condition() {
+        for (arch, list) in LISTS {
+            let names = |filter| -> BTreeSet<String> {
+                rules(list, filter)
+                    .iter()
+                    .filter(|rule| rule.get("args").is_none())
+                    .map(|rule| rule["syscall"].as_str().unwrap().to_owned())
+                    .collect()
+            };
+            let both: Vec<_> = names("allow")
+                .intersection(&names("deny"))
+                .cloned()
+                .collect();
+            assert!(both.is_empty(), "{arch}: {both:?}");
+        }
+    }
+
+    #[test]
+    fn conditions_compare_what_the_kernel_looks_at() {
+        for (arch, list) in LISTS {
+            for rule in rules(list, "deny") {
+                for condition in rule["args"].as_array().into_iter().flatten() {
+                    assert_eq!(condition["type"], "dword", "{arch} {rule}");
+                }
+            }
+        }
+    }
 }

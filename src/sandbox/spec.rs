@@ -38,6 +38,9 @@ pub(crate) struct Spec {
     pub(crate) filters: Vec<Vec<u64>>,
 }
 
+/// The argv[0] with which this program is the init of a sandbox.
+pub(crate) const INIT_NAME: &str = "rbuild-init";
+
 /// Docker's default for /dev/shm.
 pub(crate) const DEFAULT_SHM_SIZE: u64 = 64 << 20;
 
@@ -101,17 +104,15 @@ pub(crate) enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Failure {
     pub(crate) step: Step,
-    /// What the step was about: a path, a name, a command. May be empty.
-    pub(crate) object: String,
-    /// The error number, 0 when `detail` says it all.
+    /// The error number, 0 when no system call failed.
     pub(crate) errno: i32,
-    /// What failed, in words.
+    /// What failed on what, in words.
     pub(crate) detail: String,
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.detail)
+        write!(f, "{}: {}", self.step.complaint(), self.detail)
     }
 }
 
@@ -121,7 +122,6 @@ pub(crate) enum Step {
     ReadSpec,
     Namespaces,
     Fork,
-    Propagation,
     Rootfs,
     Proc,
     Sys,
@@ -129,18 +129,48 @@ pub(crate) enum Step {
     Generated,
     Mounts,
     Masks,
-    Hostname,
-    Loopback,
+    Network,
     PivotRoot,
+    /// The USER cannot be resolved in the image, or its ids do not exist on this host.
     User,
+    Session,
     Limits,
+    /// The working directory does not exist or is none.
     Workdir,
-    Privileges,
     Seccomp,
+    Privileges,
     /// The command was not found in PATH (ENOENT), or found without execute permission (EACCES).
     FindProgram,
     Execute,
     Wait,
+}
+
+impl Step {
+    /// What failed when the step failed, as the beginning of a sentence.
+    fn complaint(self) -> &'static str {
+        match self {
+            Self::ReadSpec => "cannot read the orders of the sandbox",
+            Self::Namespaces => "cannot create the namespaces of the sandbox",
+            Self::Fork => "cannot start a process in the sandbox",
+            Self::Rootfs => "cannot mount the root file system of the sandbox",
+            Self::Proc => "cannot mount /proc in the sandbox",
+            Self::Sys => "cannot mount /sys in the sandbox",
+            Self::Dev => "cannot mount /dev in the sandbox",
+            Self::Generated => "cannot mount generated files in the sandbox",
+            Self::Mounts => "cannot mount into the sandbox",
+            Self::Masks => "cannot mask host paths in the sandbox",
+            Self::Network => "cannot set up the network of the sandbox",
+            Self::PivotRoot => "cannot enter the root file system of the sandbox",
+            Self::User => "cannot run as the requested user",
+            Self::Session => "cannot start a session in the sandbox",
+            Self::Limits => "cannot set resource limits",
+            Self::Workdir => "cannot enter the working directory",
+            Self::Seccomp => "cannot install the system call filters",
+            Self::Privileges => "cannot drop privileges",
+            Self::FindProgram | Self::Execute => "cannot execute the command",
+            Self::Wait => "cannot wait for the command",
+        }
+    }
 }
 
 /// What the command and the processes that init reaped used, as of getrusage(2).

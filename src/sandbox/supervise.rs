@@ -1,8 +1,22 @@
 //! Starting init, passing on what the command writes, and ending it all.
 
-use super::spec::{Failure, Spec, Usage};
-use super::{Cancel, seccomp};
-use crate::sys;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::net::Shutdown;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::spec::{Failure, INIT_NAME, Outcome, Report, Spec, Usage};
+use super::{Cancel, stubs, wire};
+use crate::sys::socket::Greeting;
+use crate::sys::{self, process};
 
 /// Which of its two outputs a command wrote to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,13 +44,15 @@ pub(crate) enum Status {
 pub(crate) enum Error {
     #[error("canceled")]
     Canceled,
-    /// The command never ran; `Failure::step` tells `FindProgram` and `User` from broken walls.
+    /// The command never ran; `Failure::step` tells a missing program or user from a broken wall.
     #[error("{0}")]
     Setup(Failure),
     #[error("cannot start the init process of the sandbox")]
     Start(#[source] std::io::Error),
-    #[error("cannot talk to the init process of the sandbox")]
-    Talk(#[source] std::io::Error),
+    #[error("cannot send the init process of the sandbox its orders")]
+    Send(#[source] std::io::Error),
+    #[error("cannot watch the init process of the sandbox")]
+    Watch(#[source] sys::Error),
     #[error("the init process of the sandbox ended without a report ({0})")]
     NoReport(std::process::ExitStatus),
     #[error("cannot remove the mount targets that the sandbox made")]
@@ -52,5 +68,245 @@ pub(crate) fn run(
     output: &mut dyn FnMut(Output, &[u8]),
     cancel: &Cancel,
 ) -> Result<Exit, Error> {
-    todo!()
+    if cancel.is_canceled() {
+        return Err(Error::Canceled);
+    }
+    let mut init = Init::start()?;
+    let talked = init.talk(spec, output, cancel);
+    let status = init.reap(talked.is_err());
+    let canceled = talked?;
+    let status = status.map_err(Error::Start)?;
+    init.drain(output);
+    let report = wire::parse_report(&init.report);
+    if let Some(report) = &report {
+        remove_targets(spec, report)?;
+    }
+    if canceled {
+        return Err(Error::Canceled);
+    }
+    let report = report.ok_or(Error::NoReport(status))?;
+    let (status, usage) = match report.outcome {
+        Outcome::Exited { code, usage } => (Status::Code(code), usage),
+        Outcome::Signaled { signal, usage } => (Status::Signal(signal), usage),
+        Outcome::SetupFailed(failure) => return Err(Error::Setup(failure)),
+    };
+    Ok(Exit {
+        status,
+        usage,
+        warnings: report.warnings,
+    })
+}
+
+fn remove_targets(spec: &Spec, report: &Report) -> Result<(), Error> {
+    if report.created.is_empty() && report.touched.is_empty() {
+        return Ok(());
+    }
+    let upper = sys::fs::open_directory(Path::new(&spec.upper)).map_err(Error::RemoveTargets)?;
+    stubs::remove(upper.as_fd(), &report.created, &report.touched).map_err(Error::RemoveTargets)
+}
+
+/// A started init and this end of everything it is connected to.
+struct Init {
+    child: Child,
+    socket: UnixStream,
+    stdout: Option<File>,
+    stderr: Option<File>,
+    /// pid 1 of the sandbox, once it has introduced itself; readable when its pid namespace is gone.
+    first: Option<OwnedFd>,
+    report: Vec<u8>,
+}
+
+impl Init {
+    /// The thread that starts init must be the one that waits for it: init dies with its parent
+    /// thread (`PR_SET_PDEATHSIG` in prctl(2)).
+    fn start() -> Result<Self, Error> {
+        let (ours, theirs) = UnixStream::pair().map_err(Error::Start)?;
+        let mut child = Command::new("/proc/self/exe")
+            .arg0(INIT_NAME)
+            .env_clear()
+            .current_dir("/")
+            // Out of reach of what a terminal sends to rbuild's own process group.
+            .process_group(0)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(Error::Start)?;
+        let stdout = child
+            .stdout
+            .take()
+            .map(|pipe| File::from(OwnedFd::from(pipe)));
+        let stderr = child
+            .stderr
+            .take()
+            .map(|pipe| File::from(OwnedFd::from(pipe)));
+        Ok(Self {
+            child,
+            socket: ours,
+            stdout,
+            stderr,
+            first: None,
+            report: Vec::new(),
+        })
+    }
+
+    /// Sends the spec and passes on output until init and pid 1 are gone; true when canceled.
+    fn talk(
+        &mut self,
+        spec: &Spec,
+        output: &mut dyn FnMut(Output, &[u8]),
+        cancel: &Cancel,
+    ) -> Result<bool, Error> {
+        wire::send_spec(&self.socket, spec).map_err(Error::Send)?;
+        for pipe in [&self.stdout, &self.stderr].into_iter().flatten() {
+            fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+                .map_err(|errno| Error::Watch(sys::Error::new("fcntl", "F_SETFL", errno)))?;
+        }
+        let mut canceled = false;
+        loop {
+            let ready = self.wait(if canceled { None } else { Some(cancel) })?;
+            if ready.stdout {
+                pass_on(&mut self.stdout, Output::Stdout, output);
+            }
+            if ready.stderr {
+                pass_on(&mut self.stderr, Output::Stderr, output);
+            }
+            if ready.cancel {
+                canceled = true;
+            }
+            let open = !ready.socket || self.listen()?;
+            if canceled {
+                self.kill()?;
+            }
+            if !open {
+                return Ok(canceled);
+            }
+        }
+    }
+
+    /// Waits until something can be read; a switch that is `None` is not watched.
+    fn wait(&self, cancel: Option<&Cancel>) -> Result<Ready, Error> {
+        let fds = [
+            Some(self.socket.as_fd()),
+            self.stdout.as_ref().map(|pipe| pipe.as_fd()),
+            self.stderr.as_ref().map(|pipe| pipe.as_fd()),
+            cancel.map(|cancel| cancel.as_fd()),
+        ];
+        let mut polled: Vec<PollFd<'_>> = fds
+            .iter()
+            .flatten()
+            .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
+            .collect();
+        loop {
+            match poll(&mut polled, PollTimeout::NONE) {
+                Ok(_) => break,
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::Watch(sys::Error::new("poll", "", errno))),
+            }
+        }
+        let mut results = polled.iter();
+        let [socket, stdout, stderr, cancel] = fds.map(|fd| {
+            fd.is_some()
+                && results
+                    .next()
+                    .is_some_and(|polled| polled.any() != Some(false))
+        });
+        Ok(Ready {
+            socket,
+            stdout,
+            stderr,
+            cancel,
+        })
+    }
+
+    /// Reads what init says; false at the end of file, when both init and pid 1 have closed the socket.
+    fn listen(&mut self) -> Result<bool, Error> {
+        if self.first.is_none() && self.report.is_empty() {
+            return match sys::socket::receive_greeting(&self.socket).map_err(Error::Watch)? {
+                Greeting::Closed => Ok(false),
+                Greeting::Received(Some(first)) => {
+                    self.first = Some(first);
+                    Ok(true)
+                }
+                Greeting::Received(None) => self.read_report(),
+            };
+        }
+        self.read_report()
+    }
+
+    fn read_report(&mut self) -> Result<bool, Error> {
+        let mut buffer = [0; 4096];
+        match (&self.socket).read(&mut buffer) {
+            Ok(0) => Ok(false),
+            Ok(length) => {
+                self.report.extend_from_slice(&buffer[..length]);
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
+            // Init died with unread data in its socket; there is nothing more to come.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(false),
+            Err(error) => Err(Error::Watch(sys::Error::new(
+                "read",
+                "socket of init",
+                error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
+            ))),
+        }
+    }
+
+    /// Kills every process of the sandbox: with pid 1 dies its namespace. Before pid 1 has introduced
+    /// itself, init sees the end of the socket and does it.
+    fn kill(&self) -> Result<(), Error> {
+        if let Some(first) = &self.first {
+            process::pidfd_kill(first).map_err(Error::Watch)?;
+        }
+        match self.socket.shutdown(Shutdown::Write) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()),
+            Err(error) => Err(Error::Send(error)),
+        }
+    }
+
+    /// Waits until no process of the sandbox is left, killing them first if asked to.
+    fn reap(&mut self, kill: bool) -> std::io::Result<std::process::ExitStatus> {
+        if kill {
+            // A failure here leaves the second way, and that init dies with this thread.
+            drop(self.kill());
+            self.child.kill()?;
+        }
+        if let Some(first) = &self.first {
+            let mut gone = [PollFd::new(first.as_fd(), PollFlags::POLLIN)];
+            while poll(&mut gone, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        }
+        self.child.wait()
+    }
+
+    /// Passes on what is left in the pipes. Their writers are dead, except for a process outside that
+    /// the command handed its output to, which is not waited for.
+    fn drain(&mut self, output: &mut dyn FnMut(Output, &[u8])) {
+        /// A pipe holds 64 KiB, or up to 1 MiB if the command asked for it (pipe(7)).
+        const READS: usize = 17;
+        for _ in 0..READS {
+            pass_on(&mut self.stdout, Output::Stdout, output);
+            pass_on(&mut self.stderr, Output::Stderr, output);
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ready {
+    socket: bool,
+    stdout: bool,
+    stderr: bool,
+    cancel: bool,
+}
+
+/// Reads once from a pipe that does not block; at its end it becomes `None`.
+fn pass_on(pipe: &mut Option<File>, name: Output, output: &mut dyn FnMut(Output, &[u8])) {
+    let mut buffer = [0; 65_536];
+    let Some(file) = pipe else { return };
+    match file.read(&mut buffer) {
+        Ok(length) if length > 0 => output(name, &buffer[..length]),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+        Ok(_) | Err(_) => *pipe = None,
+    }
 }

@@ -8,6 +8,7 @@ pub(crate) mod fs;
 pub(crate) mod terminal;
 pub(crate) mod mount;
 pub(crate) mod process;
+pub(crate) mod socket;
 pub(crate) mod xattr;
 
 use std::fmt;

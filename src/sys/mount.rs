@@ -1,17 +1,324 @@
-//! The mount calls of Linux 5.2 and later, which work on descriptors.
+//! The mount calls of Linux 5.2 and later, which work on descriptors (fsopen(2), open_tree(2),
+//! move_mount(2), mount_setattr(2)), and pivot_root(2).
+#![expect(unsafe_code, reason = "neither nix nor libc wraps these calls")]
 
-use std::os::fd::OwnedFd;
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::Result;
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags};
+
+use super::{Error, Result};
+
+/// Restrictions of a mount (`MOUNT_ATTR_*`); they can be added to an inherited mount, not taken away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Attributes {
+    pub(crate) read_only: bool,
+    pub(crate) no_suid: bool,
+    pub(crate) no_dev: bool,
+    pub(crate) no_exec: bool,
+}
+
+impl Attributes {
+    fn bits(self) -> u64 {
+        let mut bits = 0;
+        for (set, bit) in [
+            (self.read_only, libc::MOUNT_ATTR_RDONLY),
+            (self.no_suid, libc::MOUNT_ATTR_NOSUID),
+            (self.no_dev, libc::MOUNT_ATTR_NODEV),
+            (self.no_exec, libc::MOUNT_ATTR_NOEXEC),
+        ] {
+            if set {
+                bits |= bit;
+            }
+        }
+        bits
+    }
+}
+
+/// A file system being configured (`fsopen(2)`).
+#[derive(Debug)]
+pub(crate) struct Context {
+    fd: OwnedFd,
+    kind: &'static CStr,
+}
+
+impl Context {
+    pub(crate) fn open(kind: &'static CStr) -> Result<Self> {
+        // SAFETY: `kind` is NUL-terminated and static; the call keeps no pointer.
+        let fd = unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), libc::FSOPEN_CLOEXEC) };
+        let fd = owned(fd).map_err(|errno| Error::new("fsopen", kind.to_string_lossy(), errno))?;
+        Ok(Self { fd, kind })
+    }
+
+    /// Sets `key` to the text `value`. Unlike in an option string no character of it is special.
+    pub(crate) fn set(&self, key: &CStr, value: &OsStr) -> Result<()> {
+        let text = c_string("fsconfig", value)?;
+        self.configure(libc::FSCONFIG_SET_STRING, key, Some(&text), value)
+    }
+
+    /// Sets the option `key`, which has no value.
+    pub(crate) fn set_flag(&self, key: &CStr) -> Result<()> {
+        self.configure(libc::FSCONFIG_SET_FLAG, key, None, OsStr::new(""))
+    }
+
+    /// Creates the file system and a detached mount of it, gone with the descriptor unless attached.
+    pub(crate) fn mount(self, attributes: Attributes) -> Result<OwnedFd> {
+        self.configure(
+            libc::FSCONFIG_CMD_CREATE,
+            c"",
+            None,
+            OsStr::from_bytes(self.kind.to_bytes()),
+        )?;
+        let bits = u32::try_from(attributes.bits()).expect("four low bits");
+        // SAFETY: integers only; the descriptor is open as long as `self`.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_fsmount,
+                self.fd.as_raw_fd(),
+                libc::FSMOUNT_CLOEXEC,
+                bits,
+            )
+        };
+        owned(fd).map_err(|errno| Error::new("fsmount", self.kind.to_string_lossy(), errno))
+    }
+
+    fn configure(
+        &self,
+        command: libc::c_uint,
+        key: &CStr,
+        value: Option<&CStr>,
+        shown: &OsStr,
+    ) -> Result<()> {
+        let key_pointer = if key.is_empty() {
+            std::ptr::null()
+        } else {
+            key.as_ptr()
+        };
+        let value_pointer = value.map_or(std::ptr::null(), CStr::as_ptr);
+        // SAFETY: both strings are NUL-terminated or null as the command wants, and outlive the call.
+        let status = unsafe {
+            libc::syscall(
+                libc::SYS_fsconfig,
+                self.fd.as_raw_fd(),
+                command,
+                key_pointer,
+                value_pointer,
+                0,
+            )
+        };
+        Errno::result(status).map_err(|errno| {
+            let object = format!(
+                "{} {}={}",
+                self.kind.to_string_lossy(),
+                key.to_string_lossy(),
+                shown.display()
+            );
+            Error::new("fsconfig", object, errno)
+        })?;
+        Ok(())
+    }
+}
+
+/// A detached copy of the mounts at `path`, with those below it.
+pub(crate) fn clone_tree(dir: impl AsFd, path: &Path) -> Result<OwnedFd> {
+    open_tree(dir, path, libc::AT_RECURSIVE)
+}
+
+/// A detached copy of the one mount at `path`, which may be a file and is not followed if it is a link.
+pub(crate) fn clone_mount(dir: impl AsFd, path: &Path) -> Result<OwnedFd> {
+    open_tree(dir, path, libc::AT_SYMLINK_NOFOLLOW)
+}
+
+fn open_tree(dir: impl AsFd, path: &Path, flags: libc::c_int) -> Result<OwnedFd> {
+    let text = c_string("open_tree", path.as_os_str())?;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | flags.cast_unsigned();
+    // SAFETY: `text` is NUL-terminated and outlives the call; the descriptor is borrowed for it.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_open_tree,
+            dir.as_fd().as_raw_fd(),
+            text.as_ptr(),
+            flags,
+        )
+    };
+    owned(fd).map_err(|errno| Error::on("open_tree", path, errno))
+}
+
+/// The working directory as the starting point of a path.
+pub(crate) fn working_directory() -> BorrowedFd<'static> {
+    nix::fcntl::AT_FDCWD
+}
+
+/// Attaches the detached `mount` on the file or directory `target`.
+pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> Result<()> {
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: the empty strings are static, the descriptors are borrowed for the call.
+    let status = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            target.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+        )
+    };
+    Errno::result(status).map_err(|errno| Error::new("move_mount", "", errno))?;
+    Ok(())
+}
+
+/// Adds `attributes` to a mount and to all below it (`mount_setattr(2)`, Linux 5.12).
+pub(crate) fn restrict(mount: impl AsFd, attributes: Attributes) -> Result<()> {
+    let change = libc::mount_attr {
+        attr_set: attributes.bits(),
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: the path is static; `change` is a whole mount_attr of the size passed and outlives the
+    // call, which only reads it.
+    let status = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            &raw const change,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    Errno::result(status).map_err(|errno| Error::new("mount_setattr", "", errno))?;
+    Ok(())
+}
+
+/// Which way mounts and unmounts travel between mount namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Propagation {
+    /// What the parent namespace mounts later is seen, nothing goes back.
+    Slave,
+    /// Nothing travels.
+    Private,
+}
+
+/// Sets the propagation of every mount of the namespace.
+pub(crate) fn set_propagation(propagation: Propagation) -> Result<()> {
+    let flag = match propagation {
+        Propagation::Slave => MsFlags::MS_SLAVE,
+        Propagation::Private => MsFlags::MS_PRIVATE,
+    };
+    nix::mount::mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | flag,
+        None::<&str>,
+    )
+    .map_err(|errno| Error::new("mount", "/", errno))
+}
+
+/// Makes the attached mount `root` the root and working directory of this process and of all others in
+/// the mount namespace, and takes the old root and everything below it away.
+pub(crate) fn pivot_to(root: impl AsFd) -> Result<()> {
+    let failed = |call| move |errno| Error::new(call, "", errno);
+    nix::unistd::fchdir(root).map_err(failed("fchdir"))?;
+    // pivot_root(2), "pivot_root(".", ".")": the old root is stacked on the new one, where "." finds it.
+    nix::unistd::pivot_root(".", ".").map_err(failed("pivot_root"))?;
+    nix::mount::umount2(".", MntFlags::MNT_DETACH).map_err(failed("umount2"))?;
+    nix::unistd::chdir("/").map_err(failed("chdir"))
+}
 
 /// A detached overlay (never attached, gone with the descriptor) of `lowers`, topmost first, and an upper
 /// with its work directory. With a single lower and no upper there is nothing to merge and the result is
 /// that directory itself.
+///
+/// The overlay keeps its marks in `user.overlay.*` and is volatile: `work` must be empty and never used
+/// before, and after a power cut `upper` is worth nothing.
 pub(crate) fn overlay(
     lowers: &[PathBuf],
     upper: Option<&Path>,
     work: Option<&Path>,
 ) -> Result<OwnedFd> {
-    todo!()
+    if let ([only], None) = (lowers, upper) {
+        return super::fs::open_directory(only);
+    }
+    match configure_overlay(lowers, upper, work, LowerStyle::Each) {
+        // Linux before 6.7 does not know the key `lowerdir+`.
+        Err(error) if error.errno == Errno::EINVAL && error.object.contains("lowerdir+") => {
+            configure_overlay(lowers, upper, work, LowerStyle::Joined)
+        }
+        other => other,
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum LowerStyle {
+    Each,
+    Joined,
+}
+
+fn configure_overlay(
+    lowers: &[PathBuf],
+    upper: Option<&Path>,
+    work: Option<&Path>,
+    style: LowerStyle,
+) -> Result<OwnedFd> {
+    let context = Context::open(c"overlay")?;
+    match style {
+        LowerStyle::Each => {
+            for lower in lowers {
+                context.set(c"lowerdir+", lower.as_os_str())?;
+            }
+        }
+        LowerStyle::Joined => context.set(c"lowerdir", OsStr::from_bytes(&joined(lowers)))?,
+    }
+    if let (Some(upper), Some(work)) = (upper, work) {
+        context.set(c"upperdir", upper.as_os_str())?;
+        context.set(c"workdir", work.as_os_str())?;
+        context.set_flag(c"volatile")?;
+    }
+    context.set_flag(c"userxattr")?;
+    context.mount(Attributes::default())
+}
+
+/// The value of `lowerdir`: paths joined by colons, with `\`, `:` and `,` in them escaped.
+fn joined(lowers: &[PathBuf]) -> Vec<u8> {
+    let mut value = Vec::new();
+    for (index, lower) in lowers.iter().enumerate() {
+        if index > 0 {
+            value.push(b':');
+        }
+        for &byte in lower.as_os_str().as_bytes() {
+            if matches!(byte, b'\\' | b':' | b',') {
+                value.push(b'\\');
+            }
+            value.push(byte);
+        }
+    }
+    value
+}
+
+fn c_string(call: &'static str, text: &OsStr) -> Result<CString> {
+    CString::new(text.as_bytes()).map_err(|_| Error::on(call, text, Errno::EINVAL))
+}
+
+/// The descriptor in the return value of a raw system call that creates one.
+fn owned(value: libc::c_long) -> nix::Result<OwnedFd> {
+    let value = Errno::result(value)?;
+    let raw = RawFd::try_from(value).expect("descriptors are ints");
+    // SAFETY: the kernel just made this descriptor for us, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    #[test]
+    fn joined_lowers_escape_what_the_option_string_gives_a_meaning() {
+        let lowers = [PathBuf::from("/a:b"), PathBuf::from("/c,d\\e")];
+        assert_eq!(super::joined(&lowers), b"/a\\:b:/c\\,d\\\\e");
+    }
 }

@@ -1,1 +1,194 @@
-//! Processes, their namespaces and privileges.
+//! Processes: making them, watching them, and giving up what they may do.
+#![expect(unsafe_code, reason = "neither nix nor libc wraps these calls")]
+
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::signal::SigSet;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::unistd::{ForkResult, Pid};
+
+use super::{Error, Result};
+
+/// fork(2), in a process with one thread only; any other gets EDEADLK, because a lock that another thread
+/// holds at that moment would stay locked in the child.
+pub(crate) fn fork() -> Result<ForkResult> {
+    let failed = |errno| Error::new("fork", "", errno);
+    let threads = std::fs::read_dir("/proc/self/task").map_err(|error| {
+        let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        Error::new("open", "/proc/self/task", errno)
+    })?;
+    if threads.count() != 1 {
+        return Err(failed(Errno::EDEADLK));
+    }
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that forks"
+    )]
+    // SAFETY: this is the only thread, so the child finds every lock and the heap in a usable state.
+    let result = unsafe { nix::unistd::fork() };
+    result.map_err(failed)
+}
+
+/// Ends this process at once, without destructors or atexit handlers: the way out of a forked child.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit(2) takes an integer and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Code(i32),
+    /// The number of the signal, real-time signals included.
+    Signal(i32),
+}
+
+/// Waits for a child to end, any child if `None`; which one, and how.
+pub(crate) fn wait(child: Option<Pid>) -> Result<(Pid, Ended)> {
+    let which = child.map_or(-1, Pid::as_raw);
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is writable and outlives the call.
+        let pid = unsafe { libc::waitpid(which, &raw mut status, 0) };
+        match Errno::result(pid) {
+            Ok(pid) if libc::WIFSIGNALED(status) => {
+                return Ok((Pid::from_raw(pid), Ended::Signal(libc::WTERMSIG(status))));
+            }
+            Ok(pid) => return Ok((Pid::from_raw(pid), Ended::Code(libc::WEXITSTATUS(status)))),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::new("waitpid", which.to_string(), errno)),
+        }
+    }
+}
+
+/// A descriptor of the process `pid`, readable once it has ended (`pidfd_open(2)`, Linux 5.3).
+pub(crate) fn pidfd_open(pid: Pid) -> Result<OwnedFd> {
+    // SAFETY: integers only.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let fd = Errno::result(fd).map_err(|errno| Error::new("pidfd_open", pid.to_string(), errno))?;
+    let raw = RawFd::try_from(fd).expect("descriptors are ints");
+    // SAFETY: the kernel just made this descriptor for us, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Sends SIGKILL. That the process has ended already is success.
+pub(crate) fn pidfd_kill(pidfd: impl AsFd) -> Result<()> {
+    // SAFETY: a null siginfo is allowed; the descriptor is borrowed for the call.
+    let status = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            libc::SIGKILL,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    match Errno::result(status) {
+        Ok(_) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(Error::new("pidfd_send_signal", "SIGKILL", errno)),
+    }
+}
+
+/// Closes all descriptors but the standard three (`close_range(2)`, Linux 5.9): for the very start of a
+/// program, when nothing in it owns a descriptor yet.
+pub(crate) fn close_inherited() -> Result<()> {
+    close_range(0)
+}
+
+/// Marks all descriptors but the standard three to be closed by the next exec (Linux 5.11).
+pub(crate) fn close_on_exec() -> Result<()> {
+    close_range(libc::CLOSE_RANGE_CLOEXEC)
+}
+
+fn close_range(flags: libc::c_uint) -> Result<()> {
+    // SAFETY: integers only.
+    let status = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, flags) };
+    Errno::result(status).map_err(|errno| Error::new("close_range", "3", errno))?;
+    Ok(())
+}
+
+/// Gives every signal its default action and blocks none: what exec would otherwise hand on.
+pub(crate) fn reset_signals() -> Result<()> {
+    for signal in 1..=libc::SIGRTMAX() {
+        // The C library keeps two signals to itself, and two cannot be changed: EINVAL for those.
+        // SAFETY: SIG_DFL installs no handler, so nothing is called.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    SigSet::empty()
+        .thread_set_mask()
+        .map_err(|errno| Error::new("sigprocmask", "", errno))
+}
+
+/// Joins a new, empty session keyring (keyctl(2)).
+pub(crate) fn new_session_keyring() -> Result<()> {
+    // SAFETY: a null name asks for an anonymous keyring; integers otherwise.
+    let status = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    };
+    Errno::result(status).map_err(|errno| Error::new("keyctl", "join session keyring", errno))?;
+    Ok(())
+}
+
+/// Installs a seccomp program, given one word per instruction: code, jt, jf and k of `struct sock_filter`
+/// from the high bits down. Needs CAP_SYS_ADMIN in the user namespace, and leaves `no_new_privs` alone.
+pub(crate) fn install_filter(words: &[u64]) -> Result<()> {
+    let failed = |errno| Error::new("seccomp", "SECCOMP_SET_MODE_FILTER", errno);
+    let mut program: Vec<libc::sock_filter> = words
+        .iter()
+        .map(|word| {
+            let [c1, c0, jt, jf, k3, k2, k1, k0] = word.to_be_bytes();
+            libc::sock_filter {
+                code: u16::from_be_bytes([c1, c0]),
+                jt,
+                jf,
+                k: u32::from_be_bytes([k3, k2, k1, k0]),
+            }
+        })
+        .collect();
+    let filter = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| failed(Errno::EINVAL))?,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: `filter` points at `program`, whose length it holds; the kernel copies both before the
+    // call returns.
+    let status = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const filter,
+        )
+    };
+    Errno::result(status).map_err(failed)?;
+    Ok(())
+}
+
+/// Brings the loopback interface of this network namespace up.
+pub(crate) fn loopback_up() -> Result<()> {
+    let socket = socket(
+        AddressFamily::Inet,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .map_err(|errno| Error::new("socket", "AF_INET", errno))?;
+    let up = libc::IFF_UP | libc::IFF_RUNNING;
+    let mut name = [0; libc::IFNAMSIZ];
+    name[0] = b'l'.cast_signed() as libc::c_char;
+    name[1] = b'o'.cast_signed() as libc::c_char;
+    let request = libc::ifreq {
+        ifr_name: name,
+        ifr_ifru: libc::__c_anonymous_ifr_ifru {
+            ifru_flags: libc::c_short::try_from(up).expect("two low bits"),
+        },
+    };
+    // SAFETY: SIOCSIFFLAGS reads a whole ifreq, which outlives the call.
+    let status = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    Errno::result(status).map_err(|errno| Error::new("ioctl", "lo, SIOCSIFFLAGS", errno))?;
+    Ok(())
+}

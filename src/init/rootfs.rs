@@ -1,0 +1,179 @@
+//! The root file system of a sandbox: the overlay of the layers and everything mounted into it.
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+use super::failure::At as _;
+use super::targets::{Shape, Targets};
+use super::{Notes, devices, filesystems};
+use crate::sandbox::spec::{Failure, Mount, Spec, Step};
+use crate::sys::mount::{Attributes, Context, Propagation};
+use crate::sys::{self, fs, mount};
+
+/// Attributes of everything from outside that is mounted into the image.
+const FOREIGN: Attributes = Attributes {
+    read_only: false,
+    no_suid: true,
+    no_dev: true,
+    no_exec: false,
+};
+
+/// Mounts it all below a private place on top of the host's root, and returns the root of the sandbox.
+/// Host paths still work until the pivot, because an absolute path starts below that place.
+pub(super) fn build(spec: &Spec, notes: &mut Notes) -> Result<OwnedFd, Failure> {
+    mount::set_propagation(Propagation::Private).at(Step::Rootfs)?;
+    let upper = fs::open_directory(Path::new(&spec.upper)).at(Step::Rootfs)?;
+    let scratch = scratch().at(Step::Rootfs)?;
+    let root = overlay(spec, &scratch).at(Step::Rootfs)?;
+
+    filesystems::mount_proc(&root, notes).at(Step::Proc)?;
+    filesystems::mount_sys(&root, spec.network).at(Step::Sys)?;
+    devices::mount(&root, spec.shm_size).at(Step::Dev)?;
+
+    let mut builder = Builder {
+        targets: Targets::new(&root, upper).at(Step::Rootfs)?,
+        scratch,
+        files: 0,
+    };
+    for (target, contents) in [
+        ("/etc/resolv.conf", &spec.resolv_conf),
+        ("/etc/hosts", &spec.hosts),
+    ] {
+        builder
+            .mount_file(contents, Path::new(target), 0o644)
+            .at(Step::Generated)?;
+    }
+    for declared in &spec.mounts {
+        builder.mount(declared).at(Step::Mounts)?;
+    }
+    (notes.created, notes.touched) = builder.targets.finish().at(Step::Mounts)?;
+    filesystems::mask(&root).at(Step::Masks)?;
+    Ok(root)
+}
+
+/// A small file system of our own, on top of the host's root.
+fn scratch() -> sys::Result<OwnedFd> {
+    let context = Context::open(c"tmpfs")?;
+    context.set(c"mode", OsStr::new("0700"))?;
+    let scratch = context.mount(Attributes {
+        no_dev: true,
+        no_suid: true,
+        ..Attributes::default()
+    })?;
+    mount::attach(&scratch, fs::open_directory(Path::new("/"))?)?;
+    Ok(scratch)
+}
+
+fn overlay(spec: &Spec, scratch: &OwnedFd) -> sys::Result<OwnedFd> {
+    let lowers: Vec<PathBuf> = spec.lowers.iter().map(PathBuf::from).collect();
+    let upper = Path::new(&spec.upper);
+    let work = Path::new(&spec.work);
+    let root = mount::overlay(&lowers, Some(upper), Some(work))?;
+    let name = OsStr::new("root");
+    fs::make_directory_at(scratch, name, 0o755)?;
+    mount::attach(&root, fs::open_directory_at(scratch, name)?)?;
+    Ok(root)
+}
+
+/// Opens `name` in the root of the image, which must be a directory there: a link or file of the image
+/// would lead the mount, and what programs believe to find, elsewhere.
+pub(super) fn open_real_directory(root: &OwnedFd, name: &str) -> sys::Result<OwnedFd> {
+    match fs::open_directory_at(root, OsStr::new(name)) {
+        Err(error) if matches!(error.errno, Errno::ELOOP | Errno::ENOTDIR) => Err(sys::Error::on(
+            "mount",
+            Path::new("/").join(name),
+            Errno::ENOTDIR,
+        )),
+        Err(error) if error.errno == Errno::ENOENT => {
+            fs::make_directory_at(root, OsStr::new(name), 0o755)?;
+            fs::open_directory_at(root, OsStr::new(name))
+        }
+        other => other,
+    }
+}
+
+struct Builder {
+    targets: Targets,
+    scratch: OwnedFd,
+    files: usize,
+}
+
+impl Builder {
+    fn mount(&mut self, declared: &Mount) -> sys::Result<()> {
+        match declared {
+            Mount::Bind {
+                source,
+                target,
+                read_only,
+            } => self.bind(Path::new(source), Path::new(target), *read_only),
+            Mount::Tmpfs { target, size, mode } => {
+                let context = Context::open(c"tmpfs")?;
+                context.set(c"mode", OsStr::new(&format!("{mode:o}")))?;
+                if let Some(size) = size {
+                    context.set(c"size", OsStr::new(&size.to_string()))?;
+                }
+                self.attach(
+                    &context.mount(FOREIGN)?,
+                    Path::new(target),
+                    Shape::Directory,
+                )
+            }
+            Mount::File {
+                contents,
+                target,
+                mode,
+            } => self.mount_file(contents, Path::new(target), *mode),
+        }
+    }
+
+    fn bind(&mut self, source: &Path, target: &Path, read_only: bool) -> sys::Result<()> {
+        let tree = mount::clone_tree(mount::working_directory(), source)?;
+        mount::restrict(
+            &tree,
+            Attributes {
+                read_only,
+                ..FOREIGN
+            },
+        )?;
+        let shape = match fs::Kind::of(&fs::stat(&tree)?) {
+            fs::Kind::Directory => Shape::Directory,
+            _ => Shape::File,
+        };
+        self.attach(&tree, target, shape)
+    }
+
+    /// Binds a read-only file with these contents, kept in memory.
+    fn mount_file(&mut self, contents: &[u8], target: &Path, mode: u32) -> sys::Result<()> {
+        let name = format!("file{}", self.files);
+        self.files += 1;
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+        let file = fs::open_at(&self.scratch, OsStr::new(&name), flags, mode)?;
+        fs::chmod(&file, mode)?;
+        std::fs::File::from(file)
+            .write_all(contents)
+            .map_err(|error| {
+                let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+                sys::Error::on("write", target, errno)
+            })?;
+        let tree = mount::clone_mount(&self.scratch, Path::new(&name))?;
+        mount::restrict(
+            &tree,
+            Attributes {
+                read_only: true,
+                ..FOREIGN
+            },
+        )?;
+        self.attach(&tree, target, Shape::File)
+    }
+
+    fn attach(&mut self, tree: &OwnedFd, target: &Path, shape: Shape) -> sys::Result<()> {
+        let opened = self.targets.open(target, shape)?;
+        mount::attach(tree, opened)
+            .map_err(|error| sys::Error::on("move_mount", target, error.errno))
+    }
+}
