@@ -68,8 +68,8 @@ pub(crate) struct Heredoc {
     /// its line end.
     pub(crate) body: String,
     pub(crate) body_span: Span,
-    /// The line that ends the document, without its line end and as written.
-    pub(crate) terminator: String,
+    /// The line that ends the document, without its line end.
+    pub(crate) terminator: Span,
 }
 
 impl Heredoc {
@@ -156,14 +156,6 @@ pub(crate) enum RunScript {
     File { name: String, contents: String },
     /// An argument vector, started as it is.
     Exec(Vec<String>),
-}
-
-impl RunInstruction {
-    /// What to start: heredocs are put back into the text, or turned into a file when one of them
-    /// is the whole command and names its interpreter.
-    pub(crate) fn script(&self) -> RunScript {
-        todo!()
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

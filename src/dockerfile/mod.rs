@@ -4,12 +4,22 @@
 //! comments, heredocs) come first, then instructions with their flags; variables are expanded
 //! later, by the caller, through `words`, because their values depend on the build.
 
+mod arguments;
+mod csv;
 mod diagnostic;
 mod duration;
+mod flags;
+mod heredoc;
 mod instruction;
+mod lines;
+mod metadata;
 mod mount;
 mod nearest;
+mod parse;
 mod pattern;
+mod port;
+mod run;
+mod signal;
 mod span;
 mod text;
 mod words;
@@ -25,6 +35,9 @@ pub(crate) use mount::{
     BindMount, CacheMount, CacheSharing, MountFlag, RunMount, SecretMount, SshMount, TmpfsMount,
 };
 pub(crate) use nearest::nearest;
+pub(crate) use parse::{parse, parse_trigger};
+pub(crate) use port::{PortError, PortRange};
+pub(crate) use signal::is_signal;
 pub(crate) use span::{Span, Spanned};
 pub(crate) use words::{Expanded, Lookup, WordError, expand, expand_heredoc, expand_to_words};
 
@@ -71,6 +84,8 @@ pub(crate) struct FromLine {
     pub(crate) text: String,
     /// The 1-based line that it starts on.
     pub(crate) line: usize,
+    /// The comment lines directly above, without `#`.
+    pub(crate) comments: Vec<Spanned<String>>,
 }
 
 /// One instruction of a stage.
@@ -85,15 +100,6 @@ pub(crate) struct Statement {
     pub(crate) text: String,
     /// The 1-based line that the instruction starts on.
     pub(crate) line: usize,
-}
-
-/// Parses a whole Dockerfile and reports every error of it.
-pub(crate) fn parse(source: &str) -> Result<Dockerfile, Vec<Diagnostic>> {
-    todo!()
-}
-
-/// Parses an ONBUILD trigger as an image configuration stores it: one instruction, heredoc bodies
-/// after its line. Spans are offsets into `text`.
-pub(crate) fn parse_trigger(text: &str) -> Result<Statement, Vec<Diagnostic>> {
-    todo!()
+    /// The comment lines directly above, without `#`.
+    pub(crate) comments: Vec<Spanned<String>>,
 }
