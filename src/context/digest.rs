@@ -1,38 +1,449 @@
 //! What files hold, remembered by their stat so that an unchanged file is not read again.
+//!
+//! A file that is written to gets new modification and change times, but clocks of file systems tick
+//! coarsely: a write in the same tick as the reading leaves both as they were. What was hashed within
+//! [`GRAIN`] of its times is therefore not remembered (git calls such a file racily clean).
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::fcntl::OFlag;
 use nix::sys::stat::FileStat;
+
+use crate::oci::Hasher;
+use crate::sys;
 
 /// SHA-256 of a file's bytes.
 pub(crate) type ContentHash = [u8; 32];
 
-/// Content hashes by stat, kept in one file per context root. Usable from several threads.
+/// Seconds; no file system in use ticks more coarsely (FAT: 2 s).
+const GRAIN: i64 = 2;
+
+const MAGIC: &[u8; 8] = b"rbmemo1\n";
+const CHECKSUM: usize = 4;
+const STAMP: usize = 52;
+const RECORD: usize = STAMP + 32;
+
+/// A file larger than this is no memo of ours.
+const LIMIT: u64 = 1 << 30;
+
+/// The fields of a stat that a change of the content changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    /// Bytes; the kernel's signed type.
+    pub(crate) size: i64,
+    /// Seconds and nanoseconds.
+    pub(crate) modified: (i64, i64),
+    pub(crate) changed: (i64, i64),
+    /// Type and permission bits.
+    pub(crate) mode: u32,
+}
+
+/// Content hashes by stamp, kept in one file per context root. Usable from several threads.
+///
+/// The file is sorted fixed-size records in big-endian order behind a magic and a CRC-32. It is
+/// replaced by rename, so a crash leaves the old or the new one; two builds at once lose at most what
+/// one of them learned.
 #[derive(Debug)]
 pub(crate) struct Memo {
     path: Option<PathBuf>,
+    state: Mutex<State>,
+    files_read: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    known: HashMap<(u64, u64), Known>,
+    learned: bool,
+}
+
+#[derive(Debug)]
+struct Known {
+    stamp: Stamp,
+    hash: ContentHash,
+    used: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {}
+pub(crate) enum Error {
+    #[error("cannot read {name}")]
+    Read {
+        name: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{name} changed while it was read")]
+    Changed { name: String },
+    #[error("cannot write the memo {}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Stamp {
+    pub(crate) fn of(stat: &FileStat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+            mode: stat.st_mode,
+        }
+    }
+
+    /// Whether a write after `now` (seconds) is sure to give other times. A change time ahead of the
+    /// clock proves nothing; a modification time ahead was set by hand.
+    fn is_settled(&self, now: i64) -> bool {
+        self.changed.0 < now - GRAIN && (self.modified.0 - now).abs() > GRAIN
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.device.to_be_bytes());
+        out.extend_from_slice(&self.inode.to_be_bytes());
+        out.extend_from_slice(&self.size.to_be_bytes());
+        for (seconds, nanoseconds) in [self.modified, self.changed] {
+            out.extend_from_slice(&seconds.to_be_bytes());
+            let nanoseconds = u32::try_from(nanoseconds).unwrap_or(u32::MAX);
+            out.extend_from_slice(&nanoseconds.to_be_bytes());
+        }
+        out.extend_from_slice(&self.mode.to_be_bytes());
+    }
+
+    fn decode(mut bytes: &[u8]) -> Option<Self> {
+        fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+            let (head, tail) = bytes.split_first_chunk::<N>()?;
+            *bytes = tail;
+            Some(*head)
+        }
+        let bytes = &mut bytes;
+        Some(Self {
+            device: u64::from_be_bytes(take(bytes)?),
+            inode: u64::from_be_bytes(take(bytes)?),
+            size: i64::from_be_bytes(take(bytes)?),
+            modified: (
+                i64::from_be_bytes(take(bytes)?),
+                u32::from_be_bytes(take(bytes)?).into(),
+            ),
+            changed: (
+                i64::from_be_bytes(take(bytes)?),
+                u32::from_be_bytes(take(bytes)?).into(),
+            ),
+            mode: u32::from_be_bytes(take(bytes)?),
+        })
+    }
+}
 
 impl Memo {
     /// The memo in the file `path`; a missing or damaged file is an empty memo.
     pub(crate) fn open(path: &Path) -> Self {
-        todo!()
+        let known = load(path).unwrap_or_default();
+        Self {
+            path: Some(path.to_owned()),
+            state: Mutex::new(State {
+                known,
+                learned: false,
+            }),
+            files_read: AtomicU64::new(0),
+        }
     }
+
     /// A memo that is never written.
-    pub(crate) fn ephemeral() -> Self {
-        todo!()
+    pub(crate) fn none() -> Self {
+        Self {
+            path: None,
+            state: Mutex::default(),
+            files_read: AtomicU64::new(0),
+        }
     }
-    /// Writes what was learned, replacing the file by rename; nothing new writes nothing.
-    pub(crate) fn save(&self) -> Result<(), Error> {
-        todo!()
-    }
+
     /// How many files were opened and read so far.
     pub(crate) fn files_read(&self) -> u64 {
-        todo!()
+        self.files_read.load(Ordering::Relaxed)
+    }
+
+    /// The hash of the regular file `name` in `dir`, which was found to be as `stamp` says. `buffer` is
+    /// where it is read to when it has to be.
+    pub(crate) fn hash(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        stamp: &Stamp,
+        buffer: &mut [u8],
+    ) -> Result<ContentHash, Error> {
+        if let Some(hash) = self.recall(stamp) {
+            return Ok(hash);
+        }
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .ok()
+            .and_then(|now| i64::try_from(now.as_secs()).ok())
+            .unwrap_or(0);
+        self.files_read.fetch_add(1, Ordering::Relaxed);
+        let hash = read(dir, name, stamp, buffer)?;
+        if stamp.is_settled(now) {
+            self.remember(*stamp, hash);
+        }
+        Ok(hash)
+    }
+
+    fn recall(&self, stamp: &Stamp) -> Option<ContentHash> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = state.known.get_mut(&(stamp.device, stamp.inode))?;
+        if known.stamp != *stamp {
+            return None;
+        }
+        known.used = true;
+        Some(known.hash)
+    }
+
+    fn remember(&self, stamp: Stamp, hash: ContentHash) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.learned = true;
+        state.known.insert(
+            (stamp.device, stamp.inode),
+            Known {
+                stamp,
+                hash,
+                used: true,
+            },
+        );
+    }
+
+    /// Writes what was learned, replacing the file by rename; without anything new nothing is written.
+    /// Records that no build used for long go once they are most of the file.
+    pub(crate) fn save(&self) -> Result<(), Error> {
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.learned {
+            return Ok(());
+        }
+        let used = state.known.values().filter(|known| known.used).count();
+        let drop_unused = state.known.len() > 10_000.max(used.saturating_mul(4));
+        let mut records: Vec<&Known> = state
+            .known
+            .values()
+            .filter(|known| known.used || !drop_unused)
+            .collect();
+        records.sort_unstable_by_key(|known| (known.stamp.device, known.stamp.inode));
+        let mut bytes = Vec::with_capacity(MAGIC.len() + CHECKSUM + records.len() * RECORD);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&[0; CHECKSUM]);
+        for known in records {
+            known.stamp.encode(&mut bytes);
+            bytes.extend_from_slice(&known.hash);
+        }
+        let (head, body) = bytes.split_at_mut(MAGIC.len() + CHECKSUM);
+        head[MAGIC.len()..].copy_from_slice(&crc32fast::hash(body).to_be_bytes());
+        replace(path, &bytes).map_err(|source| Error::Write {
+            path: path.clone(),
+            source,
+        })?;
+        state.learned = false;
+        Ok(())
+    }
+}
+
+/// Hashes a file that must be as `stamp` says before and after.
+fn read(
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    stamp: &Stamp,
+    buffer: &mut [u8],
+) -> Result<ContentHash, Error> {
+    let failed = |source| Error::Read {
+        name: name.to_string_lossy().into_owned(),
+        source,
+    };
+    let check = |file: &File| match sys::fs::stat(file) {
+        Ok(stat) if Stamp::of(&stat) == *stamp => Ok(()),
+        Ok(_) => Err(Error::Changed {
+            name: name.to_string_lossy().into_owned(),
+        }),
+        Err(error) => Err(failed(error.into())),
+    };
+    // A name may have become something that blocks or never ends; the check comes before the reading.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+    let fd = sys::fs::open_at(dir, name, flags, 0).map_err(|error| failed(error.into()))?;
+    let mut file = File::from(fd);
+    check(&file)?;
+    let mut hasher = Hasher::new();
+    loop {
+        match file.read(buffer) {
+            Ok(0) => break,
+            Ok(length) => hasher.update(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    check(&file)?;
+    Ok(hasher.finish_bytes())
+}
+
+/// Not synced: a memo that a crash tears fails its checksum and is made anew.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent)?;
+    let mut file = tempfile::NamedTempFile::new_in(parent)?;
+    file.write_all(bytes)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+fn load(path: &Path) -> Option<HashMap<(u64, u64), Known>> {
+    let file = File::open(path).ok()?;
+    if file.metadata().ok()?.len() > LIMIT {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(LIMIT).read_to_end(&mut bytes).ok()?;
+    let rest = bytes.strip_prefix(MAGIC.as_slice())?;
+    let (checksum, body) = rest.split_first_chunk::<CHECKSUM>()?;
+    if u32::from_be_bytes(*checksum) != crc32fast::hash(body) || body.len() % RECORD != 0 {
+        return None;
+    }
+    let mut known = HashMap::with_capacity(body.len() / RECORD);
+    for record in body.chunks_exact(RECORD) {
+        let stamp = Stamp::decode(&record[..STAMP])?;
+        let hash = record[STAMP..].try_into().ok()?;
+        known.insert(
+            (stamp.device, stamp.inode),
+            Known {
+                stamp,
+                hash,
+                used: false,
+            },
+        );
+    }
+    Some(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::fd::{AsFd as _, OwnedFd};
+
+    /// Hashes a file; `settled` ones are remembered as if they had been written long ago (change times
+    /// cannot be set).
+    fn hash(memo: &Memo, dir: &Path, name: &str, settled: bool) -> Result<ContentHash, Error> {
+        let dir = sys::fs::open_directory(dir).unwrap();
+        let stamp = stamp_of(&dir, name);
+        let hash = memo.hash(dir.as_fd(), OsStr::new(name), &stamp, &mut [0; 64])?;
+        if settled {
+            memo.remember(stamp, hash);
+        }
+        Ok(hash)
+    }
+
+    fn stamp_of(dir: &OwnedFd, name: &str) -> Stamp {
+        Stamp::of(&sys::fs::stat_at(dir, OsStr::new(name)).unwrap())
+    }
+
+    #[test]
+    fn a_settled_file_is_read_once_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "text").unwrap();
+        let path = dir.path().join("memos/one.memo");
+        let memo = Memo::open(&path);
+        let first = hash(&memo, dir.path(), "a", true).unwrap();
+        memo.save().unwrap();
+        let memo = Memo::open(&path);
+        assert_eq!(hash(&memo, dir.path(), "a", true).unwrap(), first);
+        assert_eq!(memo.files_read(), 0);
+    }
+
+    #[test]
+    fn a_file_just_written_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "text").unwrap();
+        let memo = Memo::none();
+        hash(&memo, dir.path(), "a", false).unwrap();
+        hash(&memo, dir.path(), "a", false).unwrap();
+        assert_eq!(memo.files_read(), 2);
+    }
+
+    #[test]
+    fn times_near_the_clock_are_not_trusted() {
+        let stamp = |modified, changed| Stamp {
+            device: 1,
+            inode: 1,
+            size: 0,
+            modified: (modified, 0),
+            changed: (changed, 0),
+            mode: 0,
+        };
+        for (modified, changed, settled) in [
+            (900, 900, true),
+            (999, 900, false),
+            (900, 999, false),
+            (900, 1500, false),
+            (1500, 900, true),
+            (1001, 900, false),
+        ] {
+            assert_eq!(
+                stamp(modified, changed).is_settled(1000),
+                settled,
+                "{modified} {changed}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_damaged_memo_is_an_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "text").unwrap();
+        let path = dir.path().join("memo");
+        let memo = Memo::open(&path);
+        hash(&memo, dir.path(), "a", true).unwrap();
+        memo.save().unwrap();
+        let good = fs::read(&path).unwrap();
+        assert!(load(&path).is_some());
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs::write(&path, &bad).unwrap();
+            assert!(load(&path).is_none(), "byte {at}");
+        }
+        for length in [0, 3, 9, 12, good.len() - 1] {
+            fs::write(&path, &good[..length]).unwrap();
+            assert!(load(&path).is_none_or(|known| known.is_empty()));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_as_it_was_found_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "text").unwrap();
+        let open = sys::fs::open_directory(dir.path()).unwrap();
+        let stamp = stamp_of(&open, "a");
+        fs::write(dir.path().join("a"), "longer text").unwrap();
+        let memo = Memo::none();
+        let result = memo.hash(open.as_fd(), OsStr::new("a"), &stamp, &mut [0; 64]);
+        assert!(matches!(result, Err(Error::Changed { .. })));
+    }
+
+    #[test]
+    fn a_stamp_survives_its_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = sys::fs::open_directory(dir.path()).unwrap();
+        let stamp = Stamp::of(&sys::fs::stat(&open).unwrap());
+        let mut bytes = Vec::new();
+        stamp.encode(&mut bytes);
+        assert_eq!(bytes.len(), STAMP);
+        assert_eq!(Stamp::decode(&bytes), Some(stamp));
     }
 }

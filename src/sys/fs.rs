@@ -28,7 +28,12 @@ pub(crate) enum Kind {
 impl Kind {
     /// The kind in the type bits of `st_mode`.
     pub(crate) fn of(stat: &FileStat) -> Self {
-        let bits = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        Self::of_mode(stat.st_mode)
+    }
+
+    /// The kind in the type bits of a whole mode.
+    pub(crate) fn of_mode(mode: u32) -> Self {
+        let bits = SFlag::from_bits_truncate(mode) & SFlag::S_IFMT;
         if bits == SFlag::S_IFDIR {
             Self::Directory
         } else if bits == SFlag::S_IFLNK {

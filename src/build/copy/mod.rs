@@ -1,15 +1,30 @@
-//! COPY and ADD: choose source files, digest them for the cache key, copy them into a root.
+//! COPY and ADD: choose source files, digest them for the cache key, write them into a root.
 //!
-//! The three phases share one [`Selection`], made once: what is hashed is what is copied.
+//! The three phases share one [`Selection`], made by one walk: what is hashed is what is copied, and a
+//! file that is no longer as the walk found it fails the step.
+
+mod chmod;
+mod digest;
+mod error;
+mod host;
+mod nearest;
+mod path;
+mod place;
+mod select;
+mod walk;
+mod write;
 
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::context::digest::Memo;
+pub(crate) use chmod::{ChmodError, ChmodSpec};
+pub(crate) use error::{Error, HiddenBy};
+pub(crate) use host::copy_tree_to_host;
+pub(crate) use select::{Selection, select};
+
 use crate::context::ignore::Ignore;
-use crate::oci::Digest;
 use crate::ownership::Ownership;
 
 /// Where sources come from, which decides their owners and attributes.
@@ -26,58 +41,8 @@ pub(crate) enum Origin {
 pub(crate) struct Tree<'a> {
     pub(crate) root: BorrowedFd<'a>,
     pub(crate) origin: Origin,
+    /// What of the tree cannot be seen.
     pub(crate) ignore: Option<&'a Ignore>,
-}
-
-/// What the sources of one COPY are.
-#[derive(Debug)]
-pub(crate) struct Selection<'a> {
-    tree: std::marker::PhantomData<&'a ()>,
-}
-
-/// Finds the sources `patterns` name in `tree`, in their order.
-pub(crate) fn select<'a>(tree: &Tree<'a>, patterns: &[&str]) -> Result<Selection<'a>, Error> {
-    todo!()
-}
-
-impl<'a> Selection<'a> {
-    /// One file with the text of a heredoc: 0644, root's.
-    pub(crate) fn inline(name: &str, bytes: Vec<u8>) -> Self {
-        todo!()
-    }
-    /// Adds the sources of `other` after those of `self`.
-    pub(crate) fn append(&mut self, other: Selection<'a>) {
-        todo!()
-    }
-    /// Whether nothing was selected (patterns with wildcards may match nothing).
-    pub(crate) fn is_empty(&self) -> bool {
-        todo!()
-    }
-    /// Everything about the sources that the result of the copy depends on; modification times are left
-    /// out, as Docker does.
-    pub(crate) fn digest(&self, memo: &Memo) -> Result<Digest, Error> {
-        todo!()
-    }
-}
-
-/// A parsed `--chmod`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ChmodSpec {}
-
-impl ChmodSpec {
-    pub(crate) fn parse(text: &str) -> Result<Self, ChmodError> {
-        todo!()
-    }
-    /// The permission bits (07777) of a file that had `mode`.
-    pub(crate) fn apply(&self, mode: u32, is_directory: bool) -> u32 {
-        todo!()
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777")]
-pub(crate) struct ChmodError {
-    pub(crate) text: String,
 }
 
 /// Where and how a selection is written.
@@ -106,9 +71,15 @@ pub(crate) struct Copied {
     pub(crate) skipped: Vec<Skipped>,
 }
 
+/// Something a copy left behind: paths are those of sources, of an attribute that of its file in the
+/// image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Skipped {
+    /// A socket means nothing without the process that made it.
     Socket { path: PathBuf },
+    /// A device, by [`copy_tree_to_host`] only.
+    Device { path: PathBuf },
+    /// An extended attribute that the destination's file system or the kernel refuses.
     Attribute { path: PathBuf, name: String },
 }
 
@@ -124,28 +95,23 @@ pub(crate) struct Archives<'a> {
         -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// COPY: writes the selection.
+/// COPY: writes the selection. After an error the destination holds a part of it.
 pub(crate) fn copy(
     selection: &Selection<'_>,
     destination: &Destination<'_>,
 ) -> Result<Copied, Error> {
-    todo!()
+    place::copy(selection, destination, None)
 }
 
-/// ADD of local files: as [`copy`], but archives are extracted.
+/// ADD of local files: as [`copy`], but a file that is an archive is extracted into the destination,
+/// which becomes a directory.
 pub(crate) fn add(
     selection: &Selection<'_>,
     destination: &Destination<'_>,
     archives: Archives<'_>,
 ) -> Result<Copied, Error> {
-    todo!()
+    place::copy(selection, destination, Some(archives))
 }
 
-/// Copies the tree `root` into the directory `destination` of the host for `--output type=local`: modes are kept, owners
-/// are not, devices are skipped.
-pub(crate) fn copy_tree_to_host(root: BorrowedFd<'_>, destination: &Path) -> Result<Copied, Error> {
-    todo!()
-}
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {}
+#[cfg(test)]
+mod tests;

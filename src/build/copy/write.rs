@@ -1,0 +1,574 @@
+//! Writing files, links and directories into a directory, with their owners, modes and times.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, SFlag};
+
+use super::digest::{attributes, unreadable};
+use super::error::Error;
+use super::select::shown;
+use super::walk::{Entry, Node};
+use super::{ChmodSpec, Copied, Origin, Skipped};
+use crate::context::digest::Stamp;
+use crate::ownership::Ownership;
+use crate::sys;
+use crate::sys::fs::Kind;
+
+/// Files up to this size are read and written; larger ones are left to `copy_file_range(2)`, which
+/// shares extents where the file system can, and costs more for small ones (measured on ext4).
+const BUFFER: usize = 1 << 20;
+
+/// What becomes of owners and of what only the host may have.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Rules<'a> {
+    /// Into the root of an image.
+    Image {
+        ownership: &'a Ownership,
+        /// `--chown`.
+        owner: Option<(u32, u32)>,
+    },
+    /// Into a directory of the invoking user: whatever is made is the user's, devices stay behind.
+    Host,
+}
+
+/// Writes entries and counts them.
+#[derive(Debug)]
+pub(super) struct Writer<'a> {
+    rules: Rules<'a>,
+    mode: Option<&'a ChmodSpec>,
+    buffer: Vec<u8>,
+    /// Where the first name of a file with several was written.
+    linked: HashMap<(u64, u64), Written>,
+    pub(super) copied: Copied,
+}
+
+#[derive(Debug)]
+struct Written {
+    top: Rc<OwnedFd>,
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+/// A directory of the image.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) directory: Rc<OwnedFd>,
+    /// From the root of the image, for messages.
+    pub(super) path: PathBuf,
+}
+
+/// Where an entry comes from.
+#[derive(Debug, Clone, Copy)]
+struct Source<'a> {
+    origin: Origin,
+    directory: BorrowedFd<'a>,
+    name: &'a OsStr,
+    node: &'a Node,
+    /// The text of a link.
+    link: Option<&'a OsStr>,
+}
+
+/// Where an entry goes.
+struct Sink<'a> {
+    directory: BorrowedFd<'a>,
+    name: &'a OsStr,
+    top: &'a Target,
+    /// The directories between the top and the entry.
+    between: &'a dyn Fn() -> PathBuf,
+}
+
+impl Sink<'_> {
+    fn below_top(&self) -> PathBuf {
+        (self.between)().join(self.name)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.top.path.join(self.below_top())
+    }
+
+    fn failed(&self) -> impl FnOnce(sys::Error) -> Error + use<'_> {
+        |source| Error::Write {
+            path: self.path(),
+            source,
+        }
+    }
+}
+
+/// A directory that is being filled.
+struct Level<'a> {
+    source: OwnedFd,
+    sink: OwnedFd,
+    entry: &'a Entry,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(rules: Rules<'a>, mode: Option<&'a ChmodSpec>) -> Self {
+        Self {
+            rules,
+            mode,
+            buffer: vec![0; BUFFER],
+            linked: HashMap::new(),
+            copied: Copied::default(),
+        }
+    }
+
+    /// Merges the entries of the directory `source` into `target`, whose own owner and mode stay.
+    pub(super) fn merge(
+        &mut self,
+        origin: Origin,
+        source: &OwnedFd,
+        entries: &[Entry],
+        target: &Target,
+    ) -> Result<(), Error> {
+        let mut levels: Vec<Level<'_>> = Vec::new();
+        for entry in entries {
+            while levels.len() >= entry.depth {
+                self.leave(origin, &mut levels, source, target)?;
+            }
+            let between = || levels.iter().map(|level| &*level.entry.name).collect();
+            let (from, to) = match levels.last() {
+                Some(level) => (level.source.as_fd(), level.sink.as_fd()),
+                None => (source.as_fd(), target.directory.as_fd()),
+            };
+            let source = Source {
+                origin,
+                directory: from,
+                name: &entry.name,
+                node: &entry.node,
+                link: entry.target.as_deref(),
+            };
+            let sink = Sink {
+                directory: to,
+                name: &entry.name,
+                top: target,
+                between: &between,
+            };
+            if entry.node.kind() == Kind::Directory {
+                let level = Level {
+                    source: open_source(&source, &sink)?,
+                    sink: make_directory(&sink)?,
+                    entry,
+                };
+                self.copied.files += 1;
+                levels.push(level);
+            } else {
+                self.entry(&source, &sink)?;
+            }
+        }
+        while !levels.is_empty() {
+            self.leave(origin, &mut levels, source, target)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the innermost directory its owner, mode and time, now that nothing more is written there.
+    fn leave(
+        &mut self,
+        origin: Origin,
+        levels: &mut Vec<Level<'_>>,
+        top_source: &OwnedFd,
+        target: &Target,
+    ) -> Result<(), Error> {
+        let Some(level) = levels.pop() else {
+            return Ok(());
+        };
+        let between = || levels.iter().map(|level| &*level.entry.name).collect();
+        let (from, to) = match levels.last() {
+            Some(outer) => (outer.source.as_fd(), outer.sink.as_fd()),
+            None => (top_source.as_fd(), target.directory.as_fd()),
+        };
+        let name = &level.entry.name;
+        let source = Source {
+            origin,
+            directory: from,
+            name,
+            node: &level.entry.node,
+            link: None,
+        };
+        let sink = Sink {
+            directory: to,
+            name,
+            top: target,
+            between: &between,
+        };
+        let stat = sys::fs::stat(&level.sink).map_err(sink.failed())?;
+        self.finish_open(&source, &sink, level.sink.as_fd(), &stat)
+    }
+
+    /// Writes the single file `real_name` of `directory` as `name` of `target`.
+    pub(super) fn file(
+        &mut self,
+        origin: Origin,
+        directory: BorrowedFd<'_>,
+        real_name: &OsStr,
+        node: &Node,
+        target: &Target,
+        name: &OsStr,
+    ) -> Result<(), Error> {
+        let source = Source {
+            origin,
+            directory,
+            name: real_name,
+            node,
+            link: None,
+        };
+        let sink = Sink {
+            directory: target.directory.as_fd(),
+            name,
+            top: target,
+            between: &PathBuf::new,
+        };
+        self.entry(&source, &sink)
+    }
+
+    /// Writes a heredoc: 0644, root's.
+    pub(super) fn inline(
+        &mut self,
+        bytes: &[u8],
+        target: &Target,
+        name: &OsStr,
+    ) -> Result<(), Error> {
+        let sink = Sink {
+            directory: target.directory.as_fd(),
+            name,
+            top: target,
+            between: &PathBuf::new,
+        };
+        let mode = self.mode_of(0o644, false);
+        let mut file = create(&sink, mode)?;
+        file.write_all(bytes)
+            .map_err(|source| Error::WriteContent {
+                path: sink.path(),
+                source,
+            })?;
+        let stat = sys::fs::stat(&file).map_err(sink.failed())?;
+        self.own_open(&sink, file.as_fd(), &stat, (0, 0))?;
+        chmod_open(&sink, file.as_fd(), &stat, mode)?;
+        self.copied.files += 1;
+        self.copied.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn entry(&mut self, source: &Source<'_>, sink: &Sink<'_>) -> Result<(), Error> {
+        match source.node.kind() {
+            Kind::Regular => self.regular(source, sink)?,
+            Kind::Symlink => self.link(source, sink)?,
+            Kind::CharDevice | Kind::BlockDevice if matches!(self.rules, Rules::Host) => {
+                self.copied
+                    .skipped
+                    .push(Skipped::Device { path: sink.path() });
+                return Ok(());
+            }
+            _ => self.special(source, sink)?,
+        }
+        self.copied.files += 1;
+        Ok(())
+    }
+
+    fn regular(&mut self, source: &Source<'_>, sink: &Sink<'_>) -> Result<(), Error> {
+        let inode = (source.node.stamp.device, source.node.stamp.inode);
+        if source.node.is_linked && self.hard_link(inode, sink)? {
+            return Ok(());
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+        let from = sys::fs::open_at(source.directory, source.name, flags, 0)
+            .map_err(|error| unreadable(&sink.below_top(), error))?;
+        let mut from = File::from(from);
+        check_unchanged(&from, source, sink)?;
+        let mode = self.mode_of(source.node.permissions(), false);
+        let mut to = create(sink, mode)?;
+        self.content(source, sink, &mut from, &mut to)?;
+        check_unchanged(&from, source, sink)?;
+        let stat = sys::fs::stat(&to).map_err(sink.failed())?;
+        self.finish_open(source, sink, to.as_fd(), &stat)?;
+        if source.node.is_linked {
+            self.linked.insert(
+                inode,
+                Written {
+                    top: Rc::clone(&sink.top.directory),
+                    path: sink.below_top(),
+                    inode: (stat.st_dev, stat.st_ino),
+                },
+            );
+        }
+        Ok(())
+    }
+
+    fn content(
+        &mut self,
+        source: &Source<'_>,
+        sink: &Sink<'_>,
+        from: &mut File,
+        to: &mut File,
+    ) -> Result<(), Error> {
+        let size = u64::try_from(source.node.stamp.size).unwrap_or(0);
+        let copied = if size > BUFFER as u64 {
+            io::copy(&mut from.take(size), to)
+        } else {
+            copy_small(
+                from,
+                to,
+                &mut self.buffer[..usize::try_from(size).unwrap_or(0)],
+            )
+        };
+        let copied = copied.map_err(|source| Error::WriteContent {
+            path: sink.path(),
+            source,
+        })?;
+        self.copied.bytes += copied;
+        Ok(())
+    }
+
+    /// Makes `sink` another name of what was written for `inode`, if that is still there: another source
+    /// may have replaced it.
+    fn hard_link(&mut self, inode: (u64, u64), sink: &Sink<'_>) -> Result<bool, Error> {
+        let Some(written) = self.linked.get(&inode) else {
+            return Ok(false);
+        };
+        let (top, path) = (&written.top, written.path.as_os_str());
+        let there = sys::fs::try_stat_at(top, path).map_err(sink.failed())?;
+        if there.is_none_or(|stat| (stat.st_dev, stat.st_ino) != written.inode) {
+            return Ok(false);
+        }
+        // The same file copied twice to one place.
+        let existing = sys::fs::try_stat_at(sink.directory, sink.name).map_err(sink.failed())?;
+        if existing.is_some_and(|stat| (stat.st_dev, stat.st_ino) == written.inode) {
+            return Ok(true);
+        }
+        replacing(sink, || {
+            sys::fs::hard_link_at(top, path, sink.directory, sink.name)
+        })?;
+        Ok(true)
+    }
+
+    fn link(&mut self, source: &Source<'_>, sink: &Sink<'_>) -> Result<(), Error> {
+        let target = source.link.expect("links were read when selected");
+        replacing(sink, || {
+            sys::fs::symlink_at(target, sink.directory, sink.name)
+        })?;
+        self.finish_name(source, sink)
+    }
+
+    fn special(&mut self, source: &Source<'_>, sink: &Sink<'_>) -> Result<(), Error> {
+        let kind = SFlag::from_bits_truncate(source.node.stamp.mode) & SFlag::S_IFMT;
+        let make = || {
+            let device = source.node.device;
+            sys::fs::make_node_at(sink.directory, sink.name, kind, 0o600, device)
+        };
+        replacing(sink, make).map_err(|error| match error {
+            Error::Write { path, source } if kind != SFlag::S_IFIFO => {
+                Error::Device { path, source }
+            }
+            error => error,
+        })?;
+        self.finish_name(source, sink)
+    }
+
+    /// Owner, mode and time of what cannot be opened.
+    fn finish_name(&mut self, source: &Source<'_>, sink: &Sink<'_>) -> Result<(), Error> {
+        let stat = sys::fs::stat_at(sink.directory, sink.name).map_err(sink.failed())?;
+        if let Rules::Image { ownership, owner } = self.rules {
+            let (uid, gid) = wanted_owner(source, owner);
+            if (stat.st_uid, stat.st_gid) != (uid, gid) {
+                ownership
+                    .set_at(sink.directory, sink.name, uid, gid)
+                    .map_err(|source| Error::Owner {
+                        path: sink.path(),
+                        source,
+                    })?;
+            }
+        }
+        if source.node.kind() != Kind::Symlink {
+            let mode = self.mode_of(source.node.permissions(), false);
+            sys::fs::chmod_at(sink.directory, sink.name, mode).map_err(sink.failed())?;
+        }
+        self.attributes(source, sink)?;
+        let (seconds, nanoseconds) = source.node.stamp.modified;
+        sys::fs::set_mtime_at(sink.directory, sink.name, seconds, nanoseconds)
+            .map_err(sink.failed())
+    }
+
+    /// Owner, mode, attributes and time of an open file or directory that is as `stat` says.
+    fn finish_open(
+        &mut self,
+        source: &Source<'_>,
+        sink: &Sink<'_>,
+        fd: BorrowedFd<'_>,
+        stat: &FileStat,
+    ) -> Result<(), Error> {
+        if let Rules::Image { owner, .. } = self.rules {
+            self.own_open(sink, fd, stat, wanted_owner(source, owner))?;
+        }
+        let is_directory = source.node.kind() == Kind::Directory;
+        let mode = self.mode_of(source.node.permissions(), is_directory);
+        chmod_open(sink, fd, stat, mode)?;
+        self.attributes(source, sink)?;
+        let (seconds, nanoseconds) = source.node.stamp.modified;
+        sys::fs::set_mtime(fd, seconds, nanoseconds).map_err(sink.failed())
+    }
+
+    /// `default` is the owner without `--chown`.
+    fn own_open(
+        &self,
+        sink: &Sink<'_>,
+        fd: BorrowedFd<'_>,
+        stat: &FileStat,
+        default: (u32, u32),
+    ) -> Result<(), Error> {
+        let Rules::Image { ownership, owner } = self.rules else {
+            return Ok(());
+        };
+        let (uid, gid) = owner.unwrap_or(default);
+        if (stat.st_uid, stat.st_gid) == (uid, gid) {
+            return Ok(());
+        }
+        ownership.set(fd, uid, gid).map_err(|source| Error::Owner {
+            path: sink.path(),
+            source,
+        })
+    }
+
+    fn attributes(&mut self, source: &Source<'_>, sink: &Sink<'_>) -> Result<(), Error> {
+        if source.origin == Origin::Context || matches!(self.rules, Rules::Host) {
+            return Ok(());
+        }
+        let attributes = attributes(source.directory, source.name, source.node)
+            .map_err(|error| unreadable(&sink.below_top(), error))?;
+        for (attribute, value) in attributes {
+            match sys::xattr::set_at(sink.directory, sink.name, &attribute, &value) {
+                Ok(()) => {}
+                // Refused by the file system or for lack of privilege; the file is of use without.
+                Err(error) if matches!(error.errno, Errno::EPERM | Errno::ENOTSUP) => {
+                    self.copied.skipped.push(Skipped::Attribute {
+                        path: sink.path(),
+                        name: attribute.to_string_lossy().into_owned(),
+                    });
+                }
+                Err(error) => return Err(sink.failed()(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn mode_of(&self, mode: u32, is_directory: bool) -> u32 {
+        self.mode
+            .map_or(mode, |spec| spec.apply(mode, is_directory))
+    }
+}
+
+fn wanted_owner(source: &Source<'_>, chosen: Option<(u32, u32)>) -> (u32, u32) {
+    chosen.unwrap_or(match source.origin {
+        Origin::Context => (0, 0),
+        Origin::Rootfs => source.node.owner,
+    })
+}
+
+/// Bits are set explicitly where the umask or a change of the owner took some away.
+fn chmod_open(
+    sink: &Sink<'_>,
+    fd: BorrowedFd<'_>,
+    stat: &FileStat,
+    mode: u32,
+) -> Result<(), Error> {
+    // chown(2) clears set-id bits, so with them the mode before says nothing.
+    if mode & 0o6000 == 0 && sys::fs::permissions(stat) == mode {
+        return Ok(());
+    }
+    sys::fs::chmod(fd, mode).map_err(sink.failed())
+}
+
+fn check_unchanged(file: &File, source: &Source<'_>, sink: &Sink<'_>) -> Result<(), Error> {
+    let path = || shown(&sink.below_top());
+    let stat = sys::fs::stat(file).map_err(|source| Error::Source {
+        path: path(),
+        source,
+    })?;
+    if Stamp::of(&stat) == source.node.stamp {
+        Ok(())
+    } else {
+        Err(Error::ChangedDuringBuild { path: path() })
+    }
+}
+
+/// Opens a directory of the source, which must be the one that was selected.
+fn open_source(source: &Source<'_>, sink: &Sink<'_>) -> Result<OwnedFd, Error> {
+    let path = sink.below_top();
+    let opened = sys::fs::open_directory_at(source.directory, source.name)
+        .map_err(|error| unreadable(&path, error))?;
+    let stat = sys::fs::stat(&opened).map_err(|error| unreadable(&path, error))?;
+    let stamp = &source.node.stamp;
+    if (stat.st_dev, stat.st_ino) == (stamp.device, stamp.inode) {
+        Ok(opened)
+    } else {
+        Err(Error::ChangedDuringBuild { path: shown(&path) })
+    }
+}
+
+/// Opens the directory, which is made when there is none. A link to a directory is none.
+fn make_directory(sink: &Sink<'_>) -> Result<OwnedFd, Error> {
+    match sys::fs::make_directory_at(sink.directory, sink.name, 0o700) {
+        Ok(()) => {}
+        Err(error) if error.errno == Errno::EEXIST => {
+            let stat = sys::fs::stat_at(sink.directory, sink.name).map_err(sink.failed())?;
+            if Kind::of(&stat) != Kind::Directory {
+                return Err(Error::NotDirectory { path: sink.path() });
+            }
+        }
+        Err(error) => return Err(sink.failed()(error)),
+    }
+    sys::fs::open_directory_at(sink.directory, sink.name).map_err(sink.failed())
+}
+
+/// Creates a new file in place of whatever non-directory has its name; nothing is written through a
+/// link, and other names of an old file keep its content.
+fn create(sink: &Sink<'_>, mode: u32) -> Result<File, Error> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+    let fd = replacing(sink, || {
+        sys::fs::open_at(sink.directory, sink.name, flags, mode & 0o777)
+    })?;
+    Ok(File::from(fd))
+}
+
+/// Runs `make`, which fails when the name is taken, and once more after the name was freed.
+fn replacing<T>(sink: &Sink<'_>, make: impl Fn() -> sys::Result<T>) -> Result<T, Error> {
+    match make() {
+        Err(error) if error.errno == Errno::EEXIST => {}
+        other => return other.map_err(sink.failed()),
+    }
+    match sys::fs::unlink_at(sink.directory, sink.name) {
+        Ok(()) => make().map_err(sink.failed()),
+        // unlink(2) of a directory is EISDIR on Linux, EPERM by POSIX.
+        Err(error) if matches!(error.errno, Errno::EISDIR | Errno::EPERM) => {
+            let stat = sys::fs::stat_at(sink.directory, sink.name).map_err(sink.failed())?;
+            if Kind::of(&stat) == Kind::Directory {
+                Err(Error::ReplaceDirectory { path: sink.path() })
+            } else {
+                Err(sink.failed()(error))
+            }
+        }
+        Err(error) => Err(sink.failed()(error)),
+    }
+}
+
+/// Copies as many bytes as `buffer` holds, or fewer where the file has shrunk.
+fn copy_small(from: &mut File, to: &mut File, buffer: &mut [u8]) -> io::Result<u64> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match from.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(length) => filled += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    to.write_all(&buffer[..filled])?;
+    Ok(filled as u64)
+}
