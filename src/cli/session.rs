@@ -51,7 +51,7 @@ pub(super) fn start(root: &Path, mode: Mode) -> Result<Session, Exit> {
         report::print(&Report {
             title: error.to_string(),
             causes: report::causes_of(&error),
-            help: error.hint(),
+            help: error.hint().map(str::to_owned),
             ..Report::default()
         });
         Exit::Host

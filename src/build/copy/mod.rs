@@ -83,6 +83,22 @@ pub(crate) enum Skipped {
     Attribute { path: PathBuf, name: String },
 }
 
+impl std::fmt::Display for Skipped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket { path } => {
+                write!(f, "the socket {} cannot be in an image and was left out", path.display())
+            }
+            Self::Device { path } => {
+                write!(f, "the device {} cannot be written here and was left out", path.display())
+            }
+            Self::Attribute { path, name } => {
+                write!(f, "the attribute {name} of {} could not be copied", path.display())
+            }
+        }
+    }
+}
+
 /// How ADD recognises and extracts archives.
 pub(crate) struct Archives<'a> {
     /// Whether the file is an archive; the position afterwards does not matter.
