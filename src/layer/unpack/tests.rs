@@ -9,6 +9,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::*;
+use crate::layer::attributes;
 use crate::layer::header::BLOCK;
 use crate::layer::pax;
 
