@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn names_of_overlayfs_are_escaped_in_a_snapshot_and_nowhere_else() {
-        let cases: [(&[u8], Option<&[u8]>, Option<&[u8]>); 7] = [
+        type Case = (&'static [u8], Option<&'static [u8]>, Option<&'static [u8]>);
+        let cases: [Case; 7] = [
             (
                 b"user.overlay.opaque",
                 Some(b"user.overlay.overlay.opaque"),

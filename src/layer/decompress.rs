@@ -58,7 +58,9 @@ impl<R: Read> Decoder<R> {
         let input = BufReader::with_capacity(64 << 10, Cursor::new(prefix).chain(reader));
         Ok(Self(match detected {
             Detected::Plain => Inner::Plain(input),
-            Detected::Gzip => Inner::Gzip(GzipMembers(Some(Member::Open(GzDecoder::new(input))))),
+            Detected::Gzip => Inner::Gzip(GzipMembers(Some(Member::Open(Box::new(
+                GzDecoder::new(input),
+            ))))),
             Detected::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
                 decoder.window_log_max(ZSTD_WINDOW)?;
@@ -103,7 +105,7 @@ impl<R: Read> Read for Decoder<R> {
 struct GzipMembers<B: BufRead>(Option<Member<B>>);
 
 enum Member<B: BufRead> {
-    Open(GzDecoder<B>),
+    Open(Box<GzDecoder<B>>),
     /// Between members; only zeros may follow once one was seen.
     Between {
         input: B,
@@ -149,7 +151,7 @@ impl<B: BufRead> Read for GzipMembers<B> {
                         let what = "data follows the padding of a gzip stream";
                         return Err(io::Error::new(io::ErrorKind::InvalidData, what));
                     } else {
-                        self.0 = Some(Member::Open(GzDecoder::new(input)));
+                        self.0 = Some(Member::Open(Box::new(GzDecoder::new(input))));
                     }
                 }
             }

@@ -414,3 +414,6 @@ fn opened(path: &[u8], source: sys::Error) -> Error {
         _ => inspect(path, source),
     }
 }
+
+#[cfg(test)]
+mod tests;

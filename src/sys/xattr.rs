@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use super::{Error, Result};
 
 /// `/proc/self/fd/N/name`: the l-variants take paths only, and this one starts at the descriptor.
-fn path_of(dir: impl AsFd, name: &OsStr) -> CString {
+fn path_of(dir: &impl AsFd, name: &OsStr) -> CString {
     let mut path = format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).into_bytes();
     path.extend_from_slice(name.as_bytes());
     CString::new(path).expect("names from the kernel and checked names hold no NUL")
@@ -22,7 +22,7 @@ fn c_name(name: &OsStr) -> CString {
 
 /// Names of the attributes of `name`, sorted; empty where the file system has none.
 pub(crate) fn list_at(dir: impl AsFd, name: &OsStr) -> Result<Vec<OsString>> {
-    let path = path_of(dir, name);
+    let path = path_of(&dir, name);
     let mut buffer = vec![0_u8; 256];
     loop {
         // SAFETY: `path` is NUL-terminated and `buffer` is writable for the length passed; both
@@ -51,7 +51,7 @@ pub(crate) fn list_at(dir: impl AsFd, name: &OsStr) -> Result<Vec<OsString>> {
 
 /// The value of one attribute; `None` when the file has none of that name.
 pub(crate) fn get_at(dir: impl AsFd, name: &OsStr, attribute: &OsStr) -> Result<Option<Vec<u8>>> {
-    let path = path_of(dir, name);
+    let path = path_of(&dir, name);
     let attribute_c = c_name(attribute);
     let mut buffer = vec![0_u8; 256];
     loop {
@@ -80,7 +80,7 @@ pub(crate) fn get_at(dir: impl AsFd, name: &OsStr, attribute: &OsStr) -> Result<
 
 /// Sets one attribute, replacing its value.
 pub(crate) fn set_at(dir: impl AsFd, name: &OsStr, attribute: &OsStr, value: &[u8]) -> Result<()> {
-    let path = path_of(dir, name);
+    let path = path_of(&dir, name);
     let attribute_c = c_name(attribute);
     // SAFETY: both strings are NUL-terminated, `value` is readable for its length; all outlive the
     // call.
@@ -99,7 +99,7 @@ pub(crate) fn set_at(dir: impl AsFd, name: &OsStr, attribute: &OsStr, value: &[u
 
 /// Removes one attribute; a missing one is success.
 pub(crate) fn remove_at(dir: impl AsFd, name: &OsStr, attribute: &OsStr) -> Result<()> {
-    let path = path_of(dir, name);
+    let path = path_of(&dir, name);
     let attribute_c = c_name(attribute);
     // SAFETY: both strings are NUL-terminated and outlive the call.
     let status = unsafe { libc::lremovexattr(path.as_ptr(), attribute_c.as_ptr()) };
