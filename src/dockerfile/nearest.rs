@@ -1,8 +1,5 @@
 //! Suggestions for misspelt names.
 
-/// The most edits between a word and what it was meant to be.
-const MAX_DISTANCE: usize = 2;
-
 /// The candidate that `word` was most likely meant to be, if one is close enough. Case is ignored.
 /// Of equally close ones the first wins; a candidate equal to `word` is no suggestion.
 pub(crate) fn nearest<'a>(
@@ -13,12 +10,14 @@ pub(crate) fn nearest<'a>(
     let mut best: Option<(usize, &'a str)> = None;
     for candidate in candidates {
         let characters: Vec<char> = candidate.to_lowercase().chars().collect();
-        if characters.len().abs_diff(word.len()) > MAX_DISTANCE {
+        let longest = characters.len().max(word.len());
+        // One slip in a short word, more only where enough of the word is left.
+        let most = (longest / 3).max(1);
+        if longest < 2 || characters.len().abs_diff(word.len()) > most {
             continue;
         }
         let distance = edit_distance(&word, &characters);
-        let close = distance <= MAX_DISTANCE && distance < characters.len().max(word.len());
-        if close && best.is_none_or(|(least, _)| distance < least) {
+        if distance <= most && best.is_none_or(|(least, _)| distance < least) {
             best = Some((distance, candidate));
         }
     }
@@ -26,19 +25,26 @@ pub(crate) fn nearest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein distance, with one row of the table in memory.
+/// How many insertions, deletions, replacements and swaps of neighbours lie between two words
+/// (optimal string alignment).
 fn edit_distance(left: &[char], right: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, from) in left.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = index + 1;
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=right.len()).collect();
+    for (row, from) in left.iter().enumerate() {
+        let mut current = vec![row + 1];
         for (column, to) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+            let replaced = above[column] + usize::from(from != to);
+            let mut least = replaced.min(above[column + 1] + 1).min(current[column] + 1);
+            let swapped =
+                row > 0 && column > 0 && *from == right[column - 1] && left[row - 1] == *to;
+            if swapped {
+                least = least.min(before[column - 1] + 1);
+            }
+            current.push(least);
         }
+        before = std::mem::replace(&mut above, current);
     }
-    row[right.len()]
+    above[right.len()]
 }
 
 #[cfg(test)]
@@ -46,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_closest_candidate_within_two_edits_is_suggested() {
+    fn the_closest_candidate_is_suggested_if_it_is_close() {
         let names = ["RUN", "COPY", "FROM", "USER", "chown", "chmod"];
         for (word, expected) in [
             ("RUNN", Some("RUN")),
@@ -59,6 +65,9 @@ mod tests {
             ("INSTALL", None),
             ("", None),
             ("x", None),
+            ("foo", None),
+            ("RNU", Some("RUN")),
+            ("ru", Some("RUN")),
         ] {
             assert_eq!(nearest(word, names), expected, "{word:?}");
         }

@@ -331,10 +331,10 @@ proptest! {
     fn expansion_never_panics(word in "[a-c$\\{}:'\"\\\\/#%*?+ \n한-]{0,40}", value in "[ab/*\n]{0,12}") {
         let env = environment(&[("a", &value), ("b", "")]);
         for escape in ['\\', '`'] {
-            let _ = expand(&word, escape, &env);
-            let _ = expand_to_words(&word, escape, &env);
+            drop(expand(&word, escape, &env));
+            drop(expand_to_words(&word, escape, &env));
         }
-        let _ = expand_heredoc(&word, &env);
+        drop(expand_heredoc(&word, &env));
     }
 
     #[test]
