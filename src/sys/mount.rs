@@ -219,15 +219,28 @@ pub(crate) fn set_propagation(propagation: Propagation) -> Result<()> {
     .map_err(|errno| Error::new("mount", "/", errno))
 }
 
+/// More than can lie on an old root: the mount that carries the new one, and the old one itself.
+const MOST_STACKED: usize = 8;
+
 /// Makes the attached mount `root` the root and working directory of this process and of all others in
 /// the mount namespace, and takes the old root and everything below it away.
 pub(crate) fn pivot_to(root: impl AsFd) -> Result<()> {
     let failed = |call| move |errno| Error::new(call, "", errno);
-    nix::unistd::fchdir(root).map_err(failed("fchdir"))?;
-    // pivot_root(2), "pivot_root(".", ".")": the old root is stacked on the new one, where "." finds it.
+    nix::unistd::fchdir(&root).map_err(failed("fchdir"))?;
+    // pivot_root(2), "pivot_root(".", ".")": the old root is stacked on the new one. Something may be
+    // mounted on the old root in its turn, so one umount need not be enough: `/..` leads to whatever is
+    // left on top, and to the root itself when nothing is.
+    let root = super::fs::stat(root)?;
     nix::unistd::pivot_root(".", ".").map_err(failed("pivot_root"))?;
-    nix::mount::umount2(".", MntFlags::MNT_DETACH).map_err(failed("umount2"))?;
-    nix::unistd::chdir("/").map_err(failed("chdir"))
+    nix::unistd::chdir("/").map_err(failed("chdir"))?;
+    for _ in 0..MOST_STACKED {
+        let above = nix::sys::stat::stat("/..").map_err(failed("stat"))?;
+        if (above.st_dev, above.st_ino) == (root.st_dev, root.st_ino) {
+            return Ok(());
+        }
+        nix::mount::umount2("/..", MntFlags::MNT_DETACH).map_err(failed("umount2"))?;
+    }
+    Err(Error::new("umount2", "/..", Errno::EBUSY))
 }
 
 /// A detached overlay (never attached, gone with the descriptor) of `lowers`, topmost first, and an upper

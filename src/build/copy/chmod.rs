@@ -99,13 +99,13 @@ impl Change {
                 let execute = execute_if_useful && (is_directory || mode & 0o111 != 0);
                 let set_user = set_id && self.who & 0o700 != 0;
                 let set_group = set_id && self.who & 0o070 != 0;
-                let special = u32::from(set_user) * 0o4000
-                    | u32::from(set_group) * 0o2000
-                    | u32::from(sticky) * 0o1000;
+                let special = if set_user { 0o4000 } else { 0 }
+                    | if set_group { 0o2000 } else { 0 }
+                    | if sticky { 0o1000 } else { 0 };
                 (bits | u32::from(execute), special)
             }
         };
-        let set = (triple * 0o111) & self.who | special;
+        let set = ((triple * 0o111) & self.who) | special;
         match self.operator {
             Operator::Add => mode | set,
             Operator::Remove => mode & !set,
@@ -118,7 +118,7 @@ impl Change {
                 if is_directory {
                     cleared &= !0o6000;
                 }
-                mode & !cleared | set
+                (mode & !cleared) | set
             }
         }
     }

@@ -37,6 +37,7 @@ impl Selection<'_> {
         };
         record.field(VERSION.as_bytes());
         for source in &self.matches {
+            record.linked.clear();
             match source {
                 Match::Inline { name, bytes } => {
                     record.field(b"inline");
@@ -75,7 +76,7 @@ struct Record<'a> {
     memo: &'a Memo,
     none: Memo,
     buffer: Vec<u8>,
-    /// The number of the first name of each file with several.
+    /// The number of the first name of each file of one source with several.
     linked: HashMap<(u64, u64), u64>,
 }
 

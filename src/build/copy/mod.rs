@@ -98,17 +98,16 @@ impl std::fmt::Display for Skipped {
         }
     }
 }
+/// Extracts an archive into a directory.
+pub(crate) type Extract<'a> =
+    dyn FnMut(File, BorrowedFd<'_>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
 
 /// How ADD recognises and extracts archives.
 pub(crate) struct Archives<'a> {
     /// Whether the file is an archive; the position afterwards does not matter.
     pub(crate) sniff: &'a dyn Fn(&mut File) -> io::Result<bool>,
     /// Extracts the file, positioned at its start, into a directory.
-    pub(crate) extract: &'a mut dyn FnMut(
-        File,
-        BorrowedFd<'_>,
-    )
-        -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
+    pub(crate) extract: &'a mut Extract<'a>,
 }
 
 /// COPY: writes the selection. After an error the destination holds a part of it.

@@ -89,7 +89,7 @@ impl<'a> Selection<'a> {
     }
 
     /// Adds the sources of `other` after those of `self`.
-    pub(crate) fn append(&mut self, mut other: Selection<'a>) {
+    pub(crate) fn append(&mut self, mut other: Self) {
         self.matches.append(&mut other.matches);
         self.skipped.append(&mut other.skipped);
     }

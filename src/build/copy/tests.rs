@@ -463,7 +463,7 @@ fn modes_and_times_and_links_are_kept() {
 }
 
 #[test]
-fn a_replaced_file_is_not_linked_to() {
+fn hard_links_end_at_a_source_so_that_a_replaced_file_is_not_linked_to() {
     let trees = Trees::new();
     trees.files(&["1/x", "2/x"]);
     fs::create_dir(trees.source("3")).unwrap();

@@ -45,16 +45,10 @@ pub(super) struct Writer<'a> {
     rules: Rules<'a>,
     mode: Option<&'a ChmodSpec>,
     buffer: Vec<u8>,
-    /// Where the first name of a file with several was written.
-    linked: HashMap<(u64, u64), Written>,
+    /// Where in the target the first name of a file with several was written. Kept for one source only,
+    /// as by BuildKit: another one could replace what was written.
+    linked: HashMap<(u64, u64), PathBuf>,
     pub(super) copied: Copied,
-}
-
-#[derive(Debug)]
-struct Written {
-    top: Rc<OwnedFd>,
-    path: PathBuf,
-    inode: (u64, u64),
 }
 
 /// A directory of the image.
@@ -128,6 +122,7 @@ impl<'a> Writer<'a> {
         entries: &[Entry],
         target: &Target,
     ) -> Result<(), Error> {
+        self.linked.clear();
         let mut levels: Vec<Level<'_>> = Vec::new();
         for entry in entries {
             while levels.len() >= entry.depth {
@@ -213,6 +208,7 @@ impl<'a> Writer<'a> {
         target: &Target,
         name: &OsStr,
     ) -> Result<(), Error> {
+        self.linked.clear();
         let source = Source {
             origin,
             directory,
@@ -290,14 +286,7 @@ impl<'a> Writer<'a> {
         let stat = sys::fs::stat(&to).map_err(sink.failed())?;
         self.finish_open(source, sink, to.as_fd(), &stat)?;
         if source.node.is_linked {
-            self.linked.insert(
-                inode,
-                Written {
-                    top: Rc::clone(&sink.top.directory),
-                    path: sink.below_top(),
-                    inode: (stat.st_dev, stat.st_ino),
-                },
-            );
+            self.linked.insert(inode, sink.below_top());
         }
         Ok(())
     }
@@ -327,24 +316,14 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Makes `sink` another name of what was written for `inode`, if that is still there: another source
-    /// may have replaced it.
-    fn hard_link(&mut self, inode: (u64, u64), sink: &Sink<'_>) -> Result<bool, Error> {
-        let Some(written) = self.linked.get(&inode) else {
+    /// Makes `sink` another name of what was written for `inode`, if anything was.
+    fn hard_link(&self, inode: (u64, u64), sink: &Sink<'_>) -> Result<bool, Error> {
+        let Some(path) = self.linked.get(&inode) else {
             return Ok(false);
         };
-        let (top, path) = (&written.top, written.path.as_os_str());
-        let there = sys::fs::try_stat_at(top, path).map_err(sink.failed())?;
-        if there.is_none_or(|stat| (stat.st_dev, stat.st_ino) != written.inode) {
-            return Ok(false);
-        }
-        // The same file copied twice to one place.
-        let existing = sys::fs::try_stat_at(sink.directory, sink.name).map_err(sink.failed())?;
-        if existing.is_some_and(|stat| (stat.st_dev, stat.st_ino) == written.inode) {
-            return Ok(true);
-        }
         replacing(sink, || {
-            sys::fs::hard_link_at(top, path, sink.directory, sink.name)
+            let top = &sink.top.directory;
+            sys::fs::hard_link_at(top, path.as_os_str(), sink.directory, sink.name)
         })?;
         Ok(true)
     }
