@@ -164,7 +164,10 @@ fn read_text(context: &Path, path: &Path) -> Result<Option<String>, Error> {
     };
     let file = match opened {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // Rules that cannot be reached must not be taken for no rules: what they hide may be secret.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {
+            return Ok(None);
+        }
         Err(error) => return Err(failed(error)),
     };
     let not_text = || Error::NotText {
@@ -230,11 +233,19 @@ mod tests {
     }
 
     #[test]
-    fn an_ignore_file_is_not_read_through_a_link_out_of_the_context() {
+    fn an_ignore_file_that_leads_out_of_the_context_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink("/etc/passwd", dir.path().join(".dockerignore")).unwrap();
-        let (ignore, source) = read_ignore_file(dir.path(), None).unwrap();
-        assert!(ignore.is_empty() && source.is_none());
+        let link = dir.path().join(".dockerignore");
+        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+        assert!(matches!(
+            read_ignore_file(dir.path(), None),
+            Err(Error::ReadIgnore { .. })
+        ));
+        fs::remove_file(&link).unwrap();
+        fs::write(dir.path().join("rules"), "a\n").unwrap();
+        std::os::unix::fs::symlink("rules", &link).unwrap();
+        let (ignore, _) = read_ignore_file(dir.path(), None).unwrap();
+        assert!(ignore.verdict(Path::new("a")).ignored);
     }
 
     #[test]

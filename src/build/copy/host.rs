@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use super::error::Error;
 use super::select::Match;
-use super::write::{Rules, Target, Writer};
+use super::sink::Target;
+use super::write::{Rules, Writer};
 use super::{Copied, Origin, Tree, select};
 use crate::sys;
 

@@ -11,6 +11,7 @@ mod nearest;
 mod path;
 mod place;
 mod select;
+mod sink;
 mod walk;
 mod write;
 

@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -14,10 +13,12 @@ use nix::sys::stat::{FileStat, SFlag};
 
 use super::digest::{attributes, unreadable};
 use super::error::Error;
-use super::select::shown;
+use super::sink::{
+    Sink, Source, Target, check_unchanged, chmod_open, copy_small, create, make_directory,
+    open_source, replacing,
+};
 use super::walk::{Entry, Node};
 use super::{ChmodSpec, Copied, Origin, Skipped};
-use crate::context::digest::Stamp;
 use crate::ownership::Ownership;
 use crate::sys;
 use crate::sys::fs::Kind;
@@ -49,51 +50,6 @@ pub(super) struct Writer<'a> {
     /// as by BuildKit: another one could replace what was written.
     linked: HashMap<(u64, u64), PathBuf>,
     pub(super) copied: Copied,
-}
-
-/// A directory of the image.
-#[derive(Debug, Clone)]
-pub(super) struct Target {
-    pub(super) directory: Rc<OwnedFd>,
-    /// From the root of the image, for messages.
-    pub(super) path: PathBuf,
-}
-
-/// Where an entry comes from.
-#[derive(Debug, Clone, Copy)]
-struct Source<'a> {
-    origin: Origin,
-    directory: BorrowedFd<'a>,
-    name: &'a OsStr,
-    node: &'a Node,
-    /// The text of a link.
-    link: Option<&'a OsStr>,
-}
-
-/// Where an entry goes.
-struct Sink<'a> {
-    directory: BorrowedFd<'a>,
-    name: &'a OsStr,
-    top: &'a Target,
-    /// The directories between the top and the entry.
-    between: &'a dyn Fn() -> PathBuf,
-}
-
-impl Sink<'_> {
-    fn below_top(&self) -> PathBuf {
-        (self.between)().join(self.name)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.top.path.join(self.below_top())
-    }
-
-    fn failed(&self) -> impl FnOnce(sys::Error) -> Error + use<'_> {
-        |source| Error::Write {
-            path: self.path(),
-            source,
-        }
-    }
 }
 
 /// A directory that is being filled.
@@ -448,106 +404,4 @@ fn wanted_owner(source: &Source<'_>, chosen: Option<(u32, u32)>) -> (u32, u32) {
         Origin::Context => (0, 0),
         Origin::Rootfs => source.node.owner,
     })
-}
-
-/// Bits are set explicitly where the umask or a change of the owner took some away.
-fn chmod_open(
-    sink: &Sink<'_>,
-    fd: BorrowedFd<'_>,
-    stat: &FileStat,
-    mode: u32,
-) -> Result<(), Error> {
-    // chown(2) clears set-id bits, so with them the mode before says nothing.
-    if mode & 0o6000 == 0 && sys::fs::permissions(stat) == mode {
-        return Ok(());
-    }
-    sys::fs::chmod(fd, mode).map_err(sink.failed())
-}
-
-fn check_unchanged(file: &File, source: &Source<'_>, sink: &Sink<'_>) -> Result<(), Error> {
-    let path = || shown(&sink.below_top());
-    let stat = sys::fs::stat(file).map_err(|source| Error::Source {
-        path: path(),
-        source,
-    })?;
-    if Stamp::of(&stat) == source.node.stamp {
-        Ok(())
-    } else {
-        Err(Error::ChangedDuringBuild { path: path() })
-    }
-}
-
-/// Opens a directory of the source, which must be the one that was selected.
-fn open_source(source: &Source<'_>, sink: &Sink<'_>) -> Result<OwnedFd, Error> {
-    let path = sink.below_top();
-    let opened = sys::fs::open_directory_at(source.directory, source.name)
-        .map_err(|error| unreadable(&path, error))?;
-    let stat = sys::fs::stat(&opened).map_err(|error| unreadable(&path, error))?;
-    let stamp = &source.node.stamp;
-    if (stat.st_dev, stat.st_ino) == (stamp.device, stamp.inode) {
-        Ok(opened)
-    } else {
-        Err(Error::ChangedDuringBuild { path: shown(&path) })
-    }
-}
-
-/// Opens the directory, which is made when there is none. A link to a directory is none.
-fn make_directory(sink: &Sink<'_>) -> Result<OwnedFd, Error> {
-    match sys::fs::make_directory_at(sink.directory, sink.name, 0o700) {
-        Ok(()) => {}
-        Err(error) if error.errno == Errno::EEXIST => {
-            let stat = sys::fs::stat_at(sink.directory, sink.name).map_err(sink.failed())?;
-            if Kind::of(&stat) != Kind::Directory {
-                return Err(Error::NotDirectory { path: sink.path() });
-            }
-        }
-        Err(error) => return Err(sink.failed()(error)),
-    }
-    sys::fs::open_directory_at(sink.directory, sink.name).map_err(sink.failed())
-}
-
-/// Creates a new file in place of whatever non-directory has its name; nothing is written through a
-/// link, and other names of an old file keep its content.
-fn create(sink: &Sink<'_>, mode: u32) -> Result<File, Error> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
-    let fd = replacing(sink, || {
-        sys::fs::open_at(sink.directory, sink.name, flags, mode & 0o777)
-    })?;
-    Ok(File::from(fd))
-}
-
-/// Runs `make`, which fails when the name is taken, and once more after the name was freed.
-fn replacing<T>(sink: &Sink<'_>, make: impl Fn() -> sys::Result<T>) -> Result<T, Error> {
-    match make() {
-        Err(error) if error.errno == Errno::EEXIST => {}
-        other => return other.map_err(sink.failed()),
-    }
-    match sys::fs::unlink_at(sink.directory, sink.name) {
-        Ok(()) => make().map_err(sink.failed()),
-        // unlink(2) of a directory is EISDIR on Linux, EPERM by POSIX.
-        Err(error) if matches!(error.errno, Errno::EISDIR | Errno::EPERM) => {
-            let stat = sys::fs::stat_at(sink.directory, sink.name).map_err(sink.failed())?;
-            if Kind::of(&stat) == Kind::Directory {
-                Err(Error::ReplaceDirectory { path: sink.path() })
-            } else {
-                Err(sink.failed()(error))
-            }
-        }
-        Err(error) => Err(sink.failed()(error)),
-    }
-}
-
-/// Copies as many bytes as `buffer` holds, or fewer where the file has shrunk.
-fn copy_small(from: &mut File, to: &mut File, buffer: &mut [u8]) -> io::Result<u64> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match from.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(length) => filled += length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    to.write_all(&buffer[..filled])?;
-    Ok(filled as u64)
 }
