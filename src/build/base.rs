@@ -9,7 +9,7 @@ use super::event::{Event, EventSender, VertexId};
 use super::request::{NamedSource, Request};
 use crate::layer::{Decoder, Form, Limits, unpack};
 use crate::oci::{
-    Descriptor, DiffId, Hasher, ImageConfig, Manifest, Platform, Reference, media_type,
+    ChainId, Descriptor, DiffId, Hasher, ImageConfig, Manifest, Platform, Reference, media_type,
 };
 use crate::store::{LayerBlob, Snapshot, StagedBlob, StagedSnapshot, Store};
 use crate::transport::{self, Resolved, Source};
@@ -110,6 +110,20 @@ fn resolve(
 }
 
 impl Base {
+    /// The image's files when nothing of it has to be read or kept any more.
+    pub(crate) fn stored(&self, store: &Store) -> Result<Option<Snapshot>, StepError> {
+        let chain = self
+            .config
+            .rootfs
+            .diff_ids
+            .iter()
+            .fold(None, |below, diff_id| Some(ChainId::on(below.as_ref(), diff_id)));
+        let complete = self.remote.is_none()
+            && self.manifest.layers.iter().all(|layer| store.has_blob(layer))
+            && chain.as_ref().is_none_or(|chain| store.has_snapshot(chain));
+        if complete { Ok(Some(store.snapshot(chain.as_ref())?)) } else { Ok(None) }
+    }
+
     /// Brings all layers into the store and returns their stack. Nothing is published before every
     /// layer is complete and has the size, the digest and the content that the image says.
     pub(crate) fn fetch(
@@ -168,7 +182,7 @@ impl Fetch<'_> {
         let mut waiting: Vec<(DiffId, Unpacked)> = Vec::new();
         for (diff_id, descriptor) in diff_ids.iter().zip(&self.base.manifest.layers) {
             let known = waiting.is_empty().then(|| {
-                let chain = crate::oci::ChainId::on(snapshot.chain_id(), diff_id);
+                let chain = ChainId::on(snapshot.chain_id(), diff_id);
                 self.store.has_snapshot(&chain).then(|| self.store.snapshot(Some(&chain)))
             });
             if let Some(Some(found)) = known

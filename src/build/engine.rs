@@ -1,6 +1,6 @@
 //! What all stages of one build share: the store, the sources, the results so far.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -39,6 +39,7 @@ pub(crate) struct Engine<'a> {
     context: OnceLock<Arc<OpenContext>>,
     images: BTreeMap<String, Image>,
     next_vertex: AtomicU32,
+    cached: Mutex<BTreeSet<VertexId>>,
     results: Mutex<Vec<StageResult>>,
     finished: Condvar,
 }
@@ -70,14 +71,22 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// The image's files. Several stages that ask at once wait for one transfer.
-    pub(crate) fn fetch(&self, engine: &Engine<'_>, id: VertexId) -> Result<Snapshot, StepError> {
+    /// The image's files, and whether they were there already. Several stages that ask at once wait
+    /// for one transfer.
+    pub(crate) fn fetch(
+        &self,
+        engine: &Engine<'_>,
+        id: VertexId,
+    ) -> Result<(Snapshot, bool), StepError> {
         let mut snapshot = lock(&self.snapshot);
         if let Some(snapshot) = &*snapshot {
-            return Ok(snapshot.clone());
+            return Ok((snapshot.clone(), true));
+        }
+        if let Some(there) = self.base.stored(engine.store)? {
+            return Ok((snapshot.insert(there).clone(), true));
         }
         let fetched = self.base.fetch(engine.store, engine.events, id)?;
-        Ok(snapshot.insert(fetched).clone())
+        Ok((snapshot.insert(fetched).clone(), false))
     }
 }
 
@@ -122,6 +131,7 @@ impl<'a> Engine<'a> {
             context,
             images: BTreeMap::new(),
             next_vertex: AtomicU32::new(0),
+            cached: Mutex::default(),
             results: Mutex::new(results),
             finished: Condvar::new(),
         }
@@ -133,6 +143,12 @@ impl<'a> Engine<'a> {
         id
     }
 
+    /// Tells that the vertex needs no work; [`Engine::end_vertex`] has nothing to add then.
+    pub(crate) fn cached_vertex(&self, id: VertexId) {
+        lock(&self.cached).insert(id);
+        self.events.send(Event::Cached { id });
+    }
+
     /// Tells how the vertex ended.
     pub(crate) fn end_vertex<T>(
         &self,
@@ -140,6 +156,7 @@ impl<'a> Engine<'a> {
         result: Result<T, StepError>,
     ) -> Result<T, StepError> {
         match &result {
+            Ok(_) if lock(&self.cached).remove(&id) => {}
             Ok(_) => self.events.send(Event::Done { id }),
             Err(StepError::Canceled) => self.events.send(Event::Canceled { id }),
             Err(error) => self.events.send(Event::Failed { id, message: error.to_string() }),
@@ -332,7 +349,7 @@ impl<'a> Engine<'a> {
             }
             NamedSource::Image(_) => {
                 let key = format!("context {}", named.name);
-                let snapshot = self.image(&key).fetch(self, id)?;
+                let (snapshot, _) = self.image(&key).fetch(self, id)?;
                 add::rootfs_source(self.store, &snapshot)
             }
         }

@@ -86,7 +86,12 @@ fn start(
         PlannedBase::Image(_) | PlannedBase::Named(_) => {
             let image = engine.image_of_base(&stage.base);
             let id = engine.start_vertex(count.next(&format!("FROM {}", image.base.name)));
-            let fetched = image.fetch(engine, id);
+            let fetched = image.fetch(engine, id).map(|(snapshot, was_there)| {
+                if was_there {
+                    engine.cached_vertex(id);
+                }
+                snapshot
+            });
             let snapshot = engine.end_vertex(id, fetched).map_err(|source| match source {
                 StepError::Canceled => Error::Canceled,
                 source => Error::Step {
@@ -202,7 +207,7 @@ fn source_of(
         }
         Some(CopyFrom::Named(index)) => engine.named(*index, id),
         Some(CopyFrom::Image(name)) => {
-            let snapshot = engine.image(name).fetch(engine, id)?;
+            let (snapshot, _) = engine.image(name).fetch(engine, id)?;
             add::rootfs_source(engine.store, &snapshot)
         }
     }
@@ -229,7 +234,7 @@ impl Files<'_, '_> {
             let cached = if engine.request.no_cache { None } else { engine.store.cached(&key) };
             match cached {
                 Some(record) => {
-                    engine.events.send(Event::Cached { id });
+                    engine.cached_vertex(id);
                     Ok(record)
                 }
                 None => self.write(&key, input, write),
