@@ -20,6 +20,7 @@ mod pattern;
 mod port;
 mod run;
 mod signal;
+mod size;
 mod span;
 mod text;
 mod words;

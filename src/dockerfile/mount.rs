@@ -5,6 +5,7 @@ use super::{
     diagnostic::Diagnostic,
     flags::Flag,
     nearest::nearest,
+    size::parse_size,
     span::{Span, Spanned},
     words::WordError,
 };
@@ -416,31 +417,6 @@ pub(crate) fn parse_boolean(text: &str) -> Option<bool> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
     }
-}
-
-/// Bytes of `64m`, `1.5 GB` or `10KiB`; every unit is a power of 1024.
-fn parse_size(text: &str) -> Option<u64> {
-    let text = text.to_ascii_lowercase();
-    let number_end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(number_end);
-    let unit = unit.strip_prefix(' ').unwrap_or(unit);
-    let shift = match unit {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        "p" | "pb" | "pib" => 50,
-        _ => return None,
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    let fraction = &fraction[..fraction.len().min(9)];
-    let whole = u128::from(whole.parse::<u64>().ok()?) << shift;
-    let part = u128::from(fraction.parse::<u64>().ok()?) << shift;
-    let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
-    u64::try_from(whole + part / scale).ok()
 }
 
 fn base_name(path: &str) -> &str {

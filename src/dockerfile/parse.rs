@@ -1,5 +1,7 @@
 //! From logical lines to stages of typed statements.
 
+use std::collections::HashMap;
+
 use super::{
     Dockerfile, FromLine, Stage, Statement,
     arguments::{self, Context, Head},
@@ -79,8 +81,13 @@ struct Parser<'s> {
     stages: Vec<Stage>,
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
+    /// Where each stage name was used last.
+    names: HashMap<String, Span>,
     /// An instruction before the first FROM was reported.
     homeless_reported: bool,
+    /// The heredocs of an unknown instruction had no end. Looking for more of them would read the
+    /// rest of the file again and again.
+    open_heredoc_seen: bool,
 }
 
 impl<'s> Parser<'s> {
@@ -91,7 +98,9 @@ impl<'s> Parser<'s> {
             stages: Vec::new(),
             errors: Vec::new(),
             warnings: Vec::new(),
+            names: HashMap::new(),
             homeless_reported: false,
+            open_heredoc_seen: false,
         }
     }
 
@@ -166,13 +175,12 @@ impl<'s> Parser<'s> {
     }
 
     fn warn_about_repeated_name(&mut self, name: &Spanned<String>) {
-        let names = self.stages.iter().filter_map(|stage| stage.name.as_ref());
-        if let Some(earlier) = names.clone().find(|other| other.value == name.value) {
+        if let Some(earlier) = self.names.insert(name.value.clone(), name.span) {
             let message = format!("duplicate stage name {:?}", name.value);
             self.warnings.push(
                 Diagnostic::new(name.span, message)
                     .with_label("this stage hides the earlier one")
-                    .with_related(earlier.span, "first used here"),
+                    .with_related(earlier, "used here before"),
             );
         }
     }
@@ -180,12 +188,17 @@ impl<'s> Parser<'s> {
     /// Reads one instruction with its heredocs; `None` when it was reported as wrong.
     fn read_statement(&mut self, line: &LogicalLine, head: Head<'_>) -> Option<Statement> {
         let escape = self.lines.directives.escape;
-        let markers = heredoc_markers(&head, escape);
-        let mark = self.lines.mark();
         let known = KEYWORDS.contains(&head.name().as_str());
+        let markers = if known || !self.open_heredoc_seen {
+            heredoc_markers(&head, escape)
+        } else {
+            Vec::new()
+        };
+        let mark = self.lines.mark();
         let heredocs = match self.lines.read_heredocs(&markers) {
             Ok(heredocs) => heredocs,
             Err(_) if !known => {
+                self.open_heredoc_seen = true;
                 self.lines.rewind(mark);
                 Vec::new()
             }
@@ -407,3 +420,7 @@ fn refuse_trigger(head: &Head<'_>, errors: &mut Vec<Diagnostic>) -> bool {
 #[cfg(test)]
 #[path = "parse_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "parse_error_tests.rs"]
+mod error_tests;

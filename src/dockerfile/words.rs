@@ -4,7 +4,7 @@
 //! quotes, `$name`, and the forms of `${name}` with `:- - :+ + :? ? # ## % %% / //`.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     iter::Peekable,
     str::Chars,
 };
@@ -143,6 +143,7 @@ struct Lexer<'a> {
     env: &'a dyn Lookup,
     limit: usize,
     depth: usize,
+    seen: HashSet<String>,
     used: Vec<String>,
     unset: Vec<String>,
 }
@@ -157,6 +158,7 @@ impl<'a> Lexer<'a> {
             env,
             limit: MAX_LENGTH,
             depth: 0,
+            seen: HashSet::new(),
             used: Vec::new(),
             unset: Vec::new(),
         }
