@@ -50,7 +50,7 @@ pub(crate) fn commit(
     let upper = open(&active.upper())?;
     let lowers = open_all(&store.layer_paths(active.parent()))?;
     let mut sink = sink(store, options.blob)?;
-    let pack_options = PackOptions { clamp_mtime: options.clamp_mtime, ..PackOptions::default() };
+    let pack_options = PackOptions { clamp_mtime: options.clamp_mtime, include_parents: true };
     let packed = pack(upper.as_fd(), &lowers, &pack_options, &mut sink)
         .map_err(|source| StepError::Pack { source })?;
     if packed.entries == 0 {
@@ -161,7 +161,7 @@ pub(crate) fn layer_blob(
         None => {
             let paths = store.layer_paths(snapshot);
             let (top, below) = paths.split_first().expect("a snapshot with a layer has a path");
-            let options = PackOptions { clamp_mtime, ..PackOptions::default() };
+            let options = PackOptions { clamp_mtime, include_parents: true };
             pack(open(top)?.as_fd(), &open_all(below)?, &options, &mut sink)
                 .map_err(|source| StepError::Pack { source })?;
         }
