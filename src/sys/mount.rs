@@ -258,9 +258,9 @@ pub(crate) fn overlay(
         return super::fs::open_directory(only);
     }
     match configure_overlay(lowers, upper, work, LowerStyle::Each) {
-        // Linux before 6.7 does not know the key `lowerdir+`.
-        Err(error) if error.errno == Errno::EINVAL && error.object.contains("lowerdir+") => {
-            configure_overlay(lowers, upper, work, LowerStyle::Joined)
+        // Linux before 6.7 does not know the key `lowerdir+`, and before 6.5 says so only at the end.
+        Err(error) if error.errno == Errno::EINVAL => {
+            configure_overlay(lowers, upper, work, LowerStyle::Joined).map_err(|_| error)
         }
         other => other,
     }
