@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::makedev;
 
-use super::rootfs::open_real_directory;
+use super::targets::Targets;
 use crate::sys::mount::{Attributes, Context};
 use crate::sys::{self, fs, mount};
 
@@ -52,8 +52,8 @@ const NO_DEVICES: Attributes = Attributes {
 };
 
 /// Mounts /dev with its nodes, links, pts, shm (of `shm_size` bytes) and mqueue.
-pub(super) fn mount(root: &OwnedFd, shm_size: u64) -> sys::Result<()> {
-    let target = open_real_directory(root, "dev")?;
+pub(super) fn mount(targets: &mut Targets, shm_size: u64) -> sys::Result<()> {
+    let target = targets.open_top("dev")?;
     let context = Context::open(c"tmpfs")?;
     // Not 1777: with fs.protected_regular that would keep root from opening what others own in it.
     context.set(c"mode", OsStr::new("0755"))?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::rootfs::open_real_directory;
+use super::targets::Targets;
 use super::{Notes, devices};
 use crate::sandbox::spec::Network;
 use crate::sys::mount::{Attributes, Context};
@@ -52,8 +52,8 @@ const INERT_READ_ONLY: Attributes = Attributes {
 /// Mounts the /proc of the new pid namespace. Where the kernel refuses that, because part of the host's
 /// /proc is covered (as in a container), the host's is bound, read-only with all below it: otherwise
 /// `/proc/<pid>/oom_score_adj` of the user's processes could be written.
-pub(super) fn mount_proc(root: &OwnedFd, notes: &mut Notes) -> sys::Result<()> {
-    let target = open_real_directory(root, "proc")?;
+pub(super) fn mount_proc(targets: &mut Targets, notes: &mut Notes) -> sys::Result<()> {
+    let target = targets.open_top("proc")?;
     let fresh = Context::open(c"proc").and_then(|context| context.mount(INERT));
     let proc = match fresh {
         Err(error) if error.errno == Errno::EPERM => {
@@ -71,8 +71,12 @@ pub(super) fn mount_proc(root: &OwnedFd, notes: &mut Notes) -> sys::Result<()> {
 
 /// Mounts /sys read-only: a fresh one if the network namespace is the sandbox's own, else the kernel
 /// refuses and the host's is bound.
-pub(super) fn mount_sys(root: &OwnedFd, network: Network) -> sys::Result<()> {
-    let target = open_real_directory(root, "sys")?;
+pub(super) fn mount_sys(
+    root: &OwnedFd,
+    targets: &mut Targets,
+    network: Network,
+) -> sys::Result<()> {
+    let target = targets.open_top("sys")?;
     let own = match network {
         Network::Host => None,
         Network::None => Context::open(c"sysfs")

@@ -107,42 +107,44 @@ fn usage() -> sys::Result<Usage> {
 
 /// Resolves USER with the account files of the image.
 fn identify(user: &str) -> Result<Identity, Failure> {
-    let passwd = read_account_file("/etc/passwd").at(Step::User)?;
-    let group = read_account_file("/etc/group").at(Step::User)?;
-    passwd::lookup_user(&passwd, &group, user).map_err(|error| Failure {
-        step: Step::User,
-        errno: 0,
-        detail: error.to_string(),
-    })
+    let passwd = read_account_file("/etc/passwd")?;
+    let group = read_account_file("/etc/group")?;
+    passwd::lookup_user(&passwd, &group, user).map_err(|error| unusable(error.to_string()))
 }
 
 /// The contents of a regular file; empty when there is none. Never waits, whatever the image put there.
-fn read_account_file(path: &str) -> sys::Result<Vec<u8>> {
-    let path = Path::new(path);
-    let root = fs::open_directory(Path::new("/"))?;
+fn read_account_file(path: &str) -> Result<Vec<u8>, Failure> {
+    let root = fs::open_directory(Path::new("/")).at(Step::User)?;
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = match fs::open_in_root(root, path, flags, 0) {
+    let file = match fs::open_in_root(root, Path::new(path), flags, 0) {
         Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR) => {
             return Ok(Vec::new());
         }
-        other => other?,
+        other => other.at(Step::User)?,
     };
-    let stat = fs::stat(&file)?;
+    let stat = fs::stat(&file).at(Step::User)?;
     if fs::Kind::of(&stat) != fs::Kind::Regular {
-        return Err(sys::Error::on("read", path, Errno::EINVAL));
+        return Err(unusable(format!("{path} is not a regular file")));
     }
     let mut contents = Vec::new();
     std::fs::File::from(file)
         .take(MAX_ACCOUNT_FILE + 1)
         .read_to_end(&mut contents)
-        .map_err(|error| {
-            let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-            sys::Error::on("read", path, errno)
-        })?;
+        .map_err(|error| unspecific(Step::User, &error))?;
     if contents.len() as u64 > MAX_ACCOUNT_FILE {
-        return Err(sys::Error::on("read", path, Errno::EFBIG));
+        return Err(unusable(format!(
+            "{path} is larger than {MAX_ACCOUNT_FILE} bytes"
+        )));
     }
     Ok(contents)
+}
+
+fn unusable(detail: String) -> Failure {
+    Failure {
+        step: Step::User,
+        errno: 0,
+        detail,
+    }
 }
 
 /// Gives up what the command must not have and executes it; returns only on failure.

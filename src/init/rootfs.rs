@@ -31,12 +31,13 @@ pub(super) fn build(spec: &Spec, notes: &mut Notes) -> Result<OwnedFd, Failure> 
     let scratch = scratch().at(Step::Rootfs)?;
     let root = overlay(spec, &scratch).at(Step::Rootfs)?;
 
-    filesystems::mount_proc(&root, notes).at(Step::Proc)?;
-    filesystems::mount_sys(&root, spec.network).at(Step::Sys)?;
-    devices::mount(&root, spec.shm_size).at(Step::Dev)?;
+    let mut targets = Targets::new(&root, upper).at(Step::Rootfs)?;
+    filesystems::mount_proc(&mut targets, notes).at(Step::Proc)?;
+    filesystems::mount_sys(&root, &mut targets, spec.network).at(Step::Sys)?;
+    devices::mount(&mut targets, spec.shm_size).at(Step::Dev)?;
 
     let mut builder = Builder {
-        targets: Targets::new(&root, upper).at(Step::Rootfs)?,
+        targets,
         scratch,
         files: 0,
     };
@@ -78,23 +79,6 @@ fn overlay(spec: &Spec, scratch: &OwnedFd) -> sys::Result<OwnedFd> {
     fs::make_directory_at(scratch, name, 0o755)?;
     mount::attach(&root, fs::open_directory_at(scratch, name)?)?;
     Ok(root)
-}
-
-/// Opens `name` in the root of the image, which must be a directory there: a link or file of the image
-/// would lead the mount, and what programs believe to find, elsewhere.
-pub(super) fn open_real_directory(root: &OwnedFd, name: &str) -> sys::Result<OwnedFd> {
-    match fs::open_directory_at(root, OsStr::new(name)) {
-        Err(error) if matches!(error.errno, Errno::ELOOP | Errno::ENOTDIR) => Err(sys::Error::on(
-            "mount",
-            Path::new("/").join(name),
-            Errno::ENOTDIR,
-        )),
-        Err(error) if error.errno == Errno::ENOENT => {
-            fs::make_directory_at(root, OsStr::new(name), 0o755)?;
-            fs::open_directory_at(root, OsStr::new(name))
-        }
-        other => other,
-    }
 }
 
 struct Builder {

@@ -58,6 +58,21 @@ impl Targets {
         }
     }
 
+    /// Opens the directory `name` in the root of the image, made if missing. A link or file of that name
+    /// is refused: it would lead the mount, and what programs believe to find there, elsewhere.
+    pub(super) fn open_top(&mut self, name: &str) -> sys::Result<OwnedFd> {
+        match fs::open_directory_at(&self.root, OsStr::new(name)) {
+            Err(error) if matches!(error.errno, Errno::ELOOP | Errno::ENOTDIR) => {
+                let path = Path::new("/").join(name);
+                Err(sys::Error::on("mount", path, Errno::ENOTDIR))
+            }
+            Err(error) if error.errno == Errno::ENOENT => {
+                self.make(Path::new(name), Shape::Directory)
+            }
+            other => other,
+        }
+    }
+
     /// Walks to `target` one name at a time, below links too, and makes every name that is missing.
     fn make(&mut self, target: &Path, shape: Shape) -> sys::Result<OwnedFd> {
         let mut pending = steps(target);

@@ -30,11 +30,8 @@ pub(crate) struct Error {
 }
 
 impl Error {
-    fn new(name: &'static str, message: impl ToString) -> Self {
-        Self {
-            name,
-            message: message.to_string(),
-        }
+    fn new(name: &'static str, message: String) -> Self {
+        Self { name, message }
     }
 }
 
@@ -65,11 +62,11 @@ fn compile(name: &'static str, list: &str, arch: TargetArch) -> Result<BpfProgra
 use native as compile;
 
 fn native(name: &'static str, list: &str, arch: TargetArch) -> Result<BpfProgram, Error> {
-    let mut programs =
-        compile_from_json(list.as_bytes(), arch).map_err(|error| Error::new(name, error))?;
+    let mut programs = compile_from_json(list.as_bytes(), arch)
+        .map_err(|error| Error::new(name, error.to_string()))?;
     programs
         .remove(name)
-        .ok_or_else(|| Error::new(name, "not in the list"))
+        .ok_or_else(|| Error::new(name, "not in the list".to_owned()))
 }
 
 fn words(program: &BpfProgram) -> Vec<u64> {
@@ -150,6 +147,23 @@ mod tests {
                 .cloned()
                 .collect();
             assert!(both.is_empty(), "{arch}: {both:?}");
+        }
+    }
+
+    #[test]
+    fn ioctl_conditions_look_at_the_request() {
+        for (arch, list) in LISTS {
+            let requests: Vec<_> = rules(list, "deny")
+                .into_iter()
+                .filter(|rule| rule["syscall"] == "ioctl")
+                .map(|rule| {
+                    let condition = &rule["args"][0];
+                    (condition["index"].as_u64(), condition["val"].as_u64())
+                })
+                .collect();
+            // TIOCSTI and TIOCLINUX of asm-generic/ioctls.h.
+            let expected = [(Some(1), Some(0x5412)), (Some(1), Some(0x541c))];
+            assert_eq!(requests, expected, "{arch}");
         }
     }
 

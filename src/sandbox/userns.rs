@@ -276,7 +276,10 @@ impl Started {
     /// Lets them write, at the same time; the reason if one could not.
     fn release(self) -> Result<(), String> {
         let waiting: Vec<_> = self.0.into_iter().map(Outsider::release).collect();
-        waiting.into_iter().map(Released::wait).collect()
+        waiting
+            .into_iter()
+            .map(Released::wait)
+            .fold(Ok(()), Result::and)
     }
 }
 

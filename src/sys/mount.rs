@@ -50,7 +50,10 @@ impl Context {
         // SAFETY: `kind` is NUL-terminated and static; the call keeps no pointer.
         let fd = unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), libc::FSOPEN_CLOEXEC) };
         let fd = owned(fd).map_err(|errno| Error::new("fsopen", kind.to_string_lossy(), errno))?;
-        Ok(Self { fd, kind })
+        let context = Self { fd, kind };
+        // The first word of a line of mount(8), which would be "none".
+        context.set(c"source", OsStr::from_bytes(kind.to_bytes()))?;
+        Ok(context)
     }
 
     /// Sets `key` to the text `value`. Unlike in an option string no character of it is special.
@@ -219,28 +222,25 @@ pub(crate) fn set_propagation(propagation: Propagation) -> Result<()> {
     .map_err(|errno| Error::new("mount", "/", errno))
 }
 
-/// More than can lie on an old root: the mount that carries the new one, and the old one itself.
-const MOST_STACKED: usize = 8;
-
 /// Makes the attached mount `root` the root and working directory of this process and of all others in
-/// the mount namespace, and takes the old root and everything below it away.
+/// the mount namespace, and takes the old root and everything on and below it away.
 pub(crate) fn pivot_to(root: impl AsFd) -> Result<()> {
     let failed = |call| move |errno| Error::new(call, "", errno);
     nix::unistd::fchdir(&root).map_err(failed("fchdir"))?;
-    // pivot_root(2), "pivot_root(".", ".")": the old root is stacked on the new one. Something may be
-    // mounted on the old root in its turn, so one umount need not be enough: `/..` leads to whatever is
-    // left on top, and to the root itself when nothing is.
-    let root = super::fs::stat(root)?;
+    // pivot_root(2), "pivot_root(".", ".")": the old root ends up stacked on the new one.
     nix::unistd::pivot_root(".", ".").map_err(failed("pivot_root"))?;
     nix::unistd::chdir("/").map_err(failed("chdir"))?;
-    for _ in 0..MOST_STACKED {
-        let above = nix::sys::stat::stat("/..").map_err(failed("stat"))?;
-        if (above.st_dev, above.st_ino) == (root.st_dev, root.st_ino) {
+    let identity = |stat: nix::sys::stat::FileStat| (stat.st_dev, stat.st_ino);
+    let new = identity(super::fs::stat(&root)?);
+    // Lookups of `/..` end on top of that stack, so a mount left on it would be a way out. What had been
+    // mounted on the old root is there too: one unmount is not always enough.
+    loop {
+        let top = nix::sys::stat::stat("/..").map_err(failed("stat"))?;
+        if identity(top) == new {
             return Ok(());
         }
         nix::mount::umount2("/..", MntFlags::MNT_DETACH).map_err(failed("umount2"))?;
     }
-    Err(Error::new("umount2", "/..", Errno::EBUSY))
 }
 
 /// A detached overlay (never attached, gone with the descriptor) of `lowers`, topmost first, and an upper
@@ -258,9 +258,9 @@ pub(crate) fn overlay(
         return super::fs::open_directory(only);
     }
     match configure_overlay(lowers, upper, work, LowerStyle::Each) {
-        // Linux before 6.7 does not know the key `lowerdir+`.
-        Err(error) if error.errno == Errno::EINVAL && error.object.contains("lowerdir+") => {
-            configure_overlay(lowers, upper, work, LowerStyle::Joined)
+        // Linux before 6.7 does not know the key `lowerdir+`, and before 6.5 says so only at the end.
+        Err(error) if error.errno == Errno::EINVAL => {
+            configure_overlay(lowers, upper, work, LowerStyle::Joined).map_err(|_| error)
         }
         other => other,
     }
