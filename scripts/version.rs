@@ -1,5 +1,10 @@
 //! Build script: tells the program which commit it is made from, where git knows.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "cargo reads what a build script prints"
+)]
+
 use std::process::Command;
 
 fn main() {

@@ -23,7 +23,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().peekable();
-    if arguments.peek().is_some_and(|name| name == sandbox::spec::INIT_NAME) {
+    if arguments
+        .peek()
+        .is_some_and(|name| name == sandbox::spec::INIT_NAME)
+    {
         return init::main();
     }
     cli::main(arguments)

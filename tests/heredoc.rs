@@ -14,7 +14,9 @@ fn a_run_body_is_a_script_of_the_shell_and_not_expanded_by_the_builder() {
 #[test]
 fn a_run_body_with_an_interpreter_line_is_run_by_it() {
     let rig = Rig::new();
-    let image = rig.image("FROM base\nRUN <<EOF\n#!/bin/sed -n -f\n1q\nEOF\nRUN <<EOF\n#!/bin/sh\necho $0 > /out\nEOF");
+    let image = rig.image(
+        "FROM base\nRUN <<EOF\n#!/bin/sed -nf\n1q\nEOF\nRUN <<EOF\n#!/bin/sh\necho $0 > /out\nEOF",
+    );
     assert!(!image.text("out").is_empty());
     assert!(
         !image.has("dev/pipes"),

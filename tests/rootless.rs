@@ -13,7 +13,7 @@ fn owners_and_special_bits_survive_from_layer_to_layer() {
         "FROM base\n\
          RUN mkdir -p /srv/data && echo 1 > /srv/data/f && chown -R 1000:50 /srv/data && \
              chmod 2770 /srv/data && chmod 6755 /srv/data/f\n\
-         RUN echo 2 >> /srv/data/f && chown -h 65534:65534 /srv && chmod 1755 /srv\n\
+         RUN touch -d @5 /srv/data/f && chown -h 65534:65534 /srv && chmod 1755 /srv\n\
          RUN stat -c '%u:%g:%a' /srv /srv/data /srv/data/f > /tmp/seen",
     );
     assert_eq!(

@@ -31,7 +31,10 @@ const LARGEST_PASSWD: u64 = 10 << 20;
 pub(crate) enum SourceTree {
     Context(Arc<OpenContext>),
     /// A stage's or an image's file system: immutable, so content is digested once per snapshot.
-    Rootfs { view: Arc<OwnedFd>, chain: Option<ChainId> },
+    Rootfs {
+        view: Arc<OwnedFd>,
+        chain: Option<ChainId>,
+    },
 }
 
 /// A context with its stat records.
@@ -73,8 +76,16 @@ impl CopyStep {
         let mut paths = Vec::new();
         let mut inline = Vec::new();
         let mut shown = vec![if is_add { "ADD" } else { "COPY" }.to_owned()];
-        let chown = instruction.chown.as_ref().map(|word| expand(&word.value)).transpose()?;
-        let chmod = instruction.chmod.as_ref().map(|word| expand(&word.value)).transpose()?;
+        let chown = instruction
+            .chown
+            .as_ref()
+            .map(|word| expand(&word.value))
+            .transpose()?;
+        let chmod = instruction
+            .chmod
+            .as_ref()
+            .map(|word| expand(&word.value))
+            .transpose()?;
         if let Some(from) = &instruction.from {
             shown.push(format!("--from={}", from.value));
         }
@@ -104,8 +115,9 @@ impl CopyStep {
         let mode = match chmod {
             None => None,
             Some(text) => {
-                let spec = ChmodSpec::parse(&text)
-                    .map_err(|error| StepError::Value { message: error.to_string() })?;
+                let spec = ChmodSpec::parse(&text).map_err(|error| StepError::Value {
+                    message: error.to_string(),
+                })?;
                 Some((text, spec))
             }
         };
@@ -171,7 +183,10 @@ impl CopyStep {
         key.field("destination", &self.destination);
         key.field("directory", [u8::from(self.is_directory)]);
         key.field("chown", self.chown.as_deref().unwrap_or("-"));
-        key.field("chmod", self.mode.as_ref().map_or("-", |(text, _)| text.as_str()));
+        key.field(
+            "chmod",
+            self.mode.as_ref().map_or("-", |(text, _)| text.as_str()),
+        );
         key.field("add", [u8::from(self.is_add)]);
         if let Some(clamp) = clamp {
             key.field("clamp", clamp.to_string());
@@ -207,10 +222,23 @@ impl CopyStep {
         let copied = if self.is_add {
             let extract = &mut |file: File, directory: BorrowedFd<'_>| {
                 let mut tar = Decoder::detect(file)?;
-                unpack(&mut tar, directory, store.ownership(), Form::Plain, &Limits::default())?;
+                unpack(
+                    &mut tar,
+                    directory,
+                    store.ownership(),
+                    Form::Plain,
+                    &Limits::default(),
+                )?;
                 Ok(())
             };
-            add(&selection, &destination, Archives { sniff: &is_archive, extract })
+            add(
+                &selection,
+                &destination,
+                Archives {
+                    sniff: &is_archive,
+                    extract,
+                },
+            )
         } else {
             copy(&selection, &destination)
         };
@@ -219,15 +247,25 @@ impl CopyStep {
 }
 
 fn digest(selection: &Selection<'_>, memo: &Memo) -> Result<Digest, StepError> {
-    selection.digest(memo).map_err(|source| StepError::Copy { source })
+    selection
+        .digest(memo)
+        .map_err(|source| StepError::Copy { source })
 }
 
 fn context_tree(context: &Context) -> Tree<'_> {
-    Tree { root: context.root(), origin: Origin::Context, ignore: Some(context.ignore()) }
+    Tree {
+        root: context.root(),
+        origin: Origin::Context,
+        ignore: Some(context.ignore()),
+    }
 }
 
 fn rootfs_tree(root: BorrowedFd<'_>) -> Tree<'_> {
-    Tree { root, origin: Origin::Rootfs, ignore: None }
+    Tree {
+        root,
+        origin: Origin::Rootfs,
+        ignore: None,
+    }
 }
 
 /// By content: whether the file, decompressed where it is compressed, begins like a tar archive.
@@ -235,8 +273,8 @@ fn is_archive(file: &mut File) -> io::Result<bool> {
     file.rewind()?;
     let mut start = Vec::new();
     // A stream that cannot be decompressed is a file like any other.
-    let read = Decoder::detect(&mut *file)
-        .and_then(|decoder| decoder.take(512).read_to_end(&mut start));
+    let read =
+        Decoder::detect(&mut *file).and_then(|decoder| decoder.take(512).read_to_end(&mut start));
     Ok(read.is_ok() && is_tar(&start))
 }
 
@@ -247,7 +285,11 @@ fn names_directory(path: &str) -> bool {
 
 /// `path` as seen from `directory`, cleaned: no `.`, no `..`, never above the root.
 pub(crate) fn join(directory: &str, path: &str) -> String {
-    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{directory}/{path}") };
+    let whole = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("{directory}/{path}")
+    };
     let mut parts: Vec<&str> = Vec::new();
     for part in whole.split('/') {
         match part {
@@ -271,7 +313,10 @@ fn lookup_owner(root: BorrowedFd<'_>, owner: &str) -> Result<(u32, u32), StepErr
 
 /// A small regular file of the image; empty when it is missing.
 fn read_small(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>, StepError> {
-    let fail = |source| StepError::ReadImage { path: format!("/{path}"), source };
+    let fail = |source| StepError::ReadImage {
+        path: format!("/{path}"),
+        source,
+    };
     let fd = match sys::fs::open_in_root(
         root,
         Path::new(path),
@@ -284,12 +329,17 @@ fn read_small(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>, StepError> {
     };
     let stat = sys::fs::stat(&fd).map_err(fail)?;
     if sys::fs::Kind::of(&stat) != sys::fs::Kind::Regular {
-        return Err(StepError::Value { message: format!("/{path} is not a regular file") });
+        return Err(StepError::Value {
+            message: format!("/{path} is not a regular file"),
+        });
     }
     let mut bytes = Vec::new();
-    File::from(fd).take(LARGEST_PASSWD).read_to_end(&mut bytes).map_err(|error| {
-        StepError::Value { message: format!("cannot read /{path}: {error}") }
-    })?;
+    File::from(fd)
+        .take(LARGEST_PASSWD)
+        .read_to_end(&mut bytes)
+        .map_err(|error| StepError::Value {
+            message: format!("cannot read /{path}: {error}"),
+        })?;
     Ok(bytes)
 }
 
@@ -301,7 +351,8 @@ pub(crate) fn workdir_key(
     clamp: Option<i64>,
 ) -> Digest {
     let mut key = KeyBuilder::new("workdir", state.snapshot.chain_id(), platform);
-    key.field("path", path).field("user", &state.config.config.user);
+    key.field("path", path)
+        .field("user", &state.config.config.user);
     if let Some(clamp) = clamp {
         key.field("clamp", clamp.to_string());
     }
@@ -346,7 +397,10 @@ pub(crate) fn create_workdir(
                     store
                         .ownership()
                         .set_at(&parent, part.as_ref(), uid, gid)
-                        .map_err(|source| StepError::SetOwner { path: path.to_owned(), source })?;
+                        .map_err(|source| StepError::SetOwner {
+                            path: path.to_owned(),
+                            source,
+                        })?;
                 }
             }
             Err(error) if error.errno == nix::errno::Errno::EEXIST => {}
@@ -355,15 +409,26 @@ pub(crate) fn create_workdir(
         done = format!("{done}/{part}");
     }
     // What is there must be a directory, also where a link led.
-    sys::fs::open_in_root(root.as_fd(), Path::new(path), OFlag::O_PATH | OFlag::O_DIRECTORY, 0)
-        .map_err(|source| StepError::Directory { path: path.to_owned(), source })?;
+    sys::fs::open_in_root(
+        root.as_fd(),
+        Path::new(path),
+        OFlag::O_PATH | OFlag::O_DIRECTORY,
+        0,
+    )
+    .map_err(|source| StepError::Directory {
+        path: path.to_owned(),
+        source,
+    })?;
     Ok(())
 }
 
 /// The view of a stage's or an image's snapshot as a source.
 pub(crate) fn rootfs_source(store: &Store, snapshot: &Snapshot) -> Result<SourceTree, StepError> {
     let view = Arc::new(store.view(snapshot)?);
-    Ok(SourceTree::Rootfs { view, chain: snapshot.chain_id().cloned() })
+    Ok(SourceTree::Rootfs {
+        view,
+        chain: snapshot.chain_id().cloned(),
+    })
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use super::event::{Event, EventSender, VertexId};
 use super::request::{NamedSource, Request};
 use crate::layer::{Decoder, Form, Limits, unpack};
 use crate::oci::{
-    ChainId, Descriptor, DiffId, Hasher, ImageConfig, Manifest, Platform, Reference, media_type,
+    ChainId, Descriptor, DiffId, Digest, Hasher, ImageConfig, Manifest, Platform, Reference,
+    media_type,
 };
 use crate::store::{LayerBlob, Snapshot, StagedBlob, StagedSnapshot, Store};
 use crate::transport::{self, Resolved, Source};
@@ -19,6 +20,8 @@ pub(crate) struct Base {
     /// How messages call it.
     pub(crate) name: String,
     pub(crate) config: ImageConfig,
+    /// Of the manifest.
+    digest: Digest,
     manifest: Manifest,
     /// `None` when all of it is in the store already.
     remote: Option<Remote>,
@@ -33,14 +36,18 @@ struct Remote {
 
 impl std::fmt::Debug for Base {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Base").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Base")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
 /// Parses an image name the way docker completes it.
 pub(crate) fn parse_reference(text: &str) -> Result<Reference, StepError> {
-    Reference::from_str(text)
-        .map_err(|source| StepError::Reference { text: text.to_owned(), source })
+    Reference::from_str(text).map_err(|source| StepError::Reference {
+        text: text.to_owned(),
+        source,
+    })
 }
 
 /// Finds the image `text` for the request's platform: in the store, else in its registry. With
@@ -64,13 +71,19 @@ pub(crate) fn find_named(
     name: &str,
     request: &Request,
 ) -> Result<Option<Base>, StepError> {
-    let NamedSource::Image(location) = source else { return Ok(None) };
+    let NamedSource::Image(location) = source else {
+        return Ok(None);
+    };
     if let transport::Location::Image(reference) = location {
         return find_image(store, &reference.whole(), request).map(Some);
     }
-    let base_error =
-        |source| StepError::Base { name: name.to_owned(), source: Box::new(source) };
-    let opened = location.open(&transport::Options::default()).map_err(base_error)?;
+    let base_error = |source| StepError::Base {
+        name: name.to_owned(),
+        source: Box::new(source),
+    };
+    let opened = location
+        .open(&transport::Options::default())
+        .map_err(base_error)?;
     resolve(opened, name, None, &request.platform).map(Some)
 }
 
@@ -79,11 +92,19 @@ fn find_stored(
     reference: &Reference,
     name: &str,
 ) -> Result<Option<Base>, StepError> {
-    let Some(descriptor) = store.find_tag(reference)? else { return Ok(None) };
+    let Some(descriptor) = store.find_tag(reference)? else {
+        return Ok(None);
+    };
     let read = |descriptor: &Descriptor| store.read_blob(&descriptor.digest);
     let manifest: Manifest = parse(&read(&descriptor)?)?;
     let config: ImageConfig = parse(&read(&manifest.config)?)?;
-    Ok(Some(Base { name: name.to_owned(), config, manifest, remote: None }))
+    Ok(Some(Base {
+        name: name.to_owned(),
+        config,
+        digest: descriptor.digest,
+        manifest,
+        remote: None,
+    }))
 }
 
 fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, StepError> {
@@ -98,18 +119,33 @@ fn resolve(
     tag: Option<Reference>,
     platform: &Platform,
 ) -> Result<Base, StepError> {
-    let resolved = source
-        .resolve(platform)
-        .map_err(|source| StepError::Base { name: name.to_owned(), source: Box::new(source) })?;
+    let resolved = source.resolve(platform).map_err(|source| StepError::Base {
+        name: name.to_owned(),
+        source: Box::new(source),
+    })?;
     Ok(Base {
         name: name.to_owned(),
         config: resolved.config.clone(),
+        digest: resolved.manifest_digest.clone(),
         manifest: resolved.manifest.clone(),
-        remote: Some(Remote { source, resolved, tag }),
+        remote: Some(Remote {
+            source,
+            resolved,
+            tag,
+        }),
     })
 }
 
 impl Base {
+    /// The name with the digest of what was found under it.
+    pub(crate) fn pinned(&self) -> String {
+        if self.name.contains('@') {
+            self.name.clone()
+        } else {
+            format!("{}@{}", self.name, self.digest)
+        }
+    }
+
     /// The image's files when nothing of it has to be read or kept any more.
     pub(crate) fn stored(&self, store: &Store) -> Result<Option<Snapshot>, StepError> {
         let chain = self
@@ -117,11 +153,21 @@ impl Base {
             .rootfs
             .diff_ids
             .iter()
-            .fold(None, |below, diff_id| Some(ChainId::on(below.as_ref(), diff_id)));
+            .fold(None, |below, diff_id| {
+                Some(ChainId::on(below.as_ref(), diff_id))
+            });
         let complete = self.remote.is_none()
-            && self.manifest.layers.iter().all(|layer| store.has_blob(layer))
+            && self
+                .manifest
+                .layers
+                .iter()
+                .all(|layer| store.has_blob(layer))
             && chain.as_ref().is_none_or(|chain| store.has_snapshot(chain));
-        if complete { Ok(Some(store.snapshot(chain.as_ref())?)) } else { Ok(None) }
+        if complete {
+            Ok(Some(store.snapshot(chain.as_ref())?))
+        } else {
+            Ok(None)
+        }
     }
 
     /// Brings all layers into the store and returns their stack. Nothing is published before every
@@ -138,16 +184,33 @@ impl Base {
                 message: format!("{} has another number of layers than diff_ids", self.name),
             });
         }
-        let mut fetch = Fetch { base: self, store, events, id, staged: Vec::new() };
+        let mut fetch = Fetch {
+            base: self,
+            store,
+            events,
+            id,
+            staged: Vec::new(),
+        };
         let snapshot = fetch.layers(diff_ids)?;
         let staged = fetch.staged;
         for (diff_id, descriptor, blob) in staged {
             if let Some(blob) = blob {
                 store.publish_blob(blob)?;
             }
-            store.add_layer_blob(&diff_id, LayerBlob { descriptor, encoding: None })?;
+            store.add_layer_blob(
+                &diff_id,
+                LayerBlob {
+                    descriptor,
+                    encoding: None,
+                },
+            )?;
         }
-        if let Some(Remote { resolved, tag: Some(tag), .. }) = &self.remote {
+        if let Some(Remote {
+            resolved,
+            tag: Some(tag),
+            ..
+        }) = &self.remote
+        {
             keep(store, resolved, tag)?;
         }
         Ok(snapshot)
@@ -157,10 +220,17 @@ impl Base {
 /// Keeps a pulled image under its name, so that the next build finds it here.
 fn keep(store: &Store, resolved: &Resolved, tag: &Reference) -> Result<(), StepError> {
     store.put_blob(&resolved.manifest.config.media_type, &resolved.config_bytes)?;
-    let media_type =
-        resolved.manifest.media_type.as_deref().unwrap_or(media_type::MANIFEST);
+    let media_type = resolved
+        .manifest
+        .media_type
+        .as_deref()
+        .unwrap_or(media_type::MANIFEST);
     let descriptor = store.put_blob(media_type, &resolved.manifest_bytes)?;
-    let blobs = resolved.manifest.layers.iter().chain([&resolved.manifest.config, &descriptor]);
+    let blobs = resolved
+        .manifest
+        .layers
+        .iter()
+        .chain([&resolved.manifest.config, &descriptor]);
     store.sync_blobs(blobs.map(|blob| &blob.digest))?;
     store.set_tags(std::slice::from_ref(tag), &descriptor)?;
     Ok(())
@@ -183,7 +253,9 @@ impl Fetch<'_> {
         for (diff_id, descriptor) in diff_ids.iter().zip(&self.base.manifest.layers) {
             let known = waiting.is_empty().then(|| {
                 let chain = ChainId::on(snapshot.chain_id(), diff_id);
-                self.store.has_snapshot(&chain).then(|| self.store.snapshot(Some(&chain)))
+                self.store
+                    .has_snapshot(&chain)
+                    .then(|| self.store.snapshot(Some(&chain)))
             });
             if let Some(Some(found)) = known
                 && self.store.has_blob(descriptor)
@@ -212,12 +284,23 @@ impl Fetch<'_> {
             let reader = remote
                 .source
                 .open_blob(descriptor)
-                .map_err(|source| StepError::Base { name, source: Box::new(source) })?;
+                .map_err(|source| StepError::Base {
+                    name,
+                    source: Box::new(source),
+                })?;
             (reader, Some(self.store.blob_writer(Some(descriptor))?))
         };
-        let origin =
-            self.base.remote.as_ref().map_or_else(|| "the store".into(), |r| r.source.name());
-        let mut tee = Tee { reader, blob, read: 0, progress: self.progress(descriptor) };
+        let origin = self
+            .base
+            .remote
+            .as_ref()
+            .map_or_else(|| "the store".into(), |r| r.source.name());
+        let mut tee = Tee {
+            reader,
+            blob,
+            read: 0,
+            progress: self.progress(descriptor),
+        };
         let unpacked = unpack_layer(self.store, &mut tee, diff_id)
             .map_err(|error| error.into_step(&self.base.name, &origin))?;
         // Padding after the end of the archive belongs to the blob too.
@@ -230,12 +313,16 @@ impl Fetch<'_> {
             Some(blob) => Some(blob.finish().map_err(|source| self.verify(source))?),
             None => None,
         };
-        self.staged.push((diff_id.clone(), descriptor.clone(), staged));
+        self.staged
+            .push((diff_id.clone(), descriptor.clone(), staged));
         Ok(unpacked)
     }
 
     fn verify(&self, source: crate::store::Error) -> StepError {
-        StepError::Verify { name: self.base.name.clone(), source }
+        StepError::Verify {
+            name: self.base.name.clone(),
+            source,
+        }
     }
 
     fn progress(&self, descriptor: &Descriptor) -> impl FnMut(u64) + use<> {
@@ -243,7 +330,12 @@ impl Fetch<'_> {
         let (label, total) = (descriptor.digest.to_string(), descriptor.size);
         move |done| {
             let total = Some(total);
-            events.send(Event::Progress { id, label: label.clone(), done, total });
+            events.send(Event::Progress {
+                id,
+                label: label.clone(),
+                done,
+                total,
+            });
         }
     }
 }
@@ -303,9 +395,17 @@ impl UnpackFailure {
         let name = name.to_owned();
         match self {
             Self::Store(source) => StepError::Store { source },
-            Self::Decode(source) => StepError::Blob { name, origin: origin.to_owned(), source },
+            Self::Decode(source) => StepError::Blob {
+                name,
+                origin: origin.to_owned(),
+                source,
+            },
             Self::Unpack(source) => StepError::Unpack { name, source },
-            Self::DiffId { expected, actual } => StepError::DiffId { name, expected, actual },
+            Self::DiffId { expected, actual } => StepError::DiffId {
+                name,
+                expected,
+                actual,
+            },
             Self::Open(source) => StepError::Directory { path: name, source },
         }
     }
@@ -321,7 +421,10 @@ fn unpack_layer(
     if actual == *expected {
         Ok(unpacked)
     } else {
-        Err(UnpackFailure::DiffId { expected: expected.clone(), actual })
+        Err(UnpackFailure::DiffId {
+            expected: expected.clone(),
+            actual,
+        })
     }
 }
 
@@ -330,14 +433,22 @@ pub(crate) fn unpack_blob(
     store: &Store,
     blob: &mut dyn Read,
 ) -> Result<(Unpacked, DiffId), UnpackFailure> {
-    let active = store.prepare(&Snapshot::default()).map_err(UnpackFailure::Store)?;
+    let active = store
+        .prepare(&Snapshot::default())
+        .map_err(UnpackFailure::Store)?;
     let root = crate::sys::fs::open_directory(&active.upper()).map_err(UnpackFailure::Open)?;
     let mut tar = Hashing {
         reader: Decoder::detect(blob).map_err(UnpackFailure::Decode)?,
         hasher: Hasher::new(),
     };
-    unpack(&mut tar, root.as_fd(), store.ownership(), Form::Overlay, &Limits::default())
-        .map_err(UnpackFailure::Unpack)?;
+    unpack(
+        &mut tar,
+        root.as_fd(),
+        store.ownership(),
+        Form::Overlay,
+        &Limits::default(),
+    )
+    .map_err(UnpackFailure::Unpack)?;
     io::copy(&mut tar, &mut io::sink()).map_err(UnpackFailure::Decode)?;
     Ok((Unpacked { active }, DiffId(tar.hasher.finish())))
 }

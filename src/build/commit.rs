@@ -50,7 +50,10 @@ pub(crate) fn commit(
     let upper = open(&active.upper())?;
     let lowers = open_all(&store.layer_paths(active.parent()))?;
     let mut sink = sink(store, options.blob)?;
-    let pack_options = PackOptions { clamp_mtime: options.clamp_mtime, include_parents: true };
+    let pack_options = PackOptions {
+        clamp_mtime: options.clamp_mtime,
+        include_parents: true,
+    };
     let packed = pack(upper.as_fd(), &lowers, &pack_options, &mut sink)
         .map_err(|source| StepError::Pack { source })?;
     if packed.entries == 0 {
@@ -77,13 +80,21 @@ fn sink(store: &Store, encoding: Option<Encoding>) -> Result<TarSink, StepError>
         None => None,
         Some(encoding) => Some(encoder(store, encoding)?),
     };
-    Ok(TarSink { hasher: Hasher::new(), blob })
+    Ok(TarSink {
+        hasher: Hasher::new(),
+        blob,
+    })
 }
 
 fn encoder(store: &Store, encoding: Encoding) -> Result<Encoder<BlobWriter>, StepError> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Encoder::new(store.blob_writer(None)?, encoding.compression, encoding.level, threads)
-        .map_err(|source| StepError::Compress { source })
+    Encoder::new(
+        store.blob_writer(None)?,
+        encoding.compression,
+        encoding.level,
+        threads,
+    )
+    .map_err(|source| StepError::Compress { source })
 }
 
 /// Ends the blob, if there is one, puts it in the store and remembers which layer it holds.
@@ -101,15 +112,22 @@ fn publish(
     encoding: Encoding,
     diff_id: &DiffId,
 ) -> Result<Descriptor, StepError> {
-    let staged =
-        encoder.finish().map_err(|source| StepError::Compress { source })?.finish()?;
-    let descriptor =
-        Descriptor::new(media_type_of(encoding.compression), staged.digest.clone(), staged.size);
+    let staged = encoder
+        .finish()
+        .map_err(|source| StepError::Compress { source })?
+        .finish()?;
+    let descriptor = Descriptor::new(
+        media_type_of(encoding.compression),
+        staged.digest.clone(),
+        staged.size,
+    );
     if !store.has_blob(&descriptor) {
         store.publish_blob(staged)?;
     }
-    let blob =
-        LayerBlob { descriptor: descriptor.clone(), encoding: Some(encoding_name(encoding)) };
+    let blob = LayerBlob {
+        descriptor: descriptor.clone(),
+        encoding: Some(encoding_name(encoding)),
+    };
     store.add_layer_blob(diff_id, blob)?;
     Ok(descriptor)
 }
@@ -124,7 +142,9 @@ fn media_type_of(compression: Compression) -> &'static str {
 
 /// Names what wrote a blob, so that another level or another writer is not taken for it.
 fn encoding_name(encoding: Encoding) -> String {
-    let level = encoding.level.map_or_else(|| "default".to_owned(), |level| level.to_string());
+    let level = encoding
+        .level
+        .map_or_else(|| "default".to_owned(), |level| level.to_string());
     match encoding.compression {
         Compression::Uncompressed => "tar".to_owned(),
         Compression::Gzip => format!("gzip:{level}"),
@@ -146,7 +166,11 @@ pub(crate) fn layer_blob(
     let found = there
         .iter()
         .find(|blob| blob.encoding.is_none())
-        .or_else(|| there.iter().find(|blob| blob.encoding.as_ref() == Some(&wanted)));
+        .or_else(|| {
+            there
+                .iter()
+                .find(|blob| blob.encoding.as_ref() == Some(&wanted))
+        });
     if let Some(found) = found {
         return Ok(found.descriptor.clone());
     }
@@ -160,8 +184,13 @@ pub(crate) fn layer_blob(
         }
         None => {
             let paths = store.layer_paths(snapshot);
-            let (top, below) = paths.split_first().expect("a snapshot with a layer has a path");
-            let options = PackOptions { clamp_mtime, include_parents: true };
+            let (top, below) = paths
+                .split_first()
+                .expect("a snapshot with a layer has a path");
+            let options = PackOptions {
+                clamp_mtime,
+                include_parents: true,
+            };
             pack(open(top)?.as_fd(), &open_all(below)?, &options, &mut sink)
                 .map_err(|source| StepError::Pack { source })?;
         }
@@ -169,7 +198,11 @@ pub(crate) fn layer_blob(
     let actual = DiffId(sink.hasher.finish());
     if actual != *diff_id {
         let name = "the store".to_owned();
-        return Err(StepError::DiffId { name, expected: diff_id.clone(), actual });
+        return Err(StepError::DiffId {
+            name,
+            expected: diff_id.clone(),
+            actual,
+        });
     }
     let encoder = sink.blob.expect("the sink was made with an encoding");
     publish(store, encoder, encoding, diff_id)

@@ -48,7 +48,10 @@ pub(crate) struct Engine<'a> {
 #[derive(Debug)]
 pub(crate) enum ContextPlace {
     /// A directory, and the Dockerfile beside which its ignore file may stand.
-    Directory { path: std::path::PathBuf, dockerfile: Option<std::path::PathBuf> },
+    Directory {
+        path: std::path::PathBuf,
+        dockerfile: Option<std::path::PathBuf>,
+    },
     /// No files at all.
     Empty,
     /// Files that came as an archive: no ignore file applies, and nothing is known of them later.
@@ -96,7 +99,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<'a> Engine<'a> {
-    #[expect(clippy::too_many_arguments, reason = "it is the list of what a build consists of")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "it is the list of what a build consists of"
+    )]
     pub(crate) fn new(
         request: &'a Request,
         plan: Plan,
@@ -107,12 +113,18 @@ impl<'a> Engine<'a> {
         encoding: Option<Encoding>,
         build_context: ContextPlace,
     ) -> Self {
-        let rewrite = request.outputs.iter().any(|output| output.rewrite_timestamp);
+        let rewrite = request
+            .outputs
+            .iter()
+            .any(|output| output.rewrite_timestamp);
         let results = vec![StageResult::Waiting; plan.stages.len()];
         let context = OnceLock::new();
         let build_context = match build_context {
             ContextPlace::Archive(archive) => {
-                let open = OpenContext { context: archive, memo: Memo::none() };
+                let open = OpenContext {
+                    context: archive,
+                    memo: Memo::none(),
+                };
                 context.get_or_init(|| Arc::new(open));
                 ContextPlace::Empty
             }
@@ -159,14 +171,20 @@ impl<'a> Engine<'a> {
             Ok(_) if lock(&self.cached).remove(&id) => {}
             Ok(_) => self.events.send(Event::Done { id }),
             Err(StepError::Canceled) => self.events.send(Event::Canceled { id }),
-            Err(error) => self.events.send(Event::Failed { id, message: error.to_string() }),
+            Err(error) => self.events.send(Event::Failed {
+                id,
+                message: error.to_string(),
+            }),
         }
         result
     }
 
     pub(crate) fn layer_options(&self, stage: &PlannedStage) -> LayerOptions {
         let blob = self.encoding.filter(|_| stage.exported);
-        LayerOptions { clamp_mtime: self.clamp, blob }
+        LayerOptions {
+            clamp_mtime: self.clamp,
+            blob,
+        }
     }
 
     /// Finds every image that the build needs, and the triggers of those it stands on, before
@@ -201,7 +219,10 @@ impl<'a> Engine<'a> {
             }
             base @ (PlannedBase::Image(_) | PlannedBase::Named(_)) => {
                 let image = self.image_of_base(base);
-                (image.base.name.clone(), image.base.config.config.on_build.clone())
+                (
+                    image.base.name.clone(),
+                    image.base.config.config.on_build.clone(),
+                )
             }
         };
         let location = stage.from_span;
@@ -209,7 +230,9 @@ impl<'a> Engine<'a> {
         for text in texts {
             let statement = parse_trigger(&text).map_err(|diagnostics| Error::Trigger {
                 image: name.clone(),
-                message: diagnostics.first().map_or_else(String::new, |d| d.message.clone()),
+                message: diagnostics
+                    .first()
+                    .map_or_else(String::new, |d| d.message.clone()),
                 location,
             })?;
             statements.push(statement);
@@ -244,9 +267,10 @@ impl<'a> Engine<'a> {
     fn key_of_base(&self, base: &PlannedBase) -> Option<String> {
         match base {
             PlannedBase::Image(name) => Some(name.clone()),
-            PlannedBase::Named(index) => {
-                Some(format!("context {}", self.request.named_contexts[*index].name))
-            }
+            PlannedBase::Named(index) => Some(format!(
+                "context {}",
+                self.request.named_contexts[*index].name
+            )),
             PlannedBase::Scratch | PlannedBase::Stage(_) => None,
         }
     }
@@ -263,7 +287,11 @@ impl<'a> Engine<'a> {
         let found = match key.strip_prefix("context ") {
             None => base::find_image(self.store, key, self.request),
             Some(name) => {
-                let named = self.request.named_contexts.iter().rfind(|named| named.name == name);
+                let named = self
+                    .request
+                    .named_contexts
+                    .iter()
+                    .rfind(|named| named.name == name);
                 let named = named.expect("the key was made from one of them");
                 base::find_named(self.store, &named.source, name, self.request).and_then(|found| {
                     found.ok_or_else(|| StepError::Value {
@@ -274,9 +302,19 @@ impl<'a> Engine<'a> {
         };
         let base = self.end_vertex(id, found).map_err(|source| {
             let (step, location) = self.place_of(key);
-            Error::Step { step, location, source: Box::new(source) }
+            Error::Step {
+                step,
+                location,
+                source: Box::new(source),
+            }
         })?;
-        self.images.insert(key.to_owned(), Image { base, snapshot: Mutex::new(None) });
+        self.images.insert(
+            key.to_owned(),
+            Image {
+                base,
+                snapshot: Mutex::new(None),
+            },
+        );
         Ok(())
     }
 
@@ -302,11 +340,17 @@ impl<'a> Engine<'a> {
 
     /// An image by its name in the Dockerfile.
     pub(crate) fn image(&self, key: &str) -> &Image {
-        self.images.get(key).expect("every image was resolved before the first stage began")
+        self.images
+            .get(key)
+            .expect("every image was resolved before the first stage began")
     }
 
     pub(crate) fn image_of_base(&self, base: &PlannedBase) -> &Image {
-        self.image(&self.key_of_base(base).expect("only called for bases that are images"))
+        self.image(
+            &self
+                .key_of_base(base)
+                .expect("only called for bases that are images"),
+        )
     }
 
     /// The build context, opened by the first step that reads it.
@@ -326,7 +370,9 @@ impl<'a> Engine<'a> {
                 memo: Memo::none(),
             },
         };
-        Ok(SourceTree::Context(Arc::clone(self.context.get_or_init(|| Arc::new(opened)))))
+        Ok(SourceTree::Context(Arc::clone(
+            self.context.get_or_init(|| Arc::new(opened)),
+        )))
     }
 
     fn open_directory(&self, path: &Path, ignore: Ignore) -> Result<OpenContext, StepError> {
@@ -343,9 +389,11 @@ impl<'a> Engine<'a> {
         let named = &self.request.named_contexts[index];
         match &named.source {
             NamedSource::Directory(path) => {
-                let (ignore, _) = read_ignore_file(path, None)
-                    .map_err(|source| StepError::Context { source })?;
-                Ok(SourceTree::Context(Arc::new(self.open_directory(path, ignore)?)))
+                let (ignore, _) =
+                    read_ignore_file(path, None).map_err(|source| StepError::Context { source })?;
+                Ok(SourceTree::Context(Arc::new(
+                    self.open_directory(path, ignore)?,
+                )))
             }
             NamedSource::Image(_) => {
                 let key = format!("context {}", named.name);
@@ -358,8 +406,9 @@ impl<'a> Engine<'a> {
     /// Builds every needed stage, each on its own thread as soon as what it reads is done, and
     /// returns the target's state. The first failure ends the others.
     pub(crate) fn build_stages(&self) -> Result<StageState, Error> {
-        let needed: Vec<usize> =
-            (0..self.plan.stages.len()).filter(|index| self.plan.stages[*index].needed).collect();
+        let needed: Vec<usize> = (0..self.plan.stages.len())
+            .filter(|index| self.plan.stages[*index].needed)
+            .collect();
         if let [only] = needed[..] {
             return stage::build(self, only);
         }
@@ -386,7 +435,10 @@ impl<'a> Engine<'a> {
                 });
             }
         });
-        match first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        match first_error
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+        {
             Some(error) => Err(error),
             None => self.result_of(self.plan.target),
         }
@@ -407,8 +459,10 @@ impl<'a> Engine<'a> {
                 StageResult::Done(state) => return Ok((**state).clone()),
                 StageResult::Failed => return Err(Error::Canceled),
                 StageResult::Waiting => {
-                    results =
-                        self.finished.wait(results).unwrap_or_else(PoisonError::into_inner);
+                    results = self
+                        .finished
+                        .wait(results)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }

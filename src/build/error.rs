@@ -19,8 +19,6 @@ pub(crate) enum Error {
     Context { path: PathBuf, source: io::Error },
     #[error("the build context {} is not a directory", path.display())]
     ContextNotADirectory { path: PathBuf },
-    #[error("cannot read the build context from standard input")]
-    ContextArchive { source: Box<dyn std::error::Error + Send + Sync> },
     #[error("cannot read the build context")]
     ReadContext { source: context::Error },
     #[error("there is no Dockerfile in {}", context.display())]
@@ -32,10 +30,18 @@ pub(crate) enum Error {
     Dockerfile { diagnostics: Vec<Diagnostic> },
     /// A trigger stored in a base image is wrong.
     #[error("the base image {image} has an ONBUILD trigger that cannot be carried out: {message}")]
-    Trigger { image: String, message: String, location: Span },
+    Trigger {
+        image: String,
+        message: String,
+        location: Span,
+    },
     /// One instruction failed.
     #[error("{source}")]
-    Step { step: String, location: Span, source: Box<StepError> },
+    Step {
+        step: String,
+        location: Span,
+        source: Box<StepError>,
+    },
     #[error("cannot use the store")]
     Store { source: store::Error },
     #[error("cannot write the image")]
@@ -43,7 +49,9 @@ pub(crate) enum Error {
     #[error("the output failed")]
     Export { source: export::Error },
     #[error("the output failed")]
-    ExportTree { source: Box<dyn std::error::Error + Send + Sync> },
+    ExportTree {
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("the build was interrupted")]
     Canceled,
 }
@@ -52,7 +60,11 @@ pub(crate) enum Error {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StepError {
     #[error("process \"{command}\" did not complete successfully: {how}")]
-    Run { command: String, how: String, log: Vec<String> },
+    Run {
+        command: String,
+        how: String,
+        log: Vec<String>,
+    },
     #[error("cannot start the command")]
     Sandbox { source: sandbox::Error },
     #[error("cannot prepare the sandbox")]
@@ -60,17 +72,34 @@ pub(crate) enum StepError {
     #[error(transparent)]
     Copy { source: copy::Error },
     #[error("cannot use the base image {name}")]
-    Base { name: String, source: Box<transport::Error> },
+    Base {
+        name: String,
+        source: Box<transport::Error>,
+    },
     #[error("cannot read the base image {name} from {}", origin)]
-    Blob { name: String, origin: String, source: io::Error },
+    Blob {
+        name: String,
+        origin: String,
+        source: io::Error,
+    },
     #[error("a layer of {name} is not what its image says")]
     Verify { name: String, source: store::Error },
     #[error("cannot unpack a layer of {name}")]
-    Unpack { name: String, source: layer::UnpackError },
+    Unpack {
+        name: String,
+        source: layer::UnpackError,
+    },
     #[error("a layer of {name} has the content {actual}, its image says {expected}")]
-    DiffId { name: String, expected: DiffId, actual: DiffId },
+    DiffId {
+        name: String,
+        expected: DiffId,
+        actual: DiffId,
+    },
     #[error("{text:?} is no name of an image")]
-    Reference { text: String, source: oci_spec::distribution::ParseError },
+    Reference {
+        text: String,
+        source: oci_spec::distribution::ParseError,
+    },
     #[error(transparent)]
     Word { source: WordError },
     #[error(transparent)]
@@ -86,7 +115,10 @@ pub(crate) enum StepError {
     #[error("cannot create the directory {path}")]
     Directory { path: String, source: sys::Error },
     #[error("cannot give {path} its owner")]
-    SetOwner { path: String, source: ownership::Error },
+    SetOwner {
+        path: String,
+        source: ownership::Error,
+    },
     #[error("cannot read {path} in the image")]
     ReadImage { path: String, source: sys::Error },
     #[error("cannot read the build context")]

@@ -21,14 +21,20 @@ pub(crate) enum Error {
     #[error("cannot read the image back from the store")]
     Store { source: store::Error },
     #[error("{} is not an OCI image layout", path.display())]
-    NotALayout { path: PathBuf, source: serde_json::Error },
+    NotALayout {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
 }
 
 impl Error {
     /// The failure of writing an archive to `destination`.
     pub(crate) fn of_archive(destination: &Destination, source: io::Error) -> Self {
         match destination {
-            Destination::File(path) => Self::Write { path: path.clone(), source },
+            Destination::File(path) => Self::Write {
+                path: path.clone(),
+                source,
+            },
             Destination::Stdout => Self::Stdout { source },
         }
     }
@@ -81,7 +87,11 @@ impl ImageBlobs {
     /// Docker's own list of what is in the archive.
     fn docker_manifest(&self, names: &[Reference]) -> Vec<u8> {
         let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
-        let layers: Vec<String> = self.layers.iter().map(|layer| path(&layer.digest)).collect();
+        let layers: Vec<String> = self
+            .layers
+            .iter()
+            .map(|layer| path(&layer.digest))
+            .collect();
         let names: Vec<String> = names.iter().map(familiar).collect();
         to_json(&serde_json::json!([{
             "Config": path(&self.config.digest),
@@ -110,11 +120,17 @@ where
         Destination::Stdout => {
             let mut out = BufWriter::with_capacity(1 << 18, io::stdout().lock());
             write(&mut out)?;
-            out.flush().map_err(|source| Error::Stdout { source }.into())
+            out.flush()
+                .map_err(|source| Error::Stdout { source }.into())
         }
         Destination::File(path) => {
-            let fail = |source| Error::Write { path: path.clone(), source };
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let fail = |source| Error::Write {
+                path: path.clone(),
+                source,
+            };
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
             let mut file = tempfile::Builder::new()
                 .prefix(".rbuild-")
                 .permissions(file_permissions())
@@ -154,10 +170,13 @@ pub(crate) fn archive(
     for (digest, size) in image.blobs() {
         let blob = store.open_blob(digest).map_err(io::Error::other)?;
         let name = format!("blobs/sha256/{}", digest.hex());
-        let counted = Counted { inner: blob, count: |bytes| {
-            written += bytes;
-            progress(written);
-        } };
+        let counted = Counted {
+            inner: blob,
+            count: |bytes| {
+                written += bytes;
+                progress(written);
+            },
+        };
         tar.append_data(&mut header(size), name, counted)?;
     }
     let documents = [
@@ -211,24 +230,35 @@ pub(crate) fn layout(
     fs::create_dir_all(&blobs).map_err(fail(&blobs))?;
     for (digest, size) in image.blobs() {
         let place = blobs.join(digest.hex());
-        if place.metadata().is_ok_and(|metadata| metadata.len() == size) {
+        if place
+            .metadata()
+            .is_ok_and(|metadata| metadata.len() == size)
+        {
             continue;
         }
-        let mut blob = store.open_blob(digest).map_err(|source| Error::Store { source })?;
+        let mut blob = store
+            .open_blob(digest)
+            .map_err(|source| Error::Store { source })?;
         let mut file = tempfile::Builder::new()
             .prefix(".rbuild-")
             .permissions(file_permissions())
             .tempfile_in(&blobs)
             .map_err(fail(&place))?;
         io::copy(&mut blob, file.as_file_mut()).map_err(fail(&place))?;
-        file.persist(&place).map_err(|error| fail(&place)(error.error))?;
+        file.persist(&place)
+            .map_err(|error| fail(&place)(error.error))?;
     }
     let index_path = path.join("index.json");
     let mut index = image.index(names);
     match File::open(&index_path) {
         Ok(file) => {
-            let there: Index = serde_json::from_reader(io::BufReader::new(file))
-                .map_err(|source| Error::NotALayout { path: path.to_owned(), source })?;
+            let there: Index =
+                serde_json::from_reader(io::BufReader::new(file)).map_err(|source| {
+                    Error::NotALayout {
+                        path: path.to_owned(),
+                        source,
+                    }
+                })?;
             index.manifests = merge(there.manifests, index.manifests);
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -258,5 +288,8 @@ fn merge(old: Vec<Descriptor>, new: Vec<Descriptor>) -> Vec<Descriptor> {
         None => digests.contains(&entry.digest),
         name => names.contains(&name),
     };
-    old.into_iter().filter(|entry| !replaced(entry)).chain(new).collect()
+    old.into_iter()
+        .filter(|entry| !replaced(entry))
+        .chain(new)
+        .collect()
 }

@@ -73,7 +73,11 @@ pub(crate) fn assemble(
         &config.architecture,
         config.variant.as_deref(),
     ));
-    Ok(ImageBlobs { manifest, config: config_descriptor, layers })
+    Ok(ImageBlobs {
+        manifest,
+        config: config_descriptor,
+        layers,
+    })
 }
 
 /// The same layer in the other dialect's words; a type of neither stays.
@@ -103,8 +107,11 @@ pub(crate) fn publish(
     if store.has_tags(tags, &image.manifest)? {
         return Ok(());
     }
-    let parts: Vec<&Descriptor> =
-        image.layers.iter().chain([&image.config, &image.manifest]).collect();
+    let parts: Vec<&Descriptor> = image
+        .layers
+        .iter()
+        .chain([&image.config, &image.manifest])
+        .collect();
     store.sync_blobs(parts.iter().map(|part| &part.digest))?;
     store.set_tags(tags, &image.manifest)
 }

@@ -32,23 +32,32 @@ pub(crate) fn import(
         origin: source.to_owned(),
         source: error,
     })?;
-    let mut tee = Tee { reader: decoder, encoder, read: 0 };
+    let mut tee = Tee {
+        reader: decoder,
+        encoder,
+        read: 0,
+    };
     let (unpacked, diff_id) = unpack_blob(store, &mut tee)
         .map_err(|error: UnpackFailure| error.into_step(&name.whole(), source))?;
     if tee.read == 0 {
-        return Err(StepError::Value { message: format!("{source} is empty") });
+        return Err(StepError::Value {
+            message: format!("{source} is empty"),
+        });
     }
-    let blob = tee.encoder.finish().map_err(|source| StepError::Compress { source })?.finish()?;
-    let layer = crate::oci::Descriptor::new(
-        media_type::LAYER_GZIP,
-        blob.digest.clone(),
-        blob.size,
-    );
+    let blob = tee
+        .encoder
+        .finish()
+        .map_err(|source| StepError::Compress { source })?
+        .finish()?;
+    let layer = crate::oci::Descriptor::new(media_type::LAYER_GZIP, blob.digest.clone(), blob.size);
     if !store.has_blob(&layer) {
         store.publish_blob(blob)?;
     }
     unpacked.publish(store, &Snapshot::default(), diff_id.clone())?;
-    let record = LayerBlob { descriptor: layer.clone(), encoding: None };
+    let record = LayerBlob {
+        descriptor: layer.clone(),
+        encoding: None,
+    };
     store.add_layer_blob(&diff_id, record)?;
 
     let platform = Platform::host();
@@ -57,7 +66,10 @@ pub(crate) fn import(
         created: created.clone(),
         architecture: platform.architecture.clone(),
         os: platform.os.clone(),
-        rootfs: RootFs { diff_ids: vec![diff_id], ..RootFs::default() },
+        rootfs: RootFs {
+            diff_ids: vec![diff_id],
+            ..RootFs::default()
+        },
         history: vec![History {
             created,
             comment: Some(format!("Imported from {source}")),
@@ -75,7 +87,11 @@ pub(crate) fn import(
     };
     let mut manifest = store.put_blob(media_type::MANIFEST, &to_json(&manifest))?;
     manifest.platform = Some(platform);
-    let blobs = ImageBlobs { manifest, config: config_descriptor.clone(), layers: vec![layer] };
+    let blobs = ImageBlobs {
+        manifest,
+        config: config_descriptor.clone(),
+        layers: vec![layer],
+    };
     image::publish(store, &blobs, std::slice::from_ref(name))?;
     Ok(config_descriptor.digest)
 }

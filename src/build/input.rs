@@ -39,7 +39,11 @@ pub(crate) fn read_dockerfile(request: &Request) -> Result<DockerfileText, Error
     match (&request.dockerfile, &request.context) {
         (DockerfileSource::Stdin, _) => {
             let text = read_text(&mut io::stdin().lock(), "-")?;
-            Ok(DockerfileText { name: "Dockerfile".to_owned(), text, path: None })
+            Ok(DockerfileText {
+                name: "Dockerfile".to_owned(),
+                text,
+                path: None,
+            })
         }
         (DockerfileSource::Path(path), _) => read_file(path),
         (DockerfileSource::Default, ContextSource::Directory(context)) => {
@@ -56,8 +60,13 @@ pub(crate) fn read_dockerfile(request: &Request) -> Result<DockerfileText, Error
 pub(crate) fn check_directory(context: &Path) -> Result<(), Error> {
     match std::fs::metadata(context) {
         Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(Error::ContextNotADirectory { path: context.to_owned() }),
-        Err(source) => Err(Error::Context { path: context.to_owned(), source }),
+        Ok(_) => Err(Error::ContextNotADirectory {
+            path: context.to_owned(),
+        }),
+        Err(source) => Err(Error::Context {
+            path: context.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -79,11 +88,16 @@ pub(crate) fn read_from_archive(
             Err(error) if error.errno == nix::errno::Errno::ENOENT => {}
             Err(error) => {
                 let path = (*path).to_owned();
-                return Err(Error::ReadDockerfile { path, source: error.into() });
+                return Err(Error::ReadDockerfile {
+                    path,
+                    source: error.into(),
+                });
             }
         }
     }
-    Err(Error::NoDockerfile { context: "the archive on standard input".into() })
+    Err(Error::NoDockerfile {
+        context: "the archive on standard input".into(),
+    })
 }
 
 fn read_default(context: &Path) -> Result<DockerfileText, Error> {
@@ -98,7 +112,9 @@ fn read_default(context: &Path) -> Result<DockerfileText, Error> {
             Err(error) => return Err(error),
         }
     }
-    Err(Error::NoDockerfile { context: context.to_owned() })
+    Err(Error::NoDockerfile {
+        context: context.to_owned(),
+    })
 }
 
 fn read_file(path: &Path) -> Result<DockerfileText, Error> {
@@ -107,17 +123,23 @@ fn read_file(path: &Path) -> Result<DockerfileText, Error> {
         // A FIFO in the place of the file must not hold the build up.
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
-        .map_err(|source| Error::ReadDockerfile { path: path.to_owned(), source })?;
+        .map_err(|source| Error::ReadDockerfile {
+            path: path.to_owned(),
+            source,
+        })?;
     read_opened(file, path)
 }
 
 fn read_opened(mut file: File, path: &Path) -> Result<DockerfileText, Error> {
-    let fail = |source| Error::ReadDockerfile { path: path.to_owned(), source };
+    let fail = |source| Error::ReadDockerfile {
+        path: path.to_owned(),
+        source,
+    };
     if !file.metadata().map_err(fail)?.is_file() {
         return Err(fail(io::Error::other("it is not a regular file")));
     }
     let text = read_text(&mut file, &path.display().to_string())?;
-    let name = path.file_name().map_or_else(|| path.as_os_str(), |name| name);
+    let name = path.file_name().unwrap_or(path.as_os_str());
     Ok(DockerfileText {
         name: name.to_string_lossy().into_owned(),
         text,
@@ -126,23 +148,39 @@ fn read_opened(mut file: File, path: &Path) -> Result<DockerfileText, Error> {
 }
 
 fn read_text(reader: &mut dyn Read, path: &str) -> Result<String, Error> {
-    let fail = |source| Error::ReadDockerfile { path: path.into(), source };
+    let fail = |source| Error::ReadDockerfile {
+        path: path.into(),
+        source,
+    };
     let mut bytes = Vec::new();
-    reader.take(LARGEST_DOCKERFILE + 1).read_to_end(&mut bytes).map_err(fail)?;
+    reader
+        .take(LARGEST_DOCKERFILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(fail)?;
     if bytes.len() as u64 > LARGEST_DOCKERFILE {
         return Err(fail(io::Error::other("it is larger than 4 MiB")));
     }
-    String::from_utf8(bytes)
-        .map_err(|_| fail(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text")))
+    String::from_utf8(bytes).map_err(|_| {
+        fail(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it is not UTF-8 text",
+        ))
+    })
 }
 
 /// Reads standard input for `rbuild build -`: an archive (of any compression) is spooled to a file
 /// without a name, anything else is a Dockerfile.
 pub(crate) fn read_stdin() -> Result<Stdin, Error> {
-    let fail = |source| Error::ReadDockerfile { path: "-".into(), source };
+    let fail = |source| Error::ReadDockerfile {
+        path: "-".into(),
+        source,
+    };
     let mut stdin = io::stdin().lock();
     let mut start = Vec::new();
-    (&mut stdin).take(512).read_to_end(&mut start).map_err(fail)?;
+    (&mut stdin)
+        .take(512)
+        .read_to_end(&mut start)
+        .map_err(fail)?;
     if !looks_like_archive(&start) {
         let text = read_text(&mut start.as_slice().chain(stdin), "-")?;
         return Ok(Stdin::Dockerfile(DockerfileText {
@@ -160,7 +198,6 @@ pub(crate) fn read_stdin() -> Result<Stdin, Error> {
 
 /// By content, as BuildKit decides it: a tar header, or the magic of a compressed stream.
 fn looks_like_archive(start: &[u8]) -> bool {
-    const MAGICS: [&[u8]; 4] =
-        [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh"];
+    const MAGICS: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh"];
     is_tar(start) || MAGICS.iter().any(|magic| start.starts_with(magic))
 }

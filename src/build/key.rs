@@ -19,7 +19,10 @@ impl KeyBuilder {
         let mut key = Self(Hasher::new());
         key.field("version", VERSION);
         key.field("kind", kind);
-        key.field("parent", parent.map_or("scratch", |parent| parent.0.as_str()));
+        key.field(
+            "parent",
+            parent.map_or("scratch", |parent| parent.0.as_str()),
+        );
         key.field("platform", platform.to_string());
         key
     }

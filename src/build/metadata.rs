@@ -3,7 +3,9 @@
 use super::error::StepError;
 use super::scope::Globals;
 use super::state::StageState;
-use crate::dockerfile::{Healthcheck, Instruction, ShellOrExec, Statement, expand_to_words};
+use crate::dockerfile::{
+    Healthcheck, Instruction, PortRange, ShellOrExec, Statement, expand_to_words, is_signal,
+};
 use crate::oci;
 
 /// What evaluating an instruction needs besides the stage.
@@ -39,7 +41,11 @@ pub(crate) fn apply(
                     .declare(declaration, escape, evaluation.globals)
                     .map_err(|source| StepError::Word { source })?;
                 let name = &declaration.name.value;
-                let value = state.scope.arguments().iter().find(|(there, _)| there == name);
+                let value = state
+                    .scope
+                    .arguments()
+                    .iter()
+                    .find(|(there, _)| there == name);
                 shown.push(match value {
                     Some((_, value)) => format!("{name}={value}"),
                     None => name.clone(),
@@ -75,16 +81,29 @@ pub(crate) fn apply(
                 let (words, _) = expand_to_words(&word.value, escape, &scope)
                     .map_err(|source| StepError::Word { source })?;
                 for word in words {
-                    shown.extend(ports_of(&word)?);
+                    let range =
+                        PortRange::parse(&word).map_err(|error| value(error.to_string()))?;
+                    shown.extend(range.entries());
                 }
             }
             shown.sort();
             shown.dedup();
             for port in &shown {
                 let empty = serde_json::Value::Object(serde_json::Map::new());
-                state.config.config.exposed_ports.insert(port.clone(), empty);
+                state
+                    .config
+                    .config
+                    .exposed_ports
+                    .insert(port.clone(), empty);
             }
-            format!("EXPOSE map[{}]", shown.iter().map(|p| format!("{p}:{{}}")).collect::<Vec<_>>().join(" "))
+            format!(
+                "EXPOSE map[{}]",
+                shown
+                    .iter()
+                    .map(|p| format!("{p}:{{}}"))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            )
         }
         Instruction::Volume(paths) => {
             let mut shown = Vec::new();
@@ -106,7 +125,9 @@ pub(crate) fn apply(
         }
         Instruction::Stopsignal(signal) => {
             let signal = expand(&signal.value)?;
-            check_signal(&signal)?;
+            if !is_signal(&signal) {
+                return Err(value(format!("invalid signal: {signal}")));
+            }
             state.config.config.stop_signal = Some(signal.clone());
             format!("STOPSIGNAL {signal}")
         }
@@ -151,7 +172,9 @@ pub(crate) fn apply(
 }
 
 fn value(message: impl Into<String>) -> StepError {
-    StepError::Value { message: message.into() }
+    StepError::Value {
+        message: message.into(),
+    }
 }
 
 fn json(arguments: &[String]) -> String {
@@ -172,15 +195,23 @@ fn in_exec_form(state: &StageState, command: &ShellOrExec) -> (Vec<String>, bool
 
 fn healthcheck(check: &Healthcheck) -> oci::Healthcheck {
     match check {
-        Healthcheck::None => {
-            oci::Healthcheck { test: vec!["NONE".to_owned()], ..oci::Healthcheck::default() }
-        }
-        Healthcheck::Check { test, interval, timeout, start_period, start_interval, retries } => {
+        Healthcheck::None => oci::Healthcheck {
+            test: vec!["NONE".to_owned()],
+            ..oci::Healthcheck::default()
+        },
+        Healthcheck::Check {
+            test,
+            interval,
+            timeout,
+            start_period,
+            start_interval,
+            retries,
+        } => {
             let test = match test {
                 ShellOrExec::Shell(text) => vec!["CMD-SHELL".to_owned(), text.value.clone()],
-                ShellOrExec::Exec(arguments) => {
-                    std::iter::once("CMD".to_owned()).chain(arguments.value.clone()).collect()
-                }
+                ShellOrExec::Exec(arguments) => std::iter::once("CMD".to_owned())
+                    .chain(arguments.value.clone())
+                    .collect(),
             };
             let nanoseconds =
                 |duration: &Option<crate::dockerfile::Duration>| duration.map_or(0, |d| d.0);
@@ -200,7 +231,11 @@ fn healthcheck(check: &Healthcheck) -> oci::Healthcheck {
 fn describe(check: &oci::Healthcheck) -> String {
     let quoted: Vec<String> = check.test.iter().map(|word| format!("{word:?}")).collect();
     let seconds = |nanoseconds: i64| {
-        if nanoseconds == 0 { "0s".to_owned() } else { format!("{}s", nanoseconds as f64 / 1e9) }
+        if nanoseconds == 0 {
+            "0s".to_owned()
+        } else {
+            format!("{}s", nanoseconds as f64 / 1e9)
+        }
     };
     format!(
         "&{{[{}] {} {} {} {} {}}}",
@@ -211,65 +246,4 @@ fn describe(check: &oci::Healthcheck) -> String {
         seconds(check.start_interval),
         check.retries,
     )
-}
-
-/// `port/protocol` for each port that a word of EXPOSE names: `80`, `53/udp`, `8000-8010`, and
-/// docker's `address:host:container`, of which the container's part counts.
-fn ports_of(word: &str) -> Result<Vec<String>, StepError> {
-    let invalid = || value(format!("invalid containerPort: {word}"));
-    let container = word.rsplit(':').next().unwrap_or(word);
-    let (range, protocol) = match container.split_once('/') {
-        Some((range, protocol)) => (range, protocol.to_lowercase()),
-        None => (container, "tcp".to_owned()),
-    };
-    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-        return Err(value(format!("invalid proto: {protocol}")));
-    }
-    let (first, last) = range.split_once('-').unwrap_or((range, range));
-    let first: u16 = first.parse().map_err(|_| invalid())?;
-    let last: u16 = last.parse().map_err(|_| invalid())?;
-    if last < first {
-        return Err(value(format!("invalid range specified for port: {range}")));
-    }
-    Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
-}
-
-/// Signals of signal(7) by name, with or without SIG, or by number.
-fn check_signal(signal: &str) -> Result<(), StepError> {
-    let name = signal.to_uppercase();
-    let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
-    let realtime = name.starts_with("SIGRTMIN") || name.starts_with("SIGRTMAX");
-    let number = signal.parse::<u8>().is_ok_and(|number| (1..=64).contains(&number));
-    if number || realtime || name.parse::<nix::sys::signal::Signal>().is_ok() {
-        Ok(())
-    } else {
-        Err(value(format!("invalid signal: {signal}")))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ports_are_one_entry_each() {
-        let ports = |word: &str| ports_of(word).map_err(|error| error.to_string());
-        assert_eq!(ports("80").unwrap(), ["80/tcp"]);
-        assert_eq!(ports("53/UDP").unwrap(), ["53/udp"]);
-        assert_eq!(ports("8000-8002").unwrap(), ["8000/tcp", "8001/tcp", "8002/tcp"]);
-        assert_eq!(ports("127.0.0.1:80:8080").unwrap(), ["8080/tcp"]);
-        for bad in ["", "x", "70000", "9-8", "80/icmp"] {
-            assert!(ports(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_stop_signal_has_a_name_or_a_number() {
-        for good in ["SIGTERM", "term", "9", "SIGRTMIN+3"] {
-            assert!(check_signal(good).is_ok(), "{good}");
-        }
-        for bad in ["", "0", "65", "SIGNOPE"] {
-            assert!(check_signal(bad).is_err(), "{bad}");
-        }
-    }
 }

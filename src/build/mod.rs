@@ -32,7 +32,6 @@ use std::path::Path;
 
 pub(crate) use base::parse_reference;
 pub(crate) use error::{Error, StepError};
-pub(crate) use export::familiar;
 pub(crate) use input::DockerfileText;
 
 use engine::{ContextPlace, Engine};
@@ -84,8 +83,13 @@ pub(crate) struct Built {
 }
 
 /// Reads and plans a build without touching the store or the network.
-pub(crate) fn load(request: &Request) -> Result<Input, Failure> {
-    let bare = |error| Failure { error, dockerfile: None };
+pub(crate) fn load(request: &Request) -> Result<Input, Box<Failure>> {
+    let bare = |error| {
+        Box::new(Failure {
+            error,
+            dockerfile: None,
+        })
+    };
     if request.context == ContextSource::Stdin && request.dockerfile != DockerfileSource::Stdin {
         return match input::read_stdin().map_err(bare)? {
             input::Stdin::Archive(file) => Ok(Input::Archive(file)),
@@ -98,7 +102,10 @@ pub(crate) fn load(request: &Request) -> Result<Input, Failure> {
     let context = match &request.context {
         ContextSource::Directory(path) => {
             input::check_directory(path).map_err(bare)?;
-            ContextPlace::Directory { path: path.clone(), dockerfile: text.path.clone() }
+            ContextPlace::Directory {
+                path: path.clone(),
+                dockerfile: text.path.clone(),
+            }
         }
         ContextSource::Stdin => ContextPlace::Empty,
     };
@@ -110,8 +117,13 @@ pub(crate) fn load_archive(
     request: &Request,
     archive: File,
     store: &Store,
-) -> Result<Box<Loaded>, Failure> {
-    let bare = |error| Failure { error, dockerfile: None };
+) -> Result<Box<Loaded>, Box<Failure>> {
+    let bare = |error| {
+        Box::new(Failure {
+            error,
+            dockerfile: None,
+        })
+    };
     let scratch = store.scratch().map_err(|error| bare(error.into()))?;
     let unpack = |file: File, root: std::os::fd::BorrowedFd<'_>| {
         let mut tar = Decoder::detect(file)?;
@@ -130,14 +142,22 @@ fn plan_text(
     text: DockerfileText,
     request: &Request,
     context: ContextPlace,
-) -> Result<Box<Loaded>, Failure> {
+) -> Result<Box<Loaded>, Box<Failure>> {
     let planned = parse(&text.text)
         .and_then(|dockerfile| plan::plan(&dockerfile, request).map(|plan| (dockerfile, plan)));
     match planned {
-        Ok((dockerfile, plan)) => Ok(Box::new(Loaded { text, dockerfile, plan, context })),
+        Ok((dockerfile, plan)) => Ok(Box::new(Loaded {
+            text,
+            dockerfile,
+            plan,
+            context,
+        })),
         Err(diagnostics) => {
             let error = Error::Dockerfile { diagnostics };
-            Err(Failure { error, dockerfile: Some(text) })
+            Err(Box::new(Failure {
+                error,
+                dockerfile: Some(text),
+            }))
         }
     }
 }
@@ -150,9 +170,19 @@ pub(crate) fn run(
     store: &Store,
     events: &EventSender,
     cancel: &Cancel,
-) -> Result<Built, Failure> {
-    let Loaded { text, dockerfile, plan, context } = loaded;
-    let fail = |error| Failure { error, dockerfile: Some(text.clone()) };
+) -> Result<Built, Box<Failure>> {
+    let Loaded {
+        text,
+        dockerfile,
+        plan,
+        context,
+    } = loaded;
+    let fail = |error| {
+        Box::new(Failure {
+            error,
+            dockerfile: Some(text.clone()),
+        })
+    };
     for warning in &plan.warnings {
         let message = warning.message.clone();
         events.send(Event::Warning { id: None, message });
@@ -160,14 +190,17 @@ pub(crate) fn run(
     let declared = plan.declared_arguments(&dockerfile);
     let unused: Vec<String> = plan.globals.unused(&declared).map(str::to_owned).collect();
     if !unused.is_empty() {
-        let message =
-            format!("one or more build-args were not consumed: [{}]", unused.join(" "));
+        let message = format!(
+            "one or more build-args were not consumed: [{}]",
+            unused.join(" ")
+        );
         events.send(Event::Warning { id: None, message });
     }
     let epoch = request.source_date_epoch.map(rfc3339);
     let encoding = image_encoding(request);
-    let mut engine =
-        Engine::new(request, plan, store, events, cancel, epoch, encoding, context);
+    let mut engine = Engine::new(
+        request, plan, store, events, cancel, epoch, encoding, context,
+    );
     engine.resolve_images(&dockerfile).map_err(fail)?;
     let state = engine.build_stages().map_err(fail)?;
     engine.save_memo();
@@ -179,11 +212,16 @@ pub(crate) fn run(
     let exported = export_all(&engine, &state, &config, id);
     match &exported {
         Ok(_) => events.send(Event::Done { id }),
-        Err(error) => events.send(Event::Failed { id, message: error.to_string() }),
+        Err(error) => events.send(Event::Failed {
+            id,
+            message: error.to_string(),
+        }),
     }
     let manifest = exported.map_err(fail)?;
     let image_id = image::image_id(&config);
-    events.send(Event::Built { image_id: Some(image_id.clone()) });
+    events.send(Event::Built {
+        image_id: Some(image_id.clone()),
+    });
     Ok(Built { image_id, manifest })
 }
 
@@ -201,9 +239,7 @@ fn image_encoding(request: &Request) -> Option<Encoding> {
     };
     match request.outputs.iter().find(of_image) {
         Some(output) => Some(output.encoding),
-        None if request.outputs.is_empty() || !request.tags.is_empty() => {
-            Some(Encoding::default())
-        }
+        None if request.outputs.is_empty() || !request.tags.is_empty() => Some(Encoding::default()),
         None => None,
     }
 }
@@ -219,7 +255,11 @@ fn export_all(
     if let Some(encoding) = engine.encoding {
         let (image, took) =
             stage::timed(|| assemble(engine, state, config, encoding, Dialect::Oci));
-        engine.events.send(Event::Finished { id, label: "exporting layers".to_owned(), took });
+        engine.events.send(Event::Finished {
+            id,
+            label: "exporting layers".to_owned(),
+            took,
+        });
         stored = Some(image?);
     }
     for output in &engine.request.outputs {
@@ -261,7 +301,12 @@ fn write_output(
         let image = image(dialect)?;
         let progress = &mut |done| {
             let label = "writing the archive".to_owned();
-            events.send(Event::Progress { id, label, done, total: None });
+            events.send(Event::Progress {
+                id,
+                label,
+                done,
+                total: None,
+            });
         };
         export::to_destination::<Error>(destination, |out| {
             export::archive(store, &image, names, out, progress)
@@ -277,12 +322,16 @@ fn write_output(
         }
         OutputForm::Tar(destination) => {
             let view = store.view(&state.snapshot)?;
-            let options =
-                PackOptions { clamp_mtime: engine.clamp, ..PackOptions::default() };
+            let options = PackOptions {
+                clamp_mtime: engine.clamp,
+                ..PackOptions::default()
+            };
             export::to_destination::<Error>(destination, |out| {
                 pack_tree(view.as_fd(), &options, out)
                     .map(drop)
-                    .map_err(|source| Error::ExportTree { source: Box::new(source) })
+                    .map_err(|source| Error::ExportTree {
+                        source: Box::new(source),
+                    })
             })
         }
         OutputForm::Local(path) => export_local(store, state, path),
@@ -292,9 +341,13 @@ fn write_output(
 
 fn export_local(store: &Store, state: &StageState, path: &Path) -> Result<(), Error> {
     let view = store.view(&state.snapshot)?;
-    std::fs::create_dir_all(path)
-        .map_err(|source| export::Error::Write { path: path.to_owned(), source })?;
+    std::fs::create_dir_all(path).map_err(|source| export::Error::Write {
+        path: path.to_owned(),
+        source,
+    })?;
     copy::copy_tree_to_host(view.as_fd(), path)
         .map(drop)
-        .map_err(|source| Error::ExportTree { source: Box::new(source) })
+        .map_err(|source| Error::ExportTree {
+            source: Box::new(source),
+        })
 }

@@ -85,10 +85,15 @@ pub(crate) fn plan(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, V
     let escape = dockerfile.directives.escape;
     let mut errors = Vec::new();
     support::check_directives(&dockerfile.directives, request, &mut errors);
-    let mut globals =
-        Globals::new(&request.build_args, &request.platform, request.target.as_deref());
+    let mut globals = Globals::new(
+        &request.build_args,
+        &request.platform,
+        request.target.as_deref(),
+    );
     for statement in &dockerfile.global_args {
-        let Instruction::Arg(declarations) = &statement.instruction else { continue };
+        let Instruction::Arg(declarations) = &statement.instruction else {
+            continue;
+        };
         for declaration in declarations {
             if let Err(error) = globals.declare(declaration, escape) {
                 errors.push(Diagnostic::new(statement.span, error.to_string()));
@@ -122,14 +127,25 @@ pub(crate) fn plan(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, V
         .flat_map(|stage| &stage.steps)
         .filter_map(|step| support::check(&step.statement, step.location))
         .collect();
-    if unsupported.is_empty() { Ok(plan) } else { Err(unsupported) }
+    if unsupported.is_empty() {
+        Ok(plan)
+    } else {
+        Err(unsupported)
+    }
 }
 
 fn find_target(dockerfile: &Dockerfile, target: Option<&str>) -> Result<usize, Vec<Diagnostic>> {
     let last = dockerfile.stages.len() - 1;
-    let Some(target) = target else { return Ok(last) };
+    let Some(target) = target else {
+        return Ok(last);
+    };
     let lower = target.to_lowercase();
-    let names = || dockerfile.stages.iter().filter_map(|stage| stage.name.as_ref());
+    let names = || {
+        dockerfile
+            .stages
+            .iter()
+            .filter_map(|stage| stage.name.as_ref())
+    };
     let by_name = dockerfile
         .stages
         .iter()
@@ -137,8 +153,10 @@ fn find_target(dockerfile: &Dockerfile, target: Option<&str>) -> Result<usize, V
     let by_index = || target.parse().ok().filter(|index| *index <= last);
     by_name.or_else(by_index).ok_or_else(|| {
         let span = dockerfile.stages[last].from.span;
-        let mut error =
-            Diagnostic::new(span, format!("target stage \"{target}\" could not be found"));
+        let mut error = Diagnostic::new(
+            span,
+            format!("target stage \"{target}\" could not be found"),
+        );
         if let Some(near) = nearest(&lower, names().map(|name| name.value.as_str())) {
             error = error.with_help(format!("did you mean {near}?"));
         } else {
@@ -184,12 +202,9 @@ fn plan_stage(
     };
     if let Some(platform) = &stage.platform {
         match expanded(platform) {
-            Ok(expanded) => support::check_platform(
-                &expanded.value,
-                platform,
-                &request.platform,
-                &mut errors,
-            ),
+            Ok(expanded) => {
+                support::check_platform(&expanded.value, platform, &request.platform, &mut errors);
+            }
             Err(error) => errors.push(error),
         }
     }
@@ -204,7 +219,11 @@ fn plan_stage(
         if let Some(CopyFrom::Stage(index)) = from {
             dependencies.insert(index);
         }
-        steps.push(Step { statement: statement.clone(), location: statement.span, from });
+        steps.push(Step {
+            statement: statement.clone(),
+            location: statement.span,
+            from,
+        });
     }
     if !errors.is_empty() {
         return Err(errors);
@@ -222,18 +241,12 @@ fn plan_stage(
     })
 }
 
-fn plan_base(
-    base: &str,
-    stage: &Stage,
-    dockerfile: &Dockerfile,
-    request: &Request,
-) -> PlannedBase {
+fn plan_base(base: &str, stage: &Stage, dockerfile: &Dockerfile, request: &Request) -> PlannedBase {
     if let Some(index) = named_context(base, request) {
         return PlannedBase::Named(index);
     }
     let earlier = &dockerfile.stages[..stage.index];
-    let is_named =
-        |stage: &Stage| stage.name.as_ref().is_some_and(|name| name.value == base);
+    let is_named = |stage: &Stage| stage.name.as_ref().is_some_and(|name| name.value == base);
     match earlier.iter().rposition(is_named) {
         Some(index) => PlannedBase::Stage(index),
         None if base == "scratch" => PlannedBase::Scratch,
@@ -242,7 +255,10 @@ fn plan_base(
 }
 
 fn named_context(name: &str, request: &Request) -> Option<usize> {
-    request.named_contexts.iter().rposition(|context| context.name.eq_ignore_ascii_case(name))
+    request
+        .named_contexts
+        .iter()
+        .rposition(|context| context.name.eq_ignore_ascii_case(name))
 }
 
 /// Resolves the `--from` of COPY: a named context, else a stage by name or number, else an image.
@@ -251,7 +267,9 @@ fn plan_from(
     dockerfile: &Dockerfile,
     request: &Request,
 ) -> Option<CopyFrom> {
-    let Instruction::Copy(copy) = &statement.instruction else { return None };
+    let Instruction::Copy(copy) = &statement.instruction else {
+        return None;
+    };
     let from = &copy.from.as_ref()?.value;
     if let Some(index) = named_context(from, request) {
         return Some(CopyFrom::Named(index));
@@ -261,7 +279,11 @@ fn plan_from(
         .stages
         .iter()
         .position(|stage| stage.name.as_ref().is_some_and(|name| name.value == lower));
-    let by_index = || from.parse().ok().filter(|index| *index < dockerfile.stages.len());
+    let by_index = || {
+        from.parse()
+            .ok()
+            .filter(|index| *index < dockerfile.stages.len())
+    };
     Some(match by_name.or_else(by_index) {
         Some(index) => CopyFrom::Stage(index),
         None => CopyFrom::Image(from.clone()),
@@ -286,7 +308,11 @@ impl Plan {
             if let Some(CopyFrom::Stage(index)) = from {
                 self.stages[stage].dependencies.insert(index);
             }
-            steps.push(Step { statement, location, from });
+            steps.push(Step {
+                statement,
+                location,
+                from,
+            });
         }
         let planned = &mut self.stages[stage];
         steps.append(&mut planned.steps);
@@ -303,8 +329,10 @@ impl Plan {
     fn check_order(&self) -> Result<(), Vec<Diagnostic>> {
         if let Some(index) = self.find_circle() {
             let stage = &self.stages[index];
-            let message =
-                format!("circular dependency detected on stage: {}", self.name_of(index));
+            let message = format!(
+                "circular dependency detected on stage: {}",
+                self.name_of(index)
+            );
             return Err(vec![Diagnostic::new(stage.from_span, message)]);
         }
         let mut errors = Vec::new();
@@ -326,11 +354,18 @@ impl Plan {
                 }
             }
         }
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(errors)
+        }
     }
 
     fn name_of(&self, index: usize) -> String {
-        self.stages[index].name.clone().unwrap_or_else(|| index.to_string())
+        self.stages[index]
+            .name
+            .clone()
+            .unwrap_or_else(|| index.to_string())
     }
 
     /// The first stage that can be reached from itself.
@@ -371,7 +406,11 @@ impl Plan {
 
     /// Names that ARG lines declare, anywhere in the file.
     pub(crate) fn declared_arguments(&self, dockerfile: &Dockerfile) -> Vec<String> {
-        let of_stages = self.stages.iter().flat_map(|stage| &stage.steps).map(|s| &s.statement);
+        let of_stages = self
+            .stages
+            .iter()
+            .flat_map(|stage| &stage.steps)
+            .map(|s| &s.statement);
         dockerfile
             .global_args
             .iter()

@@ -120,6 +120,9 @@ pub(crate) struct Encoding {
 
 impl Default for Encoding {
     fn default() -> Self {
-        Self { compression: Compression::Gzip, level: None }
+        Self {
+            compression: Compression::Gzip,
+            level: None,
+        }
     }
 }

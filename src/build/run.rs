@@ -54,12 +54,20 @@ impl Run {
                 (vec![path.clone()], path)
             }
         };
-        let network = match (instruction.network.as_ref().map(|network| network.value), network) {
+        let network = match (
+            instruction.network.as_ref().map(|network| network.value),
+            network,
+        ) {
             (Some(RunNetwork::None), _) | (None, request::Network::None) => Network::None,
             (Some(RunNetwork::Default), request::Network::None) => Network::None,
             _ => Network::Host,
         };
-        Self { arguments, script, network, shown }
+        Self {
+            arguments,
+            script,
+            network,
+            shown,
+        }
     }
 
     /// Everything that the command can see of the build, besides the files below it.
@@ -71,7 +79,14 @@ impl Run {
     ) -> Digest {
         let mut key = KeyBuilder::new("run", state.snapshot.chain_id(), platform);
         key.list("argument", &self.arguments);
-        key.list("environment", state.scope.visible().iter().map(|(n, v)| format!("{n}={v}")));
+        key.list(
+            "environment",
+            state
+                .scope
+                .visible()
+                .iter()
+                .map(|(n, v)| format!("{n}={v}")),
+        );
         key.field("user", &state.config.config.user);
         key.field("directory", state.working_directory());
         key.field("network", format!("{:?}", self.network));
@@ -105,7 +120,11 @@ impl Run {
                     sandbox::Output::Stderr => Stream::Stderr,
                 };
                 tail.push(began.elapsed(), stream, bytes);
-                events.send(Event::Log { id, stream, bytes: bytes.to_vec() });
+                events.send(Event::Log {
+                    id,
+                    stream,
+                    bytes: bytes.to_vec(),
+                });
             },
             cancel,
         )
@@ -114,7 +133,10 @@ impl Run {
             source => StepError::Sandbox { source },
         })?;
         for message in exit.warnings {
-            events.send(Event::Warning { id: Some(id), message });
+            events.send(Event::Warning {
+                id: Some(id),
+                message,
+            });
         }
         let how = match exit.status {
             Status::Code(0) => return Ok(()),
@@ -125,7 +147,11 @@ impl Run {
                 format!("killed by {name}")
             }
         };
-        Err(StepError::Run { command: self.shown.clone(), how, log: tail.lines(began.elapsed()) })
+        Err(StepError::Run {
+            command: self.shown.clone(),
+            how,
+            log: tail.lines(began.elapsed()),
+        })
     }
 
     fn spec(&self, store: &Store, state: &StageState, active: &Active) -> Result<Spec, StepError> {
@@ -157,7 +183,9 @@ impl Run {
             max_processes: None,
             mounts: mounts.collect(),
             filters: sandbox::seccomp::filters()
-                .map_err(|source| StepError::Filters { source: source.clone() })?
+                .map_err(|source| StepError::Filters {
+                    source: source.clone(),
+                })?
                 .to_vec(),
         })
     }

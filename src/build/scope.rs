@@ -35,9 +35,16 @@ impl Globals {
         platform: &Platform,
         target: Option<&str>,
     ) -> Self {
-        let mut globals = Self { build_args: build_args.to_vec(), values: Vec::new() };
+        let mut globals = Self {
+            build_args: build_args.to_vec(),
+            values: Vec::new(),
+        };
         for prefix in ["BUILD", "TARGET"] {
-            let platform = if prefix == "BUILD" { &Platform::host() } else { platform };
+            let platform = if prefix == "BUILD" {
+                &Platform::host()
+            } else {
+                platform
+            };
             let variant = platform.variant.clone().unwrap_or_default();
             let version = platform.os_version.clone().unwrap_or_default();
             for (suffix, value) in [
@@ -53,14 +60,18 @@ impl Globals {
             }
         }
         let target = target.unwrap_or("default").to_owned();
-        globals.values.push(("TARGETSTAGE".to_owned(), Some(target)));
+        globals
+            .values
+            .push(("TARGETSTAGE".to_owned(), Some(target)));
         globals
     }
 
     /// The value of the last `--build-arg` with this name.
     pub(crate) fn build_arg(&self, name: &str) -> Option<&str> {
         let mut found = self.build_args.iter().rev();
-        found.find(|(there, _)| there == name).map(|(_, value)| value.as_str())
+        found
+            .find(|(there, _)| there == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Takes an ARG line before the first FROM. Returns the variables that had no value.
@@ -87,20 +98,25 @@ impl Globals {
 
     /// Names given with `--build-arg` that neither the file nor the rules above know.
     pub(crate) fn unused<'a>(&'a self, declared: &'a [String]) -> impl Iterator<Item = &'a str> {
-        self.build_args.iter().map(|(name, _)| name.as_str()).filter(move |name| {
-            !declared.iter().any(|there| there == name)
-                && !PROXY_ARGS.contains(name)
-                && !name.starts_with("BUILDKIT_")
-                && *name != "SOURCE_DATE_EPOCH"
-                && !self.values.iter().any(|(there, _)| there == name)
-        })
+        self.build_args
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .filter(move |name| {
+                !declared.iter().any(|there| there == name)
+                    && !PROXY_ARGS.contains(name)
+                    && !name.starts_with("BUILDKIT_")
+                    && *name != "SOURCE_DATE_EPOCH"
+                    && !self.values.iter().any(|(there, _)| there == name)
+            })
     }
 }
 
 impl Lookup for Globals {
     fn get(&self, name: &str) -> Option<&str> {
         let mut found = self.values.iter().rev();
-        found.find(|(there, _)| there == name).and_then(|(_, value)| value.as_deref())
+        found
+            .find(|(there, _)| there == name)
+            .and_then(|(_, value)| value.as_deref())
     }
 }
 
@@ -190,7 +206,9 @@ impl Scope {
 impl Lookup for Scope {
     fn get(&self, name: &str) -> Option<&str> {
         let mut found = self.variables.iter();
-        found.find(|(there, _)| there == name).map(|(_, value)| value.as_str())
+        found
+            .find(|(there, _)| there == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -208,12 +226,17 @@ mod tests {
 
     fn arg(name: &str, default: Option<&str>) -> ArgDeclaration {
         let spanned = |text: &str| Spanned::new(text.to_owned(), Span::default());
-        ArgDeclaration { name: spanned(name), default: default.map(spanned) }
+        ArgDeclaration {
+            name: spanned(name),
+            default: default.map(spanned),
+        }
     }
 
     fn globals(build_args: &[(&str, &str)]) -> Globals {
-        let owned: Vec<_> =
-            build_args.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let owned: Vec<_> = build_args
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+            .collect();
         Globals::new(&owned, &Platform::new("linux", "amd64", None), None)
     }
 
@@ -243,7 +266,9 @@ mod tests {
         globals.declare(&arg("A", Some("global")), '\\').unwrap();
         assert_eq!(globals.get("A"), Some("last"));
         let mut scope = Scope::of_environment(&[], &globals);
-        scope.declare(&arg("A", Some("stage")), '\\', &globals).unwrap();
+        scope
+            .declare(&arg("A", Some("stage")), '\\', &globals)
+            .unwrap();
         assert_eq!(scope.get("A"), Some("last"));
     }
 
@@ -252,7 +277,10 @@ mod tests {
         let globals = globals(&[("HTTP_PROXY", "http://proxy")]);
         let scope = Scope::of_environment(&[], &globals);
         assert!(scope.visible().is_empty());
-        assert_eq!(scope.environment(), [("HTTP_PROXY".to_owned(), "http://proxy".to_owned())]);
+        assert_eq!(
+            scope.environment(),
+            [("HTTP_PROXY".to_owned(), "http://proxy".to_owned())]
+        );
     }
 
     #[test]

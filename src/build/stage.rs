@@ -35,7 +35,11 @@ impl Count {
         };
         let base = usize::from(has_image(&stage.base));
         let total = base + stage.steps.iter().filter(visible).count();
-        Self { label: stage.label(stages), done: 0, total }
+        Self {
+            label: stage.label(stages),
+            done: 0,
+            total,
+        }
     }
 
     /// `[stage 2/5] RUN make`, as BuildKit numbers it.
@@ -85,22 +89,28 @@ fn start(
         PlannedBase::Stage(base) => Ok(StageState::of_stage(engine.result_of(*base)?)),
         PlannedBase::Image(_) | PlannedBase::Named(_) => {
             let image = engine.image_of_base(&stage.base);
-            let id = engine.start_vertex(count.next(&format!("FROM {}", image.base.name)));
+            let id = engine.start_vertex(count.next(&format!("FROM {}", image.base.pinned())));
             let fetched = image.fetch(engine, id).map(|(snapshot, was_there)| {
                 if was_there {
                     engine.cached_vertex(id);
                 }
                 snapshot
             });
-            let snapshot = engine.end_vertex(id, fetched).map_err(|source| match source {
-                StepError::Canceled => Error::Canceled,
-                source => Error::Step {
-                    step: stage.from_text.clone(),
-                    location: stage.from_span,
-                    source: Box::new(source),
-                },
-            })?;
-            Ok(StageState::of_image(snapshot, image.base.config.clone(), globals))
+            let snapshot = engine
+                .end_vertex(id, fetched)
+                .map_err(|source| match source {
+                    StepError::Canceled => Error::Canceled,
+                    source => Error::Step {
+                        step: stage.from_text.clone(),
+                        location: stage.from_span,
+                        source: Box::new(source),
+                    },
+                })?;
+            Ok(StageState::of_image(
+                snapshot,
+                image.base.config.clone(),
+                globals,
+            ))
         }
     }
 }
@@ -113,12 +123,19 @@ fn execute(
     count: &mut Count,
 ) -> Result<(), StepError> {
     let escape = engine.plan.escape;
-    let evaluation =
-        Evaluation { escape, globals: &engine.plan.globals, epoch: engine.epoch.as_deref() };
+    let evaluation = Evaluation {
+        escape,
+        globals: &engine.plan.globals,
+        epoch: engine.epoch.as_deref(),
+    };
     if metadata::apply(state, &step.statement, evaluation)? {
         return Ok(());
     }
-    let mut files = Files { engine, stage, state };
+    let mut files = Files {
+        engine,
+        stage,
+        state,
+    };
     match &step.statement.instruction {
         Instruction::Run(instruction) => {
             let run = Run::new(instruction, files.state, engine.request.network);
@@ -126,7 +143,14 @@ fn execute(
             let id = engine.start_vertex(count.next(&step.statement.text));
             let key = run.key(files.state, &engine.request.platform, engine.clamp);
             files.step(id, Ok((key, ())), &created_by, |active, state, ()| {
-                run.execute(engine.store, state, active, id, engine.events, engine.cancel)
+                run.execute(
+                    engine.store,
+                    state,
+                    active,
+                    id,
+                    engine.events,
+                    engine.cancel,
+                )
             })
         }
         Instruction::Copy(_) | Instruction::Add(_) => {
@@ -154,7 +178,10 @@ fn execute(
                 let copied = copy.execute(engine.store, &source, selection, active)?;
                 for skipped in copied.skipped {
                     let message = skipped.to_string();
-                    engine.events.send(Event::Warning { id: Some(id), message });
+                    engine.events.send(Event::Warning {
+                        id: Some(id),
+                        message,
+                    });
                 }
                 Ok(())
             })
@@ -170,8 +197,7 @@ fn execute(
                 Ok(expanded) => add::join(files.state.working_directory(), &expanded.value),
                 Err(error) => return engine.end_vertex(id, Err(error)),
             };
-            let key =
-                add::workdir_key(files.state, &path, &engine.request.platform, engine.clamp);
+            let key = add::workdir_key(files.state, &path, &engine.request.platform, engine.clamp);
             let created_by = format!("WORKDIR {path}");
             files.step(id, Ok((key, ())), &created_by, |active, state, ()| {
                 add::create_workdir(engine.store, state, active, &path)
@@ -190,7 +216,12 @@ fn run_history(run: &Run, state: &StageState) -> String {
         return format!("RUN {} # buildkit", run.shown);
     }
     let shown: Vec<String> = arguments.iter().map(|(n, v)| format!("{n}={v}")).collect();
-    format!("RUN |{} {} {} # buildkit", arguments.len(), shown.join(" "), run.shown)
+    format!(
+        "RUN |{} {} {} # buildkit",
+        arguments.len(),
+        shown.join(" "),
+        run.shown
+    )
 }
 
 /// The tree that a COPY reads.
@@ -231,7 +262,11 @@ impl Files<'_, '_> {
     ) -> Result<(), StepError> {
         let engine = self.engine;
         let made = key.and_then(|(key, input)| {
-            let cached = if engine.request.no_cache { None } else { engine.store.cached(&key) };
+            let cached = if engine.request.no_cache {
+                None
+            } else {
+                engine.store.cached(&key)
+            };
             match cached {
                 Some(record) => {
                     engine.cached_vertex(id);
@@ -243,7 +278,12 @@ impl Files<'_, '_> {
         let record = engine.end_vertex(id, made)?;
         self.state.snapshot = engine.store.snapshot(record.chain_id.as_ref())?;
         let epoch = engine.epoch.as_deref();
-        self.state.add_layer(created_by.to_owned(), record.diff_id, &record.created, epoch);
+        self.state.add_layer(
+            created_by.to_owned(),
+            record.diff_id,
+            &record.created,
+            epoch,
+        );
         Ok(())
     }
 

@@ -5,7 +5,8 @@ use crate::oci::{DiffId, History, ImageConfig, Platform, RootFs};
 use crate::store::Snapshot;
 
 /// The search path of images that name none (BuildKit's `system.DefaultPathEnvUnix`).
-pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A stage at one point: its files, its configuration, its variables.
 #[derive(Debug, Clone)]
@@ -41,7 +42,13 @@ impl StageState {
         config.config.on_build.clear();
         let scope = Scope::of_environment(environment, globals);
         let created = config.created.clone();
-        Self { snapshot, config, scope, created, cmd_set: false }
+        Self {
+            snapshot,
+            config,
+            scope,
+            created,
+            cmd_set: false,
+        }
     }
 
     /// A stage on another one: all of it but its triggers.

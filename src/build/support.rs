@@ -1,5 +1,6 @@
 //! What the language has and this engine does not do yet: refused with its place, before any work.
 
+use super::copy::ChmodSpec;
 use super::request::Request;
 use crate::dockerfile::{
     Diagnostic, Directives, Instruction, RunSecurity, Source, Span, Spanned, Statement,
@@ -12,11 +13,18 @@ pub(crate) fn check_directives(
     request: &Request,
     errors: &mut Vec<Diagnostic>,
 ) {
-    let argument = request.build_args.iter().rev().find(|(name, _)| name == "BUILDKIT_SYNTAX");
+    let argument = request
+        .build_args
+        .iter()
+        .rev()
+        .find(|(name, _)| name == "BUILDKIT_SYNTAX");
     let (syntax, span) = match (argument, &directives.syntax) {
-        (Some((_, value)), syntax) => {
-            (value.as_str(), syntax.as_ref().map_or(Span::default(), |syntax| syntax.span))
-        }
+        (Some((_, value)), syntax) => (
+            value.as_str(),
+            syntax
+                .as_ref()
+                .map_or(Span::default(), |syntax| syntax.span),
+        ),
         (None, Some(syntax)) => (syntax.value.as_str(), syntax.span),
         (None, None) => return,
     };
@@ -50,8 +58,11 @@ pub(crate) fn check_platform(
     errors: &mut Vec<Diagnostic>,
 ) {
     let mut parts = expanded.splitn(3, '/');
-    let (os, architecture, variant) =
-        (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next());
+    let (os, architecture, variant) = (
+        parts.next().unwrap_or(""),
+        parts.next().unwrap_or(""),
+        parts.next(),
+    );
     if expanded.is_empty() {
         errors.push(Diagnostic::new(
             written.span,
@@ -94,7 +105,7 @@ pub(crate) fn check(statement: &Statement, location: Span) -> Option<Diagnostic>
                 _ => None,
             }
         }
-        Instruction::Copy(copy) => check_copy(copy, &refuse, statement),
+        Instruction::Copy(copy) => check_copy(copy, &at, &refuse, statement),
         Instruction::Add(add) => {
             if let Some(checksum) = &add.checksum {
                 return refuse(checksum.span, "ADD --checksum");
@@ -112,7 +123,7 @@ pub(crate) fn check(statement: &Statement, location: Span) -> Option<Diagnostic>
                     return refuse(path.span, "ADD of a remote source");
                 }
             }
-            check_copy(&add.copy, &refuse, statement)
+            check_copy(&add.copy, &at, &refuse, statement)
         }
         _ => None,
     }
@@ -120,6 +131,7 @@ pub(crate) fn check(statement: &Statement, location: Span) -> Option<Diagnostic>
 
 fn check_copy(
     copy: &crate::dockerfile::CopyInstruction,
+    at: &dyn Fn(Span) -> Span,
     refuse: &dyn Fn(Span, &str) -> Option<Diagnostic>,
     statement: &Statement,
 ) -> Option<Diagnostic> {
@@ -129,7 +141,15 @@ fn check_copy(
     if copy.parents {
         return refuse(statement.keyword_span, "--parents");
     }
-    copy.excludes.first().and_then(|exclude| refuse(exclude.span, "--exclude"))
+    if let Some(chmod) = &copy.chmod
+        && !chmod.value.contains(['$', '\\', '`', '"', '\''])
+        && let Err(error) = ChmodSpec::parse(&chmod.value)
+    {
+        return Some(Diagnostic::new(at(chmod.span), error.to_string()));
+    }
+    copy.excludes
+        .first()
+        .and_then(|exclude| refuse(exclude.span, "--exclude"))
 }
 
 /// Whether ADD would fetch this source: a URL, or a git reference.

@@ -51,7 +51,12 @@ pub(super) struct BuildArgs {
     #[arg(long, value_name = "MODE", default_value = "default", value_parser = parse_network)]
     network: Network,
     /// How progress is shown on stderr: auto, plain, tty, quiet, rawjson
-    #[arg(long, value_name = "MODE", default_value = "auto", env = "BUILDKIT_PROGRESS")]
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "auto",
+        env = "BUILDKIT_PROGRESS"
+    )]
     progress: String,
     /// Show nothing but the image's id, or the error
     #[arg(short, long)]
@@ -79,7 +84,11 @@ fn parse_network(text: &str) -> Result<Network, String> {
 
 /// Runs `rbuild build`.
 pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
-    let name = if arguments.quiet { "quiet" } else { arguments.progress.as_str() };
+    let name = if arguments.quiet {
+        "quiet"
+    } else {
+        arguments.progress.as_str()
+    };
     let mode = match Mode::parse(name) {
         Ok(mode) => mode,
         Err(error) => {
@@ -108,7 +117,13 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
         Input::Archive(file) => build::load_archive(&request, file, &session.store),
     }
     .and_then(|loaded| {
-        build::run(&request, *loaded, &session.store, &session.events, &session.cancel)
+        build::run(
+            &request,
+            *loaded,
+            &session.store,
+            &session.events,
+            &session.cancel,
+        )
     });
     let single_reason = session.single_reason.clone();
     session.finish();
@@ -146,7 +161,10 @@ fn succeed(built: &Built, request: &Request, files: &(Option<PathBuf>, Option<Pa
 fn metadata(built: &Built, request: &Request) -> Vec<u8> {
     let mut metadata = serde_json::Map::new();
     let mut set = |name: &str, value: serde_json::Value| metadata.insert(name.to_owned(), value);
-    set("containerimage.config.digest", built.image_id.to_string().into());
+    set(
+        "containerimage.config.digest",
+        built.image_id.to_string().into(),
+    );
     if let Some(manifest) = &built.manifest {
         set("containerimage.digest", manifest.digest.to_string().into());
         let descriptor = serde_json::to_value(manifest).expect("a descriptor is JSON");
@@ -176,9 +194,16 @@ impl BuildArgs {
         if context == ContextSource::Stdin && dockerfile == DockerfileSource::Stdin {
             return Err("the context and the Dockerfile cannot both come from stdin".to_owned());
         }
-        let tags = self.tags.iter().map(|tag| parse_tag(tag)).collect::<Result<_, _>>()?;
-        let build_args: Vec<(String, String)> =
-            self.build_args.iter().filter_map(|argument| parse_build_arg(argument)).collect();
+        let tags = self
+            .tags
+            .iter()
+            .map(|tag| parse_tag(tag))
+            .collect::<Result<_, _>>()?;
+        let build_args: Vec<(String, String)> = self
+            .build_args
+            .iter()
+            .filter_map(|argument| parse_build_arg(argument))
+            .collect();
         let labels = self
             .labels
             .iter()
@@ -195,7 +220,13 @@ impl BuildArgs {
             .iter()
             .map(|text| parse_named_context(text))
             .collect::<Result<_, _>>()?;
-        if self.outputs.iter().filter(|output| output.form.is_stdout()).count() > 1 {
+        if self
+            .outputs
+            .iter()
+            .filter(|output| output.form.is_stdout())
+            .count()
+            > 1
+        {
             return Err("only one output can go to standard output".to_owned());
         }
         let source_date_epoch = source_date_epoch(&build_args)?;
@@ -224,7 +255,9 @@ fn parse_tag(text: &str) -> Result<Reference, String> {
     let reference = build::parse_reference(text)
         .map_err(|error| format!("invalid tag {text:?}: {}", super::report::chain(&error)))?;
     if reference.digest().is_some() {
-        return Err(format!("invalid tag {text:?}: a name with a digest cannot be given to an image"));
+        return Err(format!(
+            "invalid tag {text:?}: a name with a digest cannot be given to an image"
+        ));
     }
     Ok(reference)
 }
@@ -257,14 +290,22 @@ fn parse_named_context(text: &str) -> Result<NamedContext, String> {
     if let NamedSource::Directory(path) = &source
         && !path.is_dir()
     {
-        return Err(format!("the build context {name} ({value}) is not a directory"));
+        return Err(format!(
+            "the build context {name} ({value}) is not a directory"
+        ));
     }
-    Ok(NamedContext { name: name.to_owned(), source })
+    Ok(NamedContext {
+        name: name.to_owned(),
+        source,
+    })
 }
 
 /// The build argument, else the environment (reproducible-builds.org, SOURCE_DATE_EPOCH).
 fn source_date_epoch(build_args: &[(String, String)]) -> Result<Option<i64>, String> {
-    let given = build_args.iter().rev().find(|(name, _)| name == "SOURCE_DATE_EPOCH");
+    let given = build_args
+        .iter()
+        .rev()
+        .find(|(name, _)| name == "SOURCE_DATE_EPOCH");
     let text = match given {
         Some((_, value)) => Some(value.clone()),
         None => std::env::var("SOURCE_DATE_EPOCH").ok(),
@@ -273,7 +314,9 @@ fn source_date_epoch(build_args: &[(String, String)]) -> Result<Option<i64>, Str
         None | Some("") => Ok(None),
         Some(text) => match text.parse() {
             Ok(seconds) if jiff::Timestamp::from_second(seconds).is_ok() => Ok(Some(seconds)),
-            _ => Err(format!("SOURCE_DATE_EPOCH={text} is not a number of seconds since 1970")),
+            _ => Err(format!(
+                "SOURCE_DATE_EPOCH={text} is not a number of seconds since 1970"
+            )),
         },
     }
 }

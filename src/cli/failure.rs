@@ -26,7 +26,11 @@ pub(super) fn report(failure: &Failure, single_reason: Option<&str>) -> Exit {
             report::print_error(&failure.error.to_string());
             Exit::Failed
         }
-        Error::Step { step, location, source } => {
+        Error::Step {
+            step,
+            location,
+            source,
+        } => {
             let log = match source.as_ref() {
                 StepError::Run { log, .. } => log.clone(),
                 _ => Vec::new(),
@@ -36,11 +40,18 @@ pub(super) fn report(failure: &Failure, single_reason: Option<&str>) -> Exit {
                 title: source.to_string(),
                 excerpt: excerpt(*location),
                 causes: report::causes_of(source.as_ref()),
-                failed_step: Some(FailedStep { name: step.clone(), log }),
+                failed_step: Some(FailedStep {
+                    name: step.clone(),
+                    log,
+                }),
                 help: help_of(source, unmapped, single_reason),
                 ..Report::default()
             });
-            if unmapped || is_host(source) { Exit::Host } else { Exit::Failed }
+            if unmapped || is_host(source) {
+                Exit::Host
+            } else {
+                Exit::Failed
+            }
         }
         Error::Trigger { location, .. } => {
             report::print(&Report {
@@ -91,7 +102,9 @@ fn find_unmapped(error: &StepError) -> bool {
 
 /// Whether this host, not the build, is why the step failed.
 fn is_host(error: &StepError) -> bool {
-    let StepError::Sandbox { source } = error else { return false };
+    let StepError::Sandbox { source } = error else {
+        return false;
+    };
     match source {
         sandbox::Error::Setup(failure) => !matches!(
             failure.step,

@@ -22,11 +22,14 @@ pub(super) struct ImportArgs {
 }
 
 /// Runs `rbuild import`; the last line of stdout is the image's id.
-pub(super) fn run(arguments: ImportArgs, root: &Path) -> Exit {
+pub(super) fn run(arguments: &ImportArgs, root: &Path) -> Exit {
     let name = match build::parse_reference(&arguments.name) {
         Ok(name) if name.digest().is_none() => name,
         Ok(_) => {
-            print_error(&format!("{:?} names a digest, which import cannot choose", arguments.name));
+            print_error(&format!(
+                "{:?} names a digest, which import cannot choose",
+                arguments.name
+            ));
             return Exit::Usage;
         }
         Err(error) => {
@@ -57,7 +60,11 @@ pub(super) fn run(arguments: ImportArgs, root: &Path) -> Exit {
         Ok(_) => Exit::Failed,
         Err(error) => {
             let title = format!("cannot import {shown}: {error}");
-            print(&Report { title, causes: causes_of(&error), ..Report::default() });
+            print(&Report {
+                title,
+                causes: causes_of(&error),
+                ..Report::default()
+            });
             Exit::Failed
         }
     })

@@ -48,7 +48,12 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // clap prints to where it belongs and knows that help and version are no failures.
             drop(error.print());
-            return if error.use_stderr() { Exit::Usage } else { Exit::Success }.into();
+            return if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Success
+            }
+            .into();
         }
     };
     let root = match cli.root.map_or_else(default_root, Ok) {
@@ -60,7 +65,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Command::Build(arguments) => build::run(*arguments, &root),
-        Command::Import(arguments) => import::run(arguments, &root),
+        Command::Import(arguments) => import::run(&arguments, &root),
     }
     .into()
 }

@@ -67,7 +67,9 @@ impl Fields {
     }
 
     fn into_output(self) -> Result<Output, String> {
-        let kind = self.kind.ok_or("the output has no type (oci, docker, tar, local, cacheonly)")?;
+        let kind = self
+            .kind
+            .ok_or("the output has no type (oci, docker, tar, local, cacheonly)")?;
         let destination = |what: &str| {
             self.destination
                 .clone()
@@ -76,12 +78,18 @@ impl Fields {
         };
         let archive = || {
             destination("FILE or dest=-").map(|dest| {
-                if dest == "-" { Destination::Stdout } else { Destination::File(dest.into()) }
+                if dest == "-" {
+                    Destination::Stdout
+                } else {
+                    Destination::File(dest.into())
+                }
             })
         };
         let as_directory = self.tar == Some(false);
         if as_directory && kind != "oci" {
-            return Err(format!("tar=false goes with type=oci, not with type={kind}"));
+            return Err(format!(
+                "tar=false goes with type=oci, not with type={kind}"
+            ));
         }
         let form = match kind.as_str() {
             "oci" if as_directory => match destination("DIR")?.as_str() {
@@ -133,7 +141,10 @@ impl Fields {
         }
         Ok(Output {
             form,
-            encoding: Encoding { compression, level: self.level },
+            encoding: Encoding {
+                compression,
+                level: self.level,
+            },
             rewrite_timestamp: self.rewrite_timestamp.unwrap_or(false),
         })
     }
@@ -155,10 +166,22 @@ mod tests {
     fn dockers_spellings_mean_what_they_mean_there() {
         let form = |text: &str| parse(text).unwrap().form;
         let file = |path: &str| Destination::File(path.into());
-        assert_eq!(form("type=oci,dest=a.tar"), OutputForm::OciArchive(file("a.tar")));
-        assert_eq!(form("type=oci,dest=-"), OutputForm::OciArchive(Destination::Stdout));
-        assert_eq!(form("type=oci,tar=false,dest=d"), OutputForm::OciLayout("d".into()));
-        assert_eq!(form("type=docker,dest=a"), OutputForm::DockerArchive(file("a")));
+        assert_eq!(
+            form("type=oci,dest=a.tar"),
+            OutputForm::OciArchive(file("a.tar"))
+        );
+        assert_eq!(
+            form("type=oci,dest=-"),
+            OutputForm::OciArchive(Destination::Stdout)
+        );
+        assert_eq!(
+            form("type=oci,tar=false,dest=d"),
+            OutputForm::OciLayout("d".into())
+        );
+        assert_eq!(
+            form("type=docker,dest=a"),
+            OutputForm::DockerArchive(file("a"))
+        );
         assert_eq!(form("out"), OutputForm::Local("out".into()));
         assert_eq!(form("-"), OutputForm::Tar(Destination::Stdout));
         assert_eq!(form("type=cacheonly"), OutputForm::CacheOnly);

@@ -69,17 +69,26 @@ pub(crate) fn render(report: &Report<'_>, colour: bool, width: usize) -> String 
 pub(crate) fn print(report: &Report<'_>) {
     let text = render(report, colour_on_stderr(), width_of_stderr());
     // That standard error is closed leaves nobody to tell.
-    drop(std::io::Write::write_all(&mut std::io::stderr().lock(), text.as_bytes()));
+    drop(std::io::Write::write_all(
+        &mut std::io::stderr().lock(),
+        text.as_bytes(),
+    ));
 }
 
 /// Prints an error that has nothing but a message.
 pub(crate) fn print_error(message: &str) {
-    print(&Report { title: message.to_owned(), ..Report::default() });
+    print(&Report {
+        title: message.to_owned(),
+        ..Report::default()
+    });
 }
 
 /// `error` and every error below it on one line.
 pub(crate) fn chain(error: &dyn Error) -> String {
-    std::iter::once(error.to_string()).chain(causes_of(error)).collect::<Vec<_>>().join(": ")
+    std::iter::once(error.to_string())
+        .chain(causes_of(error))
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 /// What every error below `error` says, nearest first, `error` itself left out.

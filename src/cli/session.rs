@@ -33,7 +33,11 @@ impl Session {
 
 /// What a command that came to `exit` ends with: an interrupted one failed because it was told to.
 pub(super) fn exit(exit: Exit) -> Exit {
-    if exit != Exit::Success && was_interrupted() { Exit::Interrupted } else { exit }
+    if exit != Exit::Success && was_interrupted() {
+        Exit::Interrupted
+    } else {
+        exit
+    }
 }
 
 pub(super) fn was_interrupted() -> bool {
@@ -61,7 +65,9 @@ pub(super) fn start(root: &Path, mode: Mode) -> Result<Session, Exit> {
     let store = Store::open(root, entered.ownership).map_err(|error| {
         report::print(&Report {
             title: "cannot open the store".to_owned(),
-            causes: std::iter::once(error.to_string()).chain(report::causes_of(&error)).collect(),
+            causes: std::iter::once(error.to_string())
+                .chain(report::causes_of(&error))
+                .collect(),
             help: Some("--root DIR or RBUILD_ROOT puts it elsewhere".to_owned()),
             ..Report::default()
         });
@@ -70,7 +76,13 @@ pub(super) fn start(root: &Path, mode: Mode) -> Result<Session, Exit> {
     let (sender, receiver) = mpsc::channel();
     let progress = progress::start(mode, receiver).map_err(|error| start_failed(&error))?;
     let events = EventSender::new(sender);
-    Ok(Session { store, events, cancel, single_reason: entered.single_reason, progress })
+    Ok(Session {
+        store,
+        events,
+        cancel,
+        single_reason: entered.single_reason,
+        progress,
+    })
 }
 
 fn start_failed(error: &dyn std::error::Error) -> Exit {
@@ -80,13 +92,17 @@ fn start_failed(error: &dyn std::error::Error) -> Exit {
 
 /// SIGINT, SIGTERM and SIGHUP end the work: they are blocked in every thread, and one waits for them.
 fn watch_signals(cancel: Cancel) -> std::io::Result<()> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
+        .into_iter()
+        .collect();
     signals.thread_block()?;
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        while signals.wait().is_ok() {
-            INTERRUPTED.store(true, Ordering::SeqCst);
-            cancel.cancel();
-        }
-    })?;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            while signals.wait().is_ok() {
+                INTERRUPTED.store(true, Ordering::SeqCst);
+                cancel.cancel();
+            }
+        })?;
     Ok(())
 }

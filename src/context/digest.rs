@@ -169,6 +169,7 @@ impl Memo {
     }
 
     /// How many files were opened and read so far.
+    #[cfg(test)]
     pub(crate) fn files_read(&self) -> u64 {
         self.files_read.load(Ordering::Relaxed)
     }

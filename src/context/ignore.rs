@@ -12,6 +12,8 @@ use super::glob::{BadPattern, DoubleStar, Glob};
 /// The rules of one ignore file, in its order. The default hides nothing.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ignore {
+    /// How messages call the file.
+    file: String,
     rules: Vec<Rule>,
 }
 
@@ -69,8 +71,8 @@ pub(crate) struct Matched {
 }
 
 impl Ignore {
-    /// Parses the text of an ignore file.
-    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
+    /// Parses the text of an ignore file, which messages call `file`.
+    pub(crate) fn parse(file: &str, text: &str) -> Result<Self, Error> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut rules = Vec::new();
         for (index, line) in text.split('\n').enumerate() {
@@ -78,7 +80,15 @@ impl Ignore {
                 rules.push(rule);
             }
         }
-        Ok(Self { rules })
+        Ok(Self {
+            file: file.to_owned(),
+            rules,
+        })
+    }
+
+    /// How messages call the file that the rules came from.
+    pub(crate) fn file(&self) -> &str {
+        &self.file
     }
 
     /// Whether no path can be ignored.
@@ -87,6 +97,7 @@ impl Ignore {
     }
 
     /// What the rules say of `path`, relative to the context's root and clean.
+    #[cfg(test)]
     pub(crate) fn verdict(&self, path: &Path) -> Verdict<'_> {
         let matched = self.matched(path);
         self.verdict_of(&matched)
@@ -179,11 +190,6 @@ impl Rule {
             pattern: Pattern::parse(cleaned).map_err(|bad| error(bad.into()))?,
         }))
     }
-
-    /// Whether the rule takes paths back in.
-    pub(crate) fn is_exception(&self) -> bool {
-        self.exception
-    }
 }
 
 impl Pattern {
@@ -256,7 +262,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn ignored(rules: &str, path: &str) -> bool {
-        Ignore::parse(rules)
+        Ignore::parse(".dockerignore", rules)
             .unwrap()
             .verdict(Path::new(path))
             .ignored
@@ -329,7 +335,11 @@ mod tests {
 
     #[test]
     fn the_verdict_names_the_line() {
-        let ignore = Ignore::parse("# first\n\nnode_modules\n!node_modules/keep\n").unwrap();
+        let ignore = Ignore::parse(
+            ".dockerignore",
+            "# first\n\nnode_modules\n!node_modules/keep\n",
+        )
+        .unwrap();
         let rule = ignore.verdict(Path::new("node_modules/x/y")).rule.unwrap();
         assert_eq!((rule.line, rule.text.as_str()), (3, "node_modules"));
         let kept = ignore.verdict(Path::new("node_modules/keep/y"));
@@ -347,7 +357,11 @@ mod tests {
             ("a\nb[", 2),
             ("!\\", 1),
         ] {
-            assert_eq!(Ignore::parse(text).unwrap_err().line, line, "{text:?}");
+            assert_eq!(
+                Ignore::parse(".dockerignore", text).unwrap_err().line,
+                line,
+                "{text:?}"
+            );
         }
     }
 
@@ -362,7 +376,7 @@ mod tests {
             ("!node_modules/keep\nnode_modules", "node_modules", false),
             ("a\n!a/b/**", "a/b", true),
         ] {
-            let ignore = Ignore::parse(rules).unwrap();
+            let ignore = Ignore::parse(".dockerignore", rules).unwrap();
             let matched = ignore.matched(Path::new(directory));
             assert_eq!(
                 ignore.may_show_below(&matched, OsStr::new(directory)),
@@ -404,7 +418,7 @@ mod tests {
         fn nothing_shown_is_below_a_pruned_directory(
             rules in "(!?[ab*]{1,2}(/[ab*]{1,2}){0,2}\n){1,4}", path in "[ab](/[ab]){1,3}",
         ) {
-            let ignore = Ignore::parse(&rules).unwrap();
+            let ignore = Ignore::parse(".dockerignore", &rules).unwrap();
             if !ignore.verdict(Path::new(&path)).ignored {
                 let parent = Path::new(&path).parent().unwrap();
                 let matched = ignore.matched(parent);

@@ -24,7 +24,7 @@ pub(crate) struct Context {
     root: OwnedFd,
     ignore: Ignore,
     /// Holds the files of a context that has no directory of its own; removed with the context.
-    scratch: Option<tempfile::TempDir>,
+    _scratch: Option<tempfile::TempDir>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +68,7 @@ impl Context {
         Ok(Self {
             root: open(path)?,
             ignore,
-            scratch: None,
+            _scratch: None,
         })
     }
 
@@ -84,7 +84,7 @@ impl Context {
         Ok(Self {
             root: open(directory.path())?,
             ignore: Ignore::default(),
-            scratch: Some(directory),
+            _scratch: Some(directory),
         })
     }
 
@@ -129,7 +129,8 @@ pub(crate) fn read_ignore_file(
     let shared = context.join(".dockerignore");
     for path in own.into_iter().chain([shared]) {
         if let Some(text) = read_text(context, &path)? {
-            return match Ignore::parse(&text) {
+            let name = path.strip_prefix(context).unwrap_or(&path).display();
+            return match Ignore::parse(&name.to_string(), &text) {
                 Ok(ignore) => Ok((ignore, Some(path))),
                 Err(source) => Err(Error::Ignore { path, source }),
             };

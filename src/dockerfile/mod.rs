@@ -28,16 +28,12 @@ mod words;
 pub(crate) use diagnostic::Diagnostic;
 pub(crate) use duration::Duration;
 pub(crate) use instruction::{
-    AddInstruction, ArgDeclaration, CopyInstruction, Healthcheck, Heredoc, Instruction, KeyValues,
-    OnbuildInstruction, RunDevice, RunInstruction, RunNetwork, RunScript, RunSecurity, ShellOrExec,
-    Source,
-};
-pub(crate) use mount::{
-    BindMount, CacheMount, CacheSharing, MountFlag, RunMount, SecretMount, SshMount, TmpfsMount,
+    ArgDeclaration, CopyInstruction, Healthcheck, Instruction, RunInstruction, RunNetwork,
+    RunScript, RunSecurity, ShellOrExec, Source,
 };
 pub(crate) use nearest::nearest;
 pub(crate) use parse::{parse, parse_trigger};
-pub(crate) use port::{PortError, PortRange};
+pub(crate) use port::PortRange;
 pub(crate) use signal::is_signal;
 pub(crate) use span::{Span, Spanned};
 pub(crate) use words::{Expanded, Lookup, WordError, expand, expand_heredoc, expand_to_words};

@@ -4,7 +4,7 @@
 //! quotes, `$name`, and the forms of `${name}` with `:- - :+ + :? ? # ## % %% / //`.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     iter::Peekable,
     str::Chars,
 };
@@ -143,7 +143,6 @@ struct Lexer<'a> {
     env: &'a dyn Lookup,
     limit: usize,
     depth: usize,
-    seen: HashSet<String>,
     used: Vec<String>,
     unset: Vec<String>,
 }
@@ -158,7 +157,6 @@ impl<'a> Lexer<'a> {
             env,
             limit: MAX_LENGTH,
             depth: 0,
-            seen: HashSet::new(),
             used: Vec::new(),
             unset: Vec::new(),
         }

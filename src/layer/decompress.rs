@@ -77,7 +77,8 @@ impl<R: Read> Decoder<R> {
         }))
     }
 
-    pub(crate) fn detected(&self) -> Detected {
+    #[cfg(test)]
+    fn detected(&self) -> Detected {
         match self.0 {
             Inner::Plain(_) => Detected::Plain,
             Inner::Gzip(_) => Detected::Gzip,

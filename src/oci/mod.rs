@@ -7,8 +7,8 @@ mod config;
 mod digest;
 mod manifest;
 
-pub(crate) use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
-pub(crate) use digest::{ChainId, DiffId, Digest, DigestError, Hasher};
+pub(crate) use config::{Healthcheck, History, ImageConfig, RootFs};
+pub(crate) use digest::{ChainId, DiffId, Digest, Hasher};
 pub(crate) use manifest::{Descriptor, Index, Manifest, Platform, media_type};
 pub(crate) use oci_spec::distribution::Reference;
 

@@ -15,5 +15,5 @@ pub(crate) mod userns;
 pub(crate) mod wire;
 
 pub(crate) use cancel::Cancel;
-pub(crate) use spec::{Failure, INIT_NAME, Mount, Network, Spec, Step, Usage};
-pub(crate) use supervise::{Error, Exit, Output, Status, run};
+pub(crate) use spec::{Mount, Network, Spec, Step};
+pub(crate) use supervise::{Error, Output, Status, run};

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 /// of the process that calls [`super::run`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Spec {
-    /// Layer directories, topmost first; at least one. The last should be a directory prepared by
-    /// [`super::stubs::populate`], so that mount targets exist without a trace in `upper`.
+    /// Layer directories, topmost first; at least one. The last should be one that has the mount targets,
+    /// so that they exist without a trace in `upper`.
     pub(crate) lowers: Vec<OsString>,
     /// Directory that receives what the command changes.
     pub(crate) upper: OsString,

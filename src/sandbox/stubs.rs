@@ -1,44 +1,14 @@
-//! Mount targets: a lowest layer that provides them, and removal of those that init had to make.
+//! Removal of the mount targets that init had to make.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::stat::FileStat;
 
 use super::spec::{Created, Touched};
 use crate::sys::{self, fs};
-
-const DIRECTORIES: [&str; 4] = ["dev", "etc", "proc", "sys"];
-const FILES_IN_ETC: [&str; 2] = ["hosts", "resolv.conf"];
-
-/// Fills an empty directory with the mount targets that every sandbox needs (dev, proc, sys,
-/// etc/resolv.conf, etc/hosts). Under all layers of an image it makes them exist in the merged view
-/// without being part of any layer.
-///
-/// After a crash in the middle it can be called again.
-pub(crate) fn populate(dir: BorrowedFd<'_>) -> Result<(), sys::Error> {
-    for name in DIRECTORIES {
-        match fs::make_directory_at(dir, OsStr::new(name), 0o755) {
-            Err(error) if error.errno == Errno::EEXIST => {}
-            other => other?,
-        }
-        fs::chmod_at(dir, OsStr::new(name), 0o755)?;
-    }
-    let etc = fs::open_directory_at(dir, OsStr::new("etc"))?;
-    for name in FILES_IN_ETC {
-        let file = fs::open_at(
-            &etc,
-            OsStr::new(name),
-            OFlag::O_CREAT | OFlag::O_WRONLY,
-            0o644,
-        )?;
-        fs::chmod(&file, 0o644)?;
-    }
-    Ok(())
-}
 
 /// Takes out of `upper` what init made for mounting: only what is still the same file and empty, with the
 /// modification times of the directories as they would be without it.
@@ -152,7 +122,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     use std::path::Path;
 
-    use super::{Created, Touched, populate, remove};
+    use super::{Created, Touched, remove};
     use crate::sys::fs::open_directory;
 
     fn created(root: &Path, path: &str) -> Created {
@@ -233,15 +203,5 @@ mod tests {
         let fd = open_directory(root).unwrap();
         remove(fd.as_fd(), &[made], &[]).unwrap();
         assert!(root.join("real/inner").exists());
-    }
-
-    #[test]
-    fn populating_twice_gives_the_same() {
-        let dir = tempfile::tempdir().unwrap();
-        let fd = open_directory(dir.path()).unwrap();
-        populate(fd.as_fd()).unwrap();
-        populate(fd.as_fd()).unwrap();
-        assert!(dir.path().join("proc").is_dir());
-        assert!(dir.path().join("etc/resolv.conf").is_file());
     }
 }

@@ -29,7 +29,10 @@ const BUFFER: usize = 256 * 1024;
 
 impl Store {
     fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("oci/blobs").join(digest.algorithm()).join(digest.hex())
+        self.root
+            .join("oci/blobs")
+            .join(digest.algorithm())
+            .join(digest.hex())
     }
 
     /// Whether the blob is there, with the size its descriptor promises.
@@ -102,7 +105,9 @@ impl Store {
     ) -> Result<(), Error> {
         for digest in digests {
             let path = self.blob_path(digest);
-            self.open_blob(digest)?.sync_data().map_err(Error::io("sync", &path))?;
+            self.open_blob(digest)?
+                .sync_data()
+                .map_err(Error::io("sync", &path))?;
         }
         let directory = self.root.join("oci/blobs/sha256");
         let open = File::open(&directory).and_then(|directory| directory.sync_all());
@@ -126,10 +131,17 @@ impl BlobWriter {
                 });
             }
             if digest != expected {
-                return Err(Error::DigestMismatch { expected, actual: digest });
+                return Err(Error::DigestMismatch {
+                    expected,
+                    actual: digest,
+                });
             }
         }
-        Ok(StagedBlob { file: self.file, digest, size })
+        Ok(StagedBlob {
+            file: self.file,
+            digest,
+            size,
+        })
     }
 
     fn flush_buffer(&mut self) -> io::Result<()> {

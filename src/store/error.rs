@@ -3,21 +3,32 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::oci::{Digest, DigestError};
-use crate::{layer, ownership, sys};
+use crate::oci::Digest;
+use crate::{ownership, sys};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("cannot {operation} {}", path.display())]
-    Io { operation: &'static str, path: PathBuf, source: io::Error },
+    Io {
+        operation: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
     #[error("the store at {} has format {found:?}, this program knows 1", root.display())]
     Version { root: PathBuf, found: String },
     #[error("{} is damaged", path.display())]
-    Damaged { path: PathBuf, source: serde_json::Error },
+    Damaged {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
     #[error("the blob has digest {actual}, expected {expected}")]
     DigestMismatch { expected: Digest, actual: Digest },
     #[error("the blob {digest} has {actual} bytes, its descriptor says {expected}")]
-    SizeMismatch { digest: Digest, expected: u64, actual: u64 },
+    SizeMismatch {
+        digest: Digest,
+        expected: u64,
+        actual: u64,
+    },
     #[error("the blob {0} is not in the store")]
     MissingBlob(Digest),
     #[error("the snapshot {0} is not in the store")]
@@ -28,17 +39,17 @@ pub(crate) enum Error {
     Prepare { source: sys::Error },
     #[error("cannot prepare a layer's directory")]
     PrepareOwner { source: ownership::Error },
-    #[error("cannot read the layer back from its snapshot")]
-    Pack { source: layer::PackError },
-    #[error("{} names something that is no digest", path.display())]
-    Name { path: PathBuf, source: DigestError },
 }
 
 impl Error {
     /// For `map_err`: the I/O error of `operation` on `path`.
     pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io { operation, path, source }
+        move |source| Self::Io {
+            operation,
+            path,
+            source,
+        }
     }
 
     /// Whether the disk (or a quota) is full.

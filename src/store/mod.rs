@@ -59,7 +59,15 @@ impl Store {
         let root = std::path::absolute(root).map_err(Error::io("make absolute", root))?;
         let fresh = !root.join("version").exists();
         if fresh {
-            for directory in ["", "layers", "snapshots", "unsynced", "cache", "contexts", "tmp"] {
+            for directory in [
+                "",
+                "layers",
+                "snapshots",
+                "unsynced",
+                "cache",
+                "contexts",
+                "tmp",
+            ] {
                 create_private(&root.join(directory))?;
             }
         }
@@ -86,18 +94,22 @@ impl Store {
             let path = root.join("version");
             let found = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
             if found != VERSION {
-                return Err(Error::Version { root, found: found.trim().to_owned() });
+                return Err(Error::Version {
+                    root,
+                    found: found.trim().to_owned(),
+                });
             }
         }
         create_private(&root.join("snapshots").join(ownership.directory()))?;
         let tmp = tmp::Scratch::create(&root.join("tmp"))?;
-        let store = Self { root, ownership, tmp, _lock: lock };
+        let store = Self {
+            root,
+            ownership,
+            tmp,
+            _lock: lock,
+        };
         store.settle_snapshots()?;
         Ok(store)
-    }
-
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
     }
 
     pub(crate) fn ownership(&self) -> &Ownership {
@@ -119,7 +131,9 @@ impl Store {
     pub(crate) fn context_memo(&self, path: &Path) -> PathBuf {
         use std::os::unix::ffi::OsStrExt as _;
         let name = crate::oci::Digest::of(path.as_os_str().as_bytes());
-        self.root.join("contexts").join(format!("{}.memo", name.hex()))
+        self.root
+            .join("contexts")
+            .join(format!("{}.memo", name.hex()))
     }
 }
 
@@ -132,9 +146,13 @@ enum Durable {
 
 /// Replaces `path` by a file with `content`: readers see the old or the new one, whole.
 fn write_atomically(path: &Path, content: &[u8], durable: Durable) -> Result<(), Error> {
-    let directory = path.parent().expect("files of the store are in directories");
+    let directory = path
+        .parent()
+        .expect("files of the store are in directories");
     let write = || -> std::io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(directory)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(".new-")
+            .tempfile_in(directory)?;
         file.write_all(content)?;
         if durable == Durable::Yes {
             file.as_file().sync_all()?;

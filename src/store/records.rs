@@ -32,17 +32,25 @@ pub(crate) struct LayerBlob {
 impl Store {
     fn cache_path(&self, key: &Digest) -> PathBuf {
         let hex = key.hex();
-        self.root.join("cache").join(&hex[..2]).join(format!("{hex}.json"))
+        self.root
+            .join("cache")
+            .join(&hex[..2])
+            .join(format!("{hex}.json"))
     }
 
     fn layer_path(&self, diff_id: &DiffId) -> PathBuf {
-        self.root.join("layers").join(format!("{}.json", diff_id.0.hex()))
+        self.root
+            .join("layers")
+            .join(format!("{}.json", diff_id.0.hex()))
     }
 
     /// What a step with this key made, if its snapshot is still there.
     pub(crate) fn cached(&self, key: &Digest) -> Option<CacheRecord> {
         let record: CacheRecord = read(&self.cache_path(key))?;
-        let there = record.chain_id.as_ref().is_none_or(|chain| self.has_snapshot(chain));
+        let there = record
+            .chain_id
+            .as_ref()
+            .is_none_or(|chain| self.has_snapshot(chain));
         there.then_some(record)
     }
 
@@ -68,7 +76,10 @@ impl Store {
     /// The blobs known to hold this layer that are still there.
     pub(crate) fn layer_blobs(&self, diff_id: &DiffId) -> Vec<LayerBlob> {
         let blobs: Vec<LayerBlob> = read(&self.layer_path(diff_id)).unwrap_or_default();
-        blobs.into_iter().filter(|blob| self.has_blob(&blob.descriptor)).collect()
+        blobs
+            .into_iter()
+            .filter(|blob| self.has_blob(&blob.descriptor))
+            .collect()
     }
 
     /// Adds a blob to those that hold this layer.
@@ -78,7 +89,11 @@ impl Store {
             return Ok(());
         }
         blobs.push(blob);
-        write_atomically(&self.layer_path(diff_id), &crate::oci::to_json(&blobs), Durable::No)
+        write_atomically(
+            &self.layer_path(diff_id),
+            &crate::oci::to_json(&blobs),
+            Durable::No,
+        )
     }
 }
 

@@ -50,13 +50,18 @@ impl Snapshot {
 
     /// The lowest `depth` layers of the stack.
     pub(crate) fn lowest(&self, depth: usize) -> Self {
-        Self { chain: self.chain[self.chain.len() - depth..].to_vec() }
+        Self {
+            chain: self.chain[self.chain.len() - depth..].to_vec(),
+        }
     }
 }
 
 impl Store {
     fn snapshot_path(&self, chain_id: &ChainId) -> PathBuf {
-        self.root.join("snapshots").join(self.ownership.directory()).join(chain_id.0.hex())
+        self.root
+            .join("snapshots")
+            .join(self.ownership.directory())
+            .join(chain_id.0.hex())
     }
 
     pub(crate) fn has_snapshot(&self, chain_id: &ChainId) -> bool {
@@ -71,8 +76,8 @@ impl Store {
             let path = self.snapshot_path(&chain_id).join("snapshot.json");
             let bytes =
                 fs::read(&path).map_err(|_| Error::MissingSnapshot(chain_id.to_string()))?;
-            let record: Record = serde_json::from_slice(&bytes)
-                .map_err(|source| Error::Damaged { path, source })?;
+            let record: Record =
+                serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })?;
             next = record.parent;
             chain.push(chain_id);
         }
@@ -81,7 +86,11 @@ impl Store {
 
     /// The layers' directories, topmost first.
     pub(crate) fn layer_paths(&self, snapshot: &Snapshot) -> Vec<PathBuf> {
-        snapshot.chain.iter().map(|chain_id| self.snapshot_path(chain_id).join("diff")).collect()
+        snapshot
+            .chain
+            .iter()
+            .map(|chain_id| self.snapshot_path(chain_id).join("diff"))
+            .collect()
     }
 
     /// The snapshot's whole file system, read-only, as a directory that is attached nowhere.
@@ -91,7 +100,9 @@ impl Store {
             lowers.push(self.scratch()?);
         }
         sys::mount::overlay(&lowers, None, None).map_err(|source| Error::Mount {
-            what: snapshot.chain_id().map_or_else(|| "scratch".to_owned(), ToString::to_string),
+            what: snapshot
+                .chain_id()
+                .map_or_else(|| "scratch".to_owned(), ToString::to_string),
             source,
         })
     }
@@ -99,9 +110,15 @@ impl Store {
     /// Starts a layer on `parent`. Its root directory looks like the parent's.
     pub(crate) fn prepare(&self, parent: &Snapshot) -> Result<Active, Error> {
         let directory = self.scratch()?;
-        let active = Active { parent: parent.clone(), directory };
+        let active = Active {
+            parent: parent.clone(),
+            directory,
+        };
         let diff = active.upper();
-        fs::DirBuilder::new().mode(0o755).create(&diff).map_err(Error::io("create", &diff))?;
+        fs::DirBuilder::new()
+            .mode(0o755)
+            .create(&diff)
+            .map_err(Error::io("create", &diff))?;
         fs::set_permissions(&diff, fs::Permissions::from_mode(0o755))
             .map_err(Error::io("chmod", &diff))?;
         self.copy_root(&active)?;
@@ -148,8 +165,12 @@ impl Store {
             lowers.push(self.scratch()?);
         }
         let work = active.work()?;
-        sys::mount::overlay(&lowers, Some(&active.upper()), Some(&work))
-            .map_err(|source| Error::Mount { what: "a new layer".to_owned(), source })
+        sys::mount::overlay(&lowers, Some(&active.upper()), Some(&work)).map_err(|source| {
+            Error::Mount {
+                what: "a new layer".to_owned(),
+                source,
+            }
+        })
     }
 
     /// Ends the layer: what is in it now is what `diff_id` was computed from.
@@ -164,7 +185,9 @@ impl Store {
         let parent = active.parent.chain_id().cloned();
         let chain_id = ChainId::on(parent.as_ref(), &diff_id);
         let snapshot = Snapshot {
-            chain: std::iter::once(chain_id.clone()).chain(active.parent.chain.clone()).collect(),
+            chain: std::iter::once(chain_id.clone())
+                .chain(active.parent.chain.clone())
+                .collect(),
         };
         if self.has_snapshot(&chain_id) {
             return Ok(snapshot);
@@ -172,7 +195,11 @@ impl Store {
         let work = active.directory.join("work");
         tmp::remove_tree(&work)?;
         let record = crate::oci::to_json(&Record { parent, diff_id });
-        write_atomically(&active.directory.join("snapshot.json"), &record, Durable::No)?;
+        write_atomically(
+            &active.directory.join("snapshot.json"),
+            &record,
+            Durable::No,
+        )?;
         let marker = self.root.join("unsynced").join(chain_id.0.hex());
         fs::write(&marker, boot_id()).map_err(Error::io("write", &marker))?;
         let place = self.snapshot_path(&chain_id);

@@ -18,7 +18,10 @@ impl Store {
     pub(crate) fn find_tag(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
         let name = reference.whole();
         let index = self.read_index()?;
-        Ok(index.manifests.into_iter().find(|entry| entry.annotations.get(REF_NAME) == Some(&name)))
+        Ok(index
+            .manifests
+            .into_iter()
+            .find(|entry| entry.annotations.get(REF_NAME) == Some(&name)))
     }
 
     /// Whether all of `references` name `manifest` already; without any, whether it is listed at all.
@@ -29,14 +32,22 @@ impl Store {
     ) -> Result<bool, Error> {
         let index = self.read_index()?;
         let names = |entry: &Descriptor, name: &str| {
-            entry.annotations.get(REF_NAME).is_some_and(|there| there == name)
+            entry
+                .annotations
+                .get(REF_NAME)
+                .is_some_and(|there| there == name)
         };
-        let mut ours = index.manifests.iter().filter(|entry| entry.digest == manifest.digest);
+        let mut ours = index
+            .manifests
+            .iter()
+            .filter(|entry| entry.digest == manifest.digest);
         if references.is_empty() {
             return Ok(ours.next().is_some());
         }
         let ours: Vec<&Descriptor> = ours.collect();
-        Ok(references.iter().all(|name| ours.iter().any(|entry| names(entry, &name.whole()))))
+        Ok(references
+            .iter()
+            .all(|name| ours.iter().any(|entry| names(entry, &name.whole()))))
     }
 
     /// Points all of `references` at `manifest` in one step; without any, lists it unnamed. The blobs
@@ -64,14 +75,21 @@ impl Store {
                 None => index.manifests.push(entry),
             }
         }
-        let listed = index.manifests.iter().any(|entry| entry.digest == manifest.digest);
+        let listed = index
+            .manifests
+            .iter()
+            .any(|entry| entry.digest == manifest.digest);
         if references.is_empty() && !listed {
             index.manifests.push(manifest.clone());
         }
         if index == before {
             return Ok(());
         }
-        write_atomically(&self.root.join("oci/index.json"), &to_json(&index), Durable::Yes)
+        write_atomically(
+            &self.root.join("oci/index.json"),
+            &to_json(&index),
+            Durable::Yes,
+        )
     }
 
     fn read_index(&self) -> Result<Index, Error> {
@@ -91,5 +109,9 @@ pub(super) fn create_layout(path: &Path) -> Result<(), Error> {
         annotations: std::collections::BTreeMap::new(),
     };
     write_atomically(&path.join("index.json"), &to_json(&index), Durable::No)?;
-    write_atomically(&path.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#, Durable::No)
+    write_atomically(
+        &path.join("oci-layout"),
+        br#"{"imageLayoutVersion":"1.0.0"}"#,
+        Durable::No,
+    )
 }

@@ -27,15 +27,24 @@ impl Scratch {
                 .suffix(".lock")
                 .tempfile_in(tmp)
                 .map_err(Error::io("write to", tmp))?;
-            let (lock, lock_path) =
-                lock.keep().map_err(|error| Error::io("keep", tmp)(error.error))?;
+            let (lock, lock_path) = lock
+                .keep()
+                .map_err(|error| Error::io("keep", tmp)(error.error))?;
             lock.lock().map_err(Error::io("lock", &lock_path))?;
             // Between the creation and the lock another process may have swept the file away.
-            let ours = lock.metadata().map_err(Error::io("stat", &lock_path))?.ino();
+            let ours = lock
+                .metadata()
+                .map_err(Error::io("stat", &lock_path))?
+                .ino();
             if fs::metadata(&lock_path).is_ok_and(|there| there.ino() == ours) {
                 let directory = lock_path.with_extension("");
                 create_private(&directory)?;
-                return Ok(Self { directory, lock_path, next: AtomicU32::new(0), _lock: lock });
+                return Ok(Self {
+                    directory,
+                    lock_path,
+                    next: AtomicU32::new(0),
+                    _lock: lock,
+                });
             }
         }
     }
@@ -67,7 +76,10 @@ fn sweep(tmp: &Path) -> Result<(), Error> {
     let mut names: Vec<PathBuf> = entries.filter_map(Result::ok).map(|e| e.path()).collect();
     names.sort();
     for path in &names {
-        if path.extension().is_some_and(|extension| extension == "lock") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "lock")
+        {
             let Ok(lock) = File::open(path) else { continue };
             if lock.try_lock().is_ok() {
                 remove_tree(&path.with_extension(""))?;
@@ -82,7 +94,9 @@ fn sweep(tmp: &Path) -> Result<(), Error> {
 
 /// Removes `path` and all below it; a missing one is success.
 pub(super) fn remove_tree(path: &Path) -> Result<(), Error> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(());
+    };
     let remove = || match sys::fs::open_directory(parent) {
         Err(error) if error.errno == nix::errno::Errno::ENOENT => Ok(()),
         Err(error) => Err(error),

@@ -5,10 +5,10 @@
 //! line of strace. Everything above it works relative to directory descriptors.
 
 pub(crate) mod fs;
-pub(crate) mod terminal;
 pub(crate) mod mount;
 pub(crate) mod process;
 pub(crate) mod socket;
+pub(crate) mod terminal;
 pub(crate) mod xattr;
 
 use std::fmt;

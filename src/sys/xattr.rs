@@ -96,15 +96,3 @@ pub(crate) fn set_at(dir: impl AsFd, name: &OsStr, attribute: &OsStr, value: &[u
     Errno::result(status).map_err(|errno| Error::on("lsetxattr", name, errno))?;
     Ok(())
 }
-
-/// Removes one attribute; a missing one is success.
-pub(crate) fn remove_at(dir: impl AsFd, name: &OsStr, attribute: &OsStr) -> Result<()> {
-    let path = path_of(&dir, name);
-    let attribute_c = c_name(attribute);
-    // SAFETY: both strings are NUL-terminated and outlive the call.
-    let status = unsafe { libc::lremovexattr(path.as_ptr(), attribute_c.as_ptr()) };
-    match Errno::result(status) {
-        Ok(_) | Err(Errno::ENODATA) => Ok(()),
-        Err(errno) => Err(Error::on("lremovexattr", name, errno)),
-    }
-}

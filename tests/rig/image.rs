@@ -24,7 +24,6 @@ pub(crate) struct Image {
 #[derive(Debug)]
 pub(crate) struct Layer {
     pub(crate) media_type: String,
-    pub(crate) size: u64,
     /// In the order of the tar.
     pub(crate) entries: Vec<(String, Node)>,
     pub(crate) tar: Vec<u8>,
@@ -145,12 +144,6 @@ impl Image {
     pub(crate) fn setting(&self, name: &str) -> &Value {
         &self.config["config"][name]
     }
-
-    /// The `created_by` of every history row.
-    pub(crate) fn history(&self) -> Vec<&str> {
-        let rows = self.config["history"].as_array().unwrap().iter();
-        rows.filter_map(|row| row["created_by"].as_str()).collect()
-    }
 }
 
 impl Layer {
@@ -167,7 +160,6 @@ impl Layer {
         }
         Self {
             media_type: media_type.to_owned(),
-            size: blob.len() as u64,
             entries: entries_of(&tar),
             tar,
         }

@@ -92,6 +92,8 @@ pub(crate) enum Error {
 /// A line of an ignore file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HiddenBy {
+    /// How messages call the file.
+    pub(crate) file: String,
     pub(crate) line: usize,
     pub(crate) text: String,
 }
@@ -100,8 +102,8 @@ struct Explanation<'a>(Option<&'a HiddenBy>, Option<&'a str>);
 
 impl fmt::Display for Explanation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(HiddenBy { line, text }) = self.0 {
-            return write!(f, " (line {line} of the ignore file, `{text}`, hides it)");
+        if let Some(HiddenBy { file, line, text }) = self.0 {
+            return write!(f, " ({file}:{line} hides it: {text})");
         }
         match self.1 {
             Some(suggestion) => write!(f, " (did you mean {suggestion:?}?)"),

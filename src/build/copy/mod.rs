@@ -20,8 +20,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-pub(crate) use chmod::{ChmodError, ChmodSpec};
-pub(crate) use error::{Error, HiddenBy};
+pub(crate) use chmod::ChmodSpec;
+pub(crate) use error::Error;
 pub(crate) use host::copy_tree_to_host;
 pub(crate) use select::{Selection, select};
 
@@ -88,13 +88,25 @@ impl std::fmt::Display for Skipped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Socket { path } => {
-                write!(f, "the socket {} cannot be in an image and was left out", path.display())
+                write!(
+                    f,
+                    "the socket {} cannot be in an image and was left out",
+                    path.display()
+                )
             }
             Self::Device { path } => {
-                write!(f, "the device {} cannot be written here and was left out", path.display())
+                write!(
+                    f,
+                    "the device {} cannot be written here and was left out",
+                    path.display()
+                )
             }
             Self::Attribute { path, name } => {
-                write!(f, "the attribute {name} of {} could not be copied", path.display())
+                write!(
+                    f,
+                    "the attribute {name} of {} could not be copied",
+                    path.display()
+                )
             }
         }
     }

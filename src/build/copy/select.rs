@@ -93,11 +93,6 @@ impl<'a> Selection<'a> {
         self.matches.append(&mut other.matches);
         self.skipped.append(&mut other.skipped);
     }
-
-    /// Whether nothing was selected (patterns with wildcards may match nothing).
-    pub(crate) fn is_empty(&self) -> bool {
-        self.matches.is_empty()
-    }
 }
 
 /// Finds the sources that `patterns` name in `tree`, in their order.
@@ -342,9 +337,11 @@ impl<'a> Selector<'a> {
 }
 
 fn hidden_by(tree: &Tree<'_>, matched: &Matched) -> Option<HiddenBy> {
-    let verdict = tree.ignore?.verdict_of(matched);
+    let ignore = tree.ignore?;
+    let verdict = ignore.verdict_of(matched);
     let rule = verdict.rule.filter(|_| verdict.ignored)?;
     Some(HiddenBy {
+        file: ignore.file().to_owned(),
         line: rule.line,
         text: rule.text.clone(),
     })

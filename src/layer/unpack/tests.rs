@@ -1,7 +1,9 @@
 mod attacks;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;

@@ -54,7 +54,7 @@ impl Trees {
 
     fn select(&self, ignore: &str, patterns: &[&str]) -> Result<Vec<String>, Error> {
         let open = self.open();
-        let ignore = Ignore::parse(ignore).unwrap();
+        let ignore = Ignore::parse(".dockerignore", ignore).unwrap();
         let tree = context(&open, Some(&ignore));
         let selection = select(&tree, patterns)?;
         Ok(names(&selection))
@@ -62,7 +62,7 @@ impl Trees {
 
     fn digest(&self, ignore: &str, patterns: &[&str]) -> Digest {
         let open = self.open();
-        let ignore = Ignore::parse(ignore).unwrap();
+        let ignore = Ignore::parse(".dockerignore", ignore).unwrap();
         let tree = context(&open, Some(&ignore));
         let selection = select(&tree, patterns).unwrap();
         selection.digest(&Memo::none()).unwrap()

@@ -61,22 +61,22 @@ fn a_missing_source_names_the_rule_that_hides_it_or_the_name_that_was_meant() {
         (
             "# x\ntarget",
             "target/app",
-            "\"/target/app\": not found (line 2 of the ignore file, `target`, hides it)",
+            "\"/target/app\": not found (.dockerignore:2 hides it: target)",
         ),
         (
             "target",
             "target",
-            "\"/target\": not found (line 1 of the ignore file, `target`, hides it)",
+            "\"/target\": not found (.dockerignore:1 hides it: target)",
         ),
         (
             "target\n!target/none",
             "target",
-            "\"/target\": not found (line 1 of the ignore file, `target`, hides it)",
+            "\"/target\": not found (.dockerignore:1 hides it: target)",
         ),
         (
             "target",
             "app",
-            "\"/app\": not found (line 1 of the ignore file, `target`, hides it)",
+            "\"/app\": not found (.dockerignore:1 hides it: target)",
         ),
         ("", "src/main.rs/x", "\"/src/main.rs/x\": not found"),
     ] {
