@@ -306,6 +306,7 @@ fn the_network_is_the_hosts_by_default_and_absent_with_none() {
     let rig = Rig::new();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
     rig.dockerfile(&format!(
         "FROM base\nRUN nc -w 2 127.0.0.1 {port} < /dev/null"
     ));

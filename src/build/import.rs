@@ -1,12 +1,13 @@
 //! `rbuild import`: a root file system's tar becomes an image of one layer.
 
 use std::io::{self, Read};
+use std::path::Path;
 
 use super::base::{UnpackFailure, unpack_blob};
 use super::error::StepError;
 use super::export::ImageBlobs;
 use super::image;
-use super::stage::now;
+use super::stage::{now, rfc3339};
 use crate::layer::{Compression, Encoder};
 use crate::oci::{
     Digest, History, ImageConfig, Manifest, Platform, Reference, RootFs, media_type, to_json,
@@ -14,7 +15,7 @@ use crate::oci::{
 use crate::store::{BlobWriter, LayerBlob, Snapshot, Store};
 
 /// Makes the image `name` from `tar`, which may be compressed. The tar becomes the layer as it is:
-/// its digest is the layer's DiffId. Returns the image's id.
+/// its digest is the layer's DiffId. `epoch` replaces the current time. Returns the image's id.
 ///
 /// The archive is read once: unpacked, hashed, and compressed again on its way into the store.
 /// Nothing is published before all of it was good.
@@ -23,6 +24,7 @@ pub(crate) fn import(
     tar: &mut dyn Read,
     source: &str,
     name: &Reference,
+    epoch: Option<i64>,
 ) -> Result<Digest, StepError> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let encoder = Encoder::new(store.blob_writer(None)?, Compression::Gzip, None, threads)
@@ -61,7 +63,12 @@ pub(crate) fn import(
     store.add_layer_blob(&diff_id, record)?;
 
     let platform = Platform::host();
-    let created = Some(now());
+    let created = Some(epoch.map_or_else(now, rfc3339));
+    // The directories of this machine are nobody else's business.
+    let file = Path::new(source)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
     let config = ImageConfig {
         created: created.clone(),
         architecture: platform.architecture.clone(),
@@ -72,7 +79,7 @@ pub(crate) fn import(
         },
         history: vec![History {
             created,
-            comment: Some(format!("Imported from {source}")),
+            comment: Some(format!("Imported from {file}")),
             ..History::default()
         }],
         ..ImageConfig::default()

@@ -196,7 +196,7 @@ pub(crate) fn run(
         );
         events.send(Event::Warning { id: None, message });
     }
-    let epoch = request.source_date_epoch.map(rfc3339);
+    let epoch = request.source_date_epoch.map(stage::rfc3339);
     let encoding = image_encoding(request);
     let mut engine = Engine::new(
         request, plan, store, events, cancel, epoch, encoding, context,
@@ -223,10 +223,6 @@ pub(crate) fn run(
         image_id: Some(image_id.clone()),
     });
     Ok(Built { image_id, manifest })
-}
-
-fn rfc3339(seconds: i64) -> String {
-    jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |time| time.to_string())
 }
 
 /// How the image's layers are written first; `None` when nobody wants an image.

@@ -316,6 +316,11 @@ pub(crate) fn now() -> String {
     jiff::Timestamp::now().to_string()
 }
 
+/// Seconds since 1970 as RFC 3339 has them.
+pub(super) fn rfc3339(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |time| time.to_string())
+}
+
 /// How long a part of the work took, for events.
 pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let start = std::time::Instant::now();

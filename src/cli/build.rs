@@ -18,6 +18,7 @@ use crate::progress::Mode;
 use crate::transport::Location;
 
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(super) struct BuildArgs {
     /// Directory with the files to build from, or - for a tar archive or a Dockerfile on stdin
     #[arg(value_name = "CONTEXT")]
@@ -202,8 +203,8 @@ impl BuildArgs {
         let build_args: Vec<(String, String)> = self
             .build_args
             .iter()
-            .filter_map(|argument| parse_build_arg(argument))
-            .collect();
+            .filter_map(|argument| parse_build_arg(argument).transpose())
+            .collect::<Result<_, _>>()?;
         let labels = self
             .labels
             .iter()
@@ -264,11 +265,17 @@ fn parse_tag(text: &str) -> Result<Reference, String> {
 
 /// `NAME=VALUE`, or `NAME` for the value of the environment; a name that has none there is no
 /// argument at all, as docker has it.
-fn parse_build_arg(text: &str) -> Option<(String, String)> {
-    match text.split_once('=') {
-        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
-        None => Some((text.to_owned(), std::env::var(text).ok()?)),
+fn parse_build_arg(text: &str) -> Result<Option<(String, String)>, String> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, None),
+    };
+    if name.is_empty() {
+        return Err(format!("the build argument {text:?} has no name"));
     }
+    Ok(value
+        .or_else(|| std::env::var(name).ok())
+        .map(|value| (name.to_owned(), value)))
 }
 
 fn parse_named_context(text: &str) -> Result<NamedContext, String> {
@@ -301,7 +308,7 @@ fn parse_named_context(text: &str) -> Result<NamedContext, String> {
 }
 
 /// The build argument, else the environment (reproducible-builds.org, SOURCE_DATE_EPOCH).
-fn source_date_epoch(build_args: &[(String, String)]) -> Result<Option<i64>, String> {
+pub(super) fn source_date_epoch(build_args: &[(String, String)]) -> Result<Option<i64>, String> {
     let given = build_args
         .iter()
         .rev()

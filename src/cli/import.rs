@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::build::source_date_epoch;
 use super::report::{Report, causes_of, chain, print, print_error};
 use super::{Exit, session};
 use crate::build;
@@ -37,6 +38,13 @@ pub(super) fn run(arguments: &ImportArgs, root: &Path) -> Exit {
             return Exit::Usage;
         }
     };
+    let epoch = match source_date_epoch(&[]) {
+        Ok(epoch) => epoch,
+        Err(message) => {
+            print_error(&message);
+            return Exit::Usage;
+        }
+    };
     let shown = arguments.file.display().to_string();
     let mut tar: Box<dyn Read> = if shown == "-" {
         Box::new(io::stdin().lock())
@@ -53,7 +61,7 @@ pub(super) fn run(arguments: &ImportArgs, root: &Path) -> Exit {
         Ok(session) => session,
         Err(exit) => return exit,
     };
-    let imported = build::import::import(&session.store, &mut tar, &shown, &name);
+    let imported = build::import::import(&session.store, &mut tar, &shown, &name, epoch);
     session.finish();
     session::exit(match imported {
         Ok(id) if writeln!(io::stdout(), "{id}").is_ok() => Exit::Success,

@@ -22,6 +22,7 @@ pub(crate) use exit::Exit;
     name = "rbuild",
     version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("RBUILD_COMMIT"), ")"),
     max_term_width = 100,
+    args_override_self = true,
     after_help = "Exit codes: 0 done, 1 the build failed, 2 wrong usage, 3 this host cannot do it, \
                   130 interrupted."
 )]

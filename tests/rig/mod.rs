@@ -27,8 +27,9 @@ impl Rig {
         let rig = Self::empty();
         let tar = rig.path("base.tar");
         fs::write(&tar, base::root_filesystem()).unwrap();
-        rig.rbuild([OsStr::new("import"), tar.as_os_str(), OsStr::new("base")])
-            .succeeds();
+        let mut import = rig.command([OsStr::new("import"), tar.as_os_str(), OsStr::new("base")]);
+        import.env("SOURCE_DATE_EPOCH", "1400000000");
+        Outcome::of(&mut import).succeeds();
         rig
     }
 
