@@ -1,7 +1,6 @@
 //! Bad input: one clear message, the documented exit code, the store as before.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use crate::rig::outcome::Outcome;

@@ -35,7 +35,7 @@ pub(super) fn report(failure: &Failure, single_reason: Option<&str>) -> Exit {
                 StepError::Run { log, .. } => log.clone(),
                 _ => Vec::new(),
             };
-            let unmapped = find_unmapped(source);
+            let (help, exit) = advise(source, single_reason);
             report::print(&Report {
                 title: source.to_string(),
                 excerpt: excerpt(*location),
@@ -44,14 +44,10 @@ pub(super) fn report(failure: &Failure, single_reason: Option<&str>) -> Exit {
                     name: step.clone(),
                     log,
                 }),
-                help: help_of(source, unmapped, single_reason),
+                help,
                 ..Report::default()
             });
-            if unmapped || is_host(source) {
-                Exit::Host
-            } else {
-                Exit::Failed
-            }
+            exit
         }
         Error::Trigger { location, .. } => {
             report::print(&Report {
@@ -88,8 +84,27 @@ fn of_diagnostic<'a>(diagnostic: &Diagnostic, excerpt: Option<Excerpt<'a>>) -> R
     }
 }
 
-/// Whether the failure goes back to an owner that the host cannot store.
-fn find_unmapped(error: &StepError) -> bool {
+/// What to do about a failed step, and the exit code it means. `single_reason` as for [`report`].
+pub(super) fn advise(error: &StepError, single_reason: Option<&str>) -> (Option<String>, Exit) {
+    let unmapped = is_unmapped(error);
+    let exit = if unmapped || is_host(error) {
+        Exit::Host
+    } else {
+        Exit::Failed
+    };
+    (help_of(error, unmapped, single_reason), exit)
+}
+
+/// Whether the failure goes back to an id that the host does not give the build.
+fn is_unmapped(error: &StepError) -> bool {
+    if let StepError::Sandbox {
+        source: sandbox::Error::Setup(failure),
+    } = error
+        && failure.step == Step::User
+        && failure.errno == nix::errno::Errno::EINVAL as i32
+    {
+        return true;
+    }
     let mut next: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = next {
         if let Some(crate::ownership::Error::Unmapped { .. }) = error.downcast_ref() {

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::build::source_date_epoch;
 use super::report::{Report, causes_of, chain, print, print_error};
-use super::{Exit, session};
+use super::{Exit, failure, session};
 use crate::build;
 use crate::progress::Mode;
 
@@ -62,18 +62,21 @@ pub(super) fn run(arguments: &ImportArgs, root: &Path) -> Exit {
         Err(exit) => return exit,
     };
     let imported = build::import::import(&session.store, &mut tar, &shown, &name, epoch);
+    let single_reason = session.single_reason.clone();
     session.finish();
     session::exit(match imported {
         Ok(id) if writeln!(io::stdout(), "{id}").is_ok() => Exit::Success,
         Ok(_) => Exit::Failed,
         Err(error) => {
             let title = format!("cannot import {shown}: {error}");
+            let (help, exit) = failure::advise(&error, single_reason.as_deref());
             print(&Report {
                 title,
                 causes: causes_of(&error),
+                help,
                 ..Report::default()
             });
-            Exit::Failed
+            exit
         }
     })
 }
