@@ -58,6 +58,11 @@ impl ImageBlobs {
             .collect()
     }
 
+    /// Bytes of all blobs.
+    pub(crate) fn size(&self) -> u64 {
+        self.blobs().values().sum()
+    }
+
     /// The layout's index: a descriptor per name, or one without a name.
     fn index(&self, names: &[Reference]) -> Index {
         let mut manifests: Vec<Descriptor> = names.iter().map(|name| self.named(name)).collect();

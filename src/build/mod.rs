@@ -295,19 +295,28 @@ fn write_output(
     let image = |dialect| assemble(engine, state, config, output.encoding, dialect);
     let archive = |destination: &request::Destination, dialect| {
         let image = image(dialect)?;
+        let label = || "writing the archive".to_owned();
+        let total = Some(image.size());
         let progress = &mut |done| {
-            let label = "writing the archive".to_owned();
             events.send(Event::Progress {
                 id,
-                label,
+                label: label(),
                 done,
-                total: None,
+                total,
             });
         };
-        export::to_destination::<Error>(destination, |out| {
-            export::archive(store, &image, names, out, progress)
-                .map_err(|source| export::Error::of_archive(destination, source).into())
-        })
+        let (written, took) = stage::timed(|| {
+            export::to_destination::<Error>(destination, |out| {
+                export::archive(store, &image, names, out, progress)
+                    .map_err(|source| export::Error::of_archive(destination, source).into())
+            })
+        });
+        events.send(Event::Finished {
+            id,
+            label: label(),
+            took,
+        });
+        written
     };
     match &output.form {
         OutputForm::OciArchive(destination) => archive(destination, Dialect::Oci),
