@@ -22,6 +22,7 @@ mod plan;
 pub(crate) mod request;
 mod run;
 mod scope;
+pub(crate) mod secret;
 mod stage;
 mod state;
 mod support;

@@ -8,10 +8,12 @@ use clap::Args;
 use super::failure;
 use super::output;
 use super::report::print_error;
+use super::secret;
 use super::{Exit, session};
 use crate::build::request::{
     ContextSource, DockerfileSource, NamedContext, NamedSource, Network, Request,
 };
+use crate::build::secret::Secret;
 use crate::build::{self, Built, Input};
 use crate::oci::{Platform, Reference};
 use crate::progress::Mode;
@@ -51,6 +53,9 @@ pub(super) struct BuildArgs {
     /// Network of RUN: default and host share the host's, none has loopback only
     #[arg(long, value_name = "MODE", default_value = "default", value_parser = parse_network)]
     network: Network,
+    /// A secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=VARIABLE]; repeatable
+    #[arg(long = "secret", value_name = "SECRET", value_parser = secret::parse)]
+    secrets: Vec<Secret>,
     /// How progress is shown on stderr: auto, plain, tty, quiet, rawjson
     #[arg(
         long,
@@ -245,6 +250,7 @@ impl BuildArgs {
             no_cache: self.no_cache,
             pull: self.pull,
             network: self.network,
+            secrets: self.secrets,
             outputs: self.outputs,
             source_date_epoch,
             platform: Platform::host(),

@@ -6,6 +6,7 @@ mod failure;
 mod import;
 mod output;
 mod report;
+mod secret;
 mod session;
 
 use std::ffi::OsString;
