@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 
+use super::add_remote::{self, Brought, Remotes};
 use super::copy::{
     Archives, ChmodSpec, Copied, Destination, Origin, Selection, Tree, add, copy, select,
 };
 use super::error::StepError;
+use super::fetch::Fetch;
 use super::key::KeyBuilder;
 use super::state::StageState;
 use crate::context::Context;
 use crate::context::digest::Memo;
-use crate::dockerfile::{CopyInstruction, Source, expand_heredoc};
+use crate::dockerfile::{AddInstruction, CopyInstruction, Source, expand_heredoc};
 use crate::layer::{Decoder, Form, Limits, is_tar, unpack};
 use crate::oci::{ChainId, Digest, Platform};
 use crate::sandbox::passwd;
@@ -54,7 +56,8 @@ pub(crate) struct CopyStep {
     is_directory: bool,
     chown: Option<String>,
     mode: Option<(String, ChmodSpec)>,
-    is_add: bool,
+    /// What an ADD fetches; `None` for a COPY.
+    remotes: Option<Remotes>,
     /// The instruction as the history shows it.
     pub(crate) shown: String,
 }
@@ -62,7 +65,7 @@ pub(crate) struct CopyStep {
 impl CopyStep {
     pub(crate) fn new(
         instruction: &CopyInstruction,
-        is_add: bool,
+        add: Option<&AddInstruction>,
         state: &StageState,
         escape: char,
     ) -> Result<Self, StepError> {
@@ -75,7 +78,7 @@ impl CopyStep {
         };
         let mut paths = Vec::new();
         let mut inline = Vec::new();
-        let mut shown = vec![if is_add { "ADD" } else { "COPY" }.to_owned()];
+        let mut shown = vec![if add.is_some() { "ADD" } else { "COPY" }.to_owned()];
         let chown = instruction
             .chown
             .as_ref()
@@ -110,6 +113,17 @@ impl CopyStep {
                 }
             }
         }
+        let remotes = match add {
+            Some(add) => {
+                let checksum = add.checksum.as_ref().map(|word| expand(&word.value));
+                let checksum = checksum.transpose()?;
+                Some(Remotes::new(add, &paths, checksum.as_deref())?)
+            }
+            None => match paths.iter().find_map(|path| add_remote::refuse_copy(path)) {
+                Some(message) => return Err(StepError::Value { message }),
+                None => None,
+            },
+        };
         let written = expand(&instruction.destination.value)?;
         shown.push(written.clone());
         let mode = match chmod {
@@ -128,19 +142,45 @@ impl CopyStep {
             destination: join(state.working_directory(), &written),
             chown,
             mode,
-            is_add,
+            remotes,
             shown: shown.join(" "),
         })
     }
 
-    fn select<'a>(&self, source: &'a SourceTree) -> Result<Selection<'a>, StepError> {
-        let patterns: Vec<&str> = self.paths.iter().map(String::as_str).collect();
+    /// Asks servers for what the key needs to know of remote sources.
+    pub(crate) fn resolve(&mut self, fetch: &Fetch<'_>) -> Result<(), StepError> {
+        match &mut self.remotes {
+            Some(remotes) => remotes.resolve(fetch),
+            None => Ok(()),
+        }
+    }
+
+    fn has_remotes(&self) -> bool {
+        self.remotes.as_ref().is_some_and(|there| !there.is_empty())
+    }
+
+    /// The files of all sources in their order; without `brought` those of `source` only.
+    fn select<'a>(
+        &self,
+        source: &'a SourceTree,
+        brought: Option<&'a Brought>,
+    ) -> Result<Selection<'a>, StepError> {
         let tree = match source {
             SourceTree::Context(open) => context_tree(&open.context),
             SourceTree::Rootfs { view, .. } => rootfs_tree(view.as_fd()),
         };
-        let mut selection =
-            select(&tree, &patterns).map_err(|source| StepError::Copy { source })?;
+        let mut selection = Selection::default();
+        for (index, path) in self.paths.iter().enumerate() {
+            let remote = self.remotes.as_ref().is_some_and(|there| there.has(index));
+            let part = match brought {
+                Some(brought) if remote => brought.select(index)?,
+                None if remote => None,
+                _ => Some(select(&tree, &[path]).map_err(|source| StepError::Copy { source })?),
+            };
+            if let Some(part) = part {
+                selection.append(part);
+            }
+        }
         for (name, bytes) in &self.inline {
             selection.append(Selection::inline(name, bytes.clone()));
         }
@@ -160,7 +200,7 @@ impl CopyStep {
         let mut key = KeyBuilder::new("copy", state.snapshot.chain_id(), platform);
         let (content, selection) = match source {
             SourceTree::Context(open) => {
-                let selection = self.select(source)?;
+                let selection = self.select(source, None)?;
                 (digest(&selection, &open.memo)?, Some(selection))
             }
             SourceTree::Rootfs { chain, .. } => {
@@ -172,7 +212,7 @@ impl CopyStep {
                 if let Some(digest) = store.remembered_digest(&memo_key) {
                     (digest, None)
                 } else {
-                    let selection = self.select(source)?;
+                    let selection = self.select(source, None)?;
                     let digest = digest(&selection, &Memo::none())?;
                     store.remember_digest(&memo_key, &digest)?;
                     (digest, Some(selection))
@@ -187,7 +227,10 @@ impl CopyStep {
             "chmod",
             self.mode.as_ref().map_or("-", |(text, _)| text.as_str()),
         );
-        key.field("add", [u8::from(self.is_add)]);
+        key.field("add", [u8::from(self.remotes.is_some())]);
+        if let Some(remotes) = &self.remotes {
+            remotes.add_to_key(&mut key);
+        }
         if let Some(clamp) = clamp {
             key.field("clamp", clamp.to_string());
         }
@@ -197,11 +240,16 @@ impl CopyStep {
     /// Writes the files into `active`.
     pub(crate) fn execute<'a>(
         &self,
-        store: &Store,
+        fetch: &Fetch<'_>,
         source: &'a SourceTree,
         selection: Option<Selection<'a>>,
         active: &Active,
     ) -> Result<Copied, StepError> {
+        let store = fetch.store;
+        let brought = match &self.remotes {
+            Some(remotes) => Some(remotes.bring(fetch)?),
+            None => None,
+        };
         let root = store.mount(active)?;
         let owner = match &self.chown {
             None => None,
@@ -216,10 +264,16 @@ impl CopyStep {
             ownership: store.ownership(),
         };
         let selection = match selection {
+            Some(local) if self.has_remotes() => {
+                // Fails when a file is not what it was for the key.
+                digest(&local, &Memo::none())?;
+                self.select(source, brought.as_ref())?
+            }
             Some(selection) => selection,
-            None => self.select(source)?,
+            None => self.select(source, brought.as_ref())?,
         };
-        let copied = if self.is_add {
+        let copied = if let Some(brought) = &brought {
+            let sniff = &|file: &mut File| Ok(brought.is_unpacked(file)? && is_archive(file)?);
             let extract = &mut |file: File, directory: BorrowedFd<'_>| {
                 let mut tar = Decoder::detect(file)?;
                 unpack(
@@ -231,14 +285,7 @@ impl CopyStep {
                 )?;
                 Ok(())
             };
-            add(
-                &selection,
-                &destination,
-                Archives {
-                    sniff: &is_archive,
-                    extract,
-                },
-            )
+            add(&selection, &destination, Archives { sniff, extract })
         } else {
             copy(&selection, &destination)
         };

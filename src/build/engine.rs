@@ -10,7 +10,9 @@ use super::base::{self, Base};
 use super::commit::LayerOptions;
 use super::error::{Error, StepError};
 use super::event::{Event, EventSender, VertexId};
+use super::fetch::Fetch;
 use super::plan::{CopyFrom, Plan, PlannedBase, PlannedStage};
+use super::remote_context;
 use super::request::{Encoding, NamedSource, Request};
 use super::stage;
 use super::state::StageState;
@@ -18,6 +20,7 @@ use crate::context::digest::Memo;
 use crate::context::ignore::Ignore;
 use crate::context::{Context, read_ignore_file};
 use crate::dockerfile::{Dockerfile, parse_trigger};
+use crate::remote::Address;
 use crate::sandbox::Cancel;
 use crate::store::{Snapshot, Store};
 
@@ -37,6 +40,8 @@ pub(crate) struct Engine<'a> {
     pub(crate) encoding: Option<Encoding>,
     build_context: ContextPlace,
     context: OnceLock<Arc<OpenContext>>,
+    /// The contexts that were fetched: by their number those with a name, and the main one.
+    fetched: Mutex<BTreeMap<Option<usize>, Arc<OpenContext>>>,
     images: BTreeMap<String, Image>,
     next_vertex: AtomicU32,
     cached: Mutex<BTreeSet<VertexId>>,
@@ -54,8 +59,11 @@ pub(crate) enum ContextPlace {
     },
     /// No files at all.
     Empty,
-    /// Files that came as an archive: no ignore file applies, and nothing is known of them later.
+    /// Files that came as an archive or from a repository: no ignore file applies, and nothing is
+    /// known of them later.
     Archive(Context),
+    /// Files elsewhere, fetched by the first step that reads them.
+    Remote(Address),
 }
 
 #[derive(Debug, Clone, Default)]
@@ -141,6 +149,7 @@ impl<'a> Engine<'a> {
             encoding,
             build_context,
             context,
+            fetched: Mutex::default(),
             images: BTreeMap::new(),
             next_vertex: AtomicU32::new(0),
             cached: Mutex::default(),
@@ -354,7 +363,7 @@ impl<'a> Engine<'a> {
     }
 
     /// The build context, opened by the first step that reads it.
-    pub(crate) fn context(&self) -> Result<SourceTree, StepError> {
+    pub(crate) fn context(&self, id: VertexId) -> Result<SourceTree, StepError> {
         if let Some(open) = self.context.get() {
             return Ok(SourceTree::Context(Arc::clone(open)));
         }
@@ -363,6 +372,12 @@ impl<'a> Engine<'a> {
                 let (ignore, _) = read_ignore_file(path, dockerfile.as_deref())
                     .map_err(|source| StepError::Context { source })?;
                 self.open_directory(path, ignore)?
+            }
+            ContextPlace::Remote(address) => {
+                return self.fetched(None, || {
+                    let (context, _) = remote_context::fetch_main(&self.fetch(id), address)?;
+                    Ok(context)
+                });
             }
             ContextPlace::Empty | ContextPlace::Archive(_) => OpenContext {
                 context: Context::empty(&self.store.scratch()?)
@@ -373,6 +388,35 @@ impl<'a> Engine<'a> {
         Ok(SourceTree::Context(Arc::clone(
             self.context.get_or_init(|| Arc::new(opened)),
         )))
+    }
+
+    /// What steps of the vertex `id` fetch with.
+    pub(crate) fn fetch(&self, id: VertexId) -> Fetch<'_> {
+        Fetch {
+            store: self.store,
+            request: self.request,
+            events: self.events,
+            cancel: self.cancel,
+            id,
+        }
+    }
+
+    /// A context that is elsewhere. Several stages that ask at once wait for one transfer.
+    fn fetched(
+        &self,
+        index: Option<usize>,
+        fetch: impl FnOnce() -> Result<Context, StepError>,
+    ) -> Result<SourceTree, StepError> {
+        let mut fetched = lock(&self.fetched);
+        if let Some(open) = fetched.get(&index) {
+            return Ok(SourceTree::Context(Arc::clone(open)));
+        }
+        let open = Arc::new(OpenContext {
+            context: fetch()?,
+            memo: Memo::none(),
+        });
+        fetched.insert(index, Arc::clone(&open));
+        Ok(SourceTree::Context(open))
     }
 
     fn open_directory(&self, path: &Path, ignore: Ignore) -> Result<OpenContext, StepError> {
@@ -395,6 +439,9 @@ impl<'a> Engine<'a> {
                     self.open_directory(path, ignore)?,
                 )))
             }
+            NamedSource::Remote(address) => self.fetched(Some(index), || {
+                remote_context::fetch_named(&self.fetch(id), address)
+            }),
             NamedSource::Image(_) => {
                 let key = format!("context {}", named.name);
                 let (snapshot, _) = self.image(&key).fetch(self, id)?;

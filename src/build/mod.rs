@@ -4,6 +4,7 @@
 //! build are made in this room; the rooms below it read, run, pack and store as they are told.
 
 mod add;
+mod add_remote;
 mod base;
 mod commit;
 mod copy;
@@ -11,6 +12,7 @@ mod engine;
 mod error;
 pub(crate) mod event;
 pub(crate) mod export;
+mod fetch;
 mod image;
 pub(crate) mod import;
 mod input;
@@ -19,6 +21,7 @@ pub(crate) mod log_lines;
 mod log_tail;
 mod metadata;
 mod plan;
+mod remote_context;
 pub(crate) mod request;
 mod run;
 mod scope;
@@ -38,15 +41,16 @@ pub(crate) use input::DockerfileText;
 use engine::{ContextPlace, Engine};
 use event::{Event, EventSender, VertexId};
 use export::ImageBlobs;
+use fetch::Fetch;
 use image::Dialect;
 use plan::Plan;
 use request::{ContextSource, DockerfileSource, Encoding, Output, OutputForm, Request};
 use state::StageState;
 
-use crate::context::Context;
 use crate::dockerfile::{Dockerfile, parse};
-use crate::layer::{Decoder, Form, Limits, PackOptions, pack_tree, unpack};
+use crate::layer::{PackOptions, pack_tree};
 use crate::oci::{Descriptor, Digest, ImageConfig};
+use crate::remote::Address;
 use crate::sandbox::Cancel;
 use crate::store::Store;
 
@@ -72,6 +76,8 @@ pub(crate) enum Input {
     Loaded(Box<Loaded>),
     /// A context archive; its Dockerfile is known once it is unpacked by [`load_archive`].
     Archive(File),
+    /// A Dockerfile elsewhere, by itself or in the context; [`load_remote`] fetches it.
+    Remote,
 }
 
 /// What a build made.
@@ -91,6 +97,16 @@ pub(crate) fn load(request: &Request) -> Result<Input, Box<Failure>> {
             dockerfile: None,
         })
     };
+    if let Some(url) = repository_without_git(request) {
+        let source = Box::new(crate::remote::Error::NoGit { url }.into());
+        return Err(bare(Error::Fetch { source }));
+    }
+    if let ContextSource::Directory(path) = &request.context {
+        input::check_directory(path).map_err(bare)?;
+    }
+    if is_elsewhere(request) {
+        return Ok(Input::Remote);
+    }
     if request.context == ContextSource::Stdin && request.dockerfile != DockerfileSource::Stdin {
         return match input::read_stdin().map_err(bare)? {
             input::Stdin::Archive(file) => Ok(Input::Archive(file)),
@@ -100,17 +116,110 @@ pub(crate) fn load(request: &Request) -> Result<Input, Box<Failure>> {
         };
     }
     let text = input::read_dockerfile(request).map_err(bare)?;
-    let context = match &request.context {
-        ContextSource::Directory(path) => {
-            input::check_directory(path).map_err(bare)?;
-            ContextPlace::Directory {
-                path: path.clone(),
-                dockerfile: text.path.clone(),
-            }
-        }
-        ContextSource::Stdin => ContextPlace::Empty,
-    };
+    let context = context_place(request, &text);
     plan_text(text, request, context).map(Input::Loaded)
+}
+
+/// Where the context of a Dockerfile that did not come with it is.
+fn context_place(request: &Request, text: &DockerfileText) -> ContextPlace {
+    match &request.context {
+        ContextSource::Directory(path) => ContextPlace::Directory {
+            path: path.clone(),
+            dockerfile: text.path.clone(),
+        },
+        ContextSource::Stdin => ContextPlace::Empty,
+        ContextSource::Remote(address) => ContextPlace::Remote(address.clone()),
+    }
+}
+
+/// A context that is a repository, when there is no program to fetch it.
+fn repository_without_git(request: &Request) -> Option<String> {
+    let mut addresses = request.context_addresses();
+    let git = addresses.find(|address| matches!(address, Address::Git(_)))?;
+    (!crate::remote::is_installed()).then(|| git.shown())
+}
+
+/// Whether the Dockerfile has to be fetched. A relative `-f` is a path in the context, an absolute one
+/// is a file of the host, as with buildx.
+fn is_elsewhere(request: &Request) -> bool {
+    match &request.dockerfile {
+        DockerfileSource::Remote(_) => true,
+        DockerfileSource::Stdin => false,
+        DockerfileSource::Default => matches!(request.context, ContextSource::Remote(_)),
+        DockerfileSource::Path(path) => {
+            matches!(request.context, ContextSource::Remote(_)) && !path.is_absolute()
+        }
+    }
+}
+
+/// Fetches the Dockerfile of an [`Input::Remote`], with the context where it is in that, and plans it.
+pub(crate) fn load_remote(
+    request: &Request,
+    store: &Store,
+    events: &EventSender,
+    cancel: &Cancel,
+) -> Result<Box<Loaded>, Box<Failure>> {
+    let bare = |error| {
+        Box::new(Failure {
+            error,
+            dockerfile: None,
+        })
+    };
+    let fetch = Fetch {
+        store,
+        request,
+        events,
+        cancel,
+        id: REMOTE_VERTEX,
+    };
+    let (text, context) = match (&request.dockerfile, &request.context) {
+        (DockerfileSource::Remote(address), _) => {
+            let shown = address.shown();
+            let name = format!("[internal] load build definition from {shown}");
+            let fetched = fetch.as_vertex(name, || fetch.nameless_file(address));
+            let (mut file, _) = fetched.map_err(|error| bare(of_fetch(error)))?;
+            let text = input::read_fetched(&mut file, &shown).map_err(bare)?;
+            let context = context_place(request, &text);
+            (text, context)
+        }
+        (_, ContextSource::Remote(address)) => {
+            let shown = address.shown();
+            let name = format!("[internal] load remote build context {shown}");
+            let fetched = fetch.as_vertex(name, || remote_context::fetch_main(&fetch, address));
+            let (context, is_dockerfile) = fetched.map_err(|error| bare(of_fetch(error)))?;
+            let own = DockerfileSource::Path(remote_context::FILE_NAME.into());
+            let source = match &request.dockerfile {
+                DockerfileSource::Default if is_dockerfile => &own,
+                DockerfileSource::Path(path) if is_dockerfile => {
+                    let source =
+                        std::io::Error::other(format!("{shown} is one file, not an archive"));
+                    let path = path.clone();
+                    return Err(bare(Error::ReadDockerfile { path, source }));
+                }
+                source => source,
+            };
+            let read = input::read_from_archive(context.root(), source, &shown);
+            let mut text = read.map_err(bare)?;
+            if is_dockerfile {
+                "Dockerfile".clone_into(&mut text.name);
+            }
+            (text, ContextPlace::Archive(context))
+        }
+        _ => unreachable!("load returns Input::Remote for these only"),
+    };
+    plan_text(text, request, context)
+}
+
+/// Numbers from the other end than those of the engine, which begins later.
+const REMOTE_VERTEX: VertexId = VertexId(u32::MAX);
+
+fn of_fetch(error: StepError) -> Error {
+    match error {
+        StepError::Canceled => Error::Canceled,
+        error => Error::Fetch {
+            source: Box::new(error),
+        },
+    }
 }
 
 /// Unpacks a context archive into the store's scratch space, and plans what is in it.
@@ -125,17 +234,16 @@ pub(crate) fn load_archive(
             dockerfile: None,
         })
     };
-    let scratch = store.scratch().map_err(|error| bare(error.into()))?;
-    let unpack = |file: File, root: std::os::fd::BorrowedFd<'_>| {
-        let mut tar = Decoder::detect(file)?;
-        let ownership = crate::ownership::Ownership::Discarded;
-        unpack(&mut tar, root, &ownership, Form::Plain, &Limits::default())
-            .map(drop)
-            .map_err(Box::<dyn std::error::Error + Send + Sync>::from)
-    };
-    let context = Context::from_tar(archive, &scratch, unpack)
-        .map_err(|source| bare(Error::ReadContext { source }))?;
-    let text = input::read_from_archive(context.root(), &request.dockerfile).map_err(bare)?;
+    let context = remote_context::unpack_archive(store, archive).map_err(|error| {
+        bare(match error {
+            StepError::Context { source } => Error::ReadContext { source },
+            StepError::Store { source } => Error::Store { source },
+            error => of_fetch(error),
+        })
+    })?;
+    let name = "the archive on standard input";
+    let read = input::read_from_archive(context.root(), &request.dockerfile, name);
+    let text = read.map_err(bare)?;
     plan_text(text, request, ContextPlace::Archive(context))
 }
 

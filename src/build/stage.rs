@@ -154,14 +154,17 @@ fn execute(
             })
         }
         Instruction::Copy(_) | Instruction::Add(_) => {
-            let (copy, is_add) = match &step.statement.instruction {
-                Instruction::Add(add) => (&add.copy, true),
-                Instruction::Copy(copy) => (copy, false),
+            let (copy, add) = match &step.statement.instruction {
+                Instruction::Add(add) => (&add.copy, Some(add)),
+                Instruction::Copy(copy) => (copy, None),
                 _ => unreachable!("the arm above lets nothing else through"),
             };
             let id = engine.start_vertex(count.next(&step.statement.text));
-            let made = CopyStep::new(copy, is_add, files.state, escape)
-                .and_then(|copy| Ok((copy, source_of(engine, id, step.from.as_ref())?)));
+            let fetch = engine.fetch(id);
+            let made = CopyStep::new(copy, add, files.state, escape).and_then(|mut copy| {
+                copy.resolve(&fetch)?;
+                Ok((copy, source_of(engine, id, step.from.as_ref())?))
+            });
             let (copy, source) = match made {
                 Ok(made) => made,
                 Err(error) => return engine.end_vertex(id, Err(error)),
@@ -175,7 +178,7 @@ fn execute(
                 engine.clamp,
             );
             files.step(id, key, &created_by, |active, _, selection| {
-                let copied = copy.execute(engine.store, &source, selection, active)?;
+                let copied = copy.execute(&fetch, &source, selection, active)?;
                 for skipped in copied.skipped {
                     let message = skipped.to_string();
                     engine.events.send(Event::Warning {
@@ -231,7 +234,7 @@ fn source_of(
     from: Option<&CopyFrom>,
 ) -> Result<SourceTree, StepError> {
     match from {
-        None => engine.context(),
+        None => engine.context(id),
         Some(CopyFrom::Stage(index)) => {
             let state = engine.result_of(*index).map_err(|_| StepError::Canceled)?;
             add::rootfs_source(engine.store, &state.snapshot)

@@ -1,9 +1,10 @@
 //! What the language has and this engine does not do yet: refused with its place, before any work.
 
+use super::add_remote;
 use super::copy::ChmodSpec;
 use super::request::Request;
 use crate::dockerfile::{
-    Diagnostic, Directives, Instruction, RunSecurity, Source, Span, Spanned, Statement,
+    Diagnostic, Directives, Instruction, RunSecurity, Span, Spanned, Statement,
 };
 use crate::oci::Platform;
 
@@ -105,25 +106,11 @@ pub(crate) fn check(statement: &Statement, location: Span) -> Option<Diagnostic>
                 _ => None,
             }
         }
-        Instruction::Copy(copy) => check_copy(copy, &at, &refuse, statement),
+        Instruction::Copy(copy) => {
+            add_remote::check_copy(copy, &at).or_else(|| check_copy(copy, &at, &refuse, statement))
+        }
         Instruction::Add(add) => {
-            if let Some(checksum) = &add.checksum {
-                return refuse(checksum.span, "ADD --checksum");
-            }
-            if add.keep_git_dir.is_some() {
-                return refuse(statement.keyword_span, "ADD --keep-git-dir");
-            }
-            if add.unpack.is_some() {
-                return refuse(statement.keyword_span, "ADD --unpack");
-            }
-            for source in &add.copy.sources {
-                if let Source::Path(path) = source
-                    && is_remote(&path.value)
-                {
-                    return refuse(path.span, "ADD of a remote source");
-                }
-            }
-            check_copy(&add.copy, &at, &refuse, statement)
+            add_remote::check(add, &at).or_else(|| check_copy(&add.copy, &at, &refuse, statement))
         }
         _ => None,
     }
@@ -150,11 +137,4 @@ fn check_copy(
     copy.excludes
         .first()
         .and_then(|exclude| refuse(exclude.span, "--exclude"))
-}
-
-/// Whether ADD would fetch this source: a URL, or a git reference.
-fn is_remote(source: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@"]
-        .iter()
-        .any(|prefix| source.starts_with(prefix))
 }
