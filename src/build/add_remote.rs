@@ -386,14 +386,19 @@ fn name_of(address: &HttpAddress) -> String {
     address.file_name().unwrap_or_else(|| UNNAMED.to_owned())
 }
 
-/// A pattern that matches only this name.
+/// A pattern that matches only this name. A backslash before a special character would not do: what is
+/// left has no wildcard then, and is taken as it is written.
 fn escaped(name: &str) -> String {
+    if !name.contains(['*', '?', '[']) {
+        return name.to_owned();
+    }
     let mut pattern = String::with_capacity(name.len());
     for char in name.chars() {
-        if "*?[]\\".contains(char) {
-            pattern.push('\\');
+        match char {
+            '*' | '?' | '[' => pattern.extend(['[', char, ']']),
+            '\\' => pattern.push_str("\\\\"),
+            _ => pattern.push(char),
         }
-        pattern.push(char);
     }
     pattern
 }
