@@ -530,3 +530,48 @@ fn a_named_context_over_http_is_one_file() {
         .exits_with(2)
         .says(&["only http, https, git and ssh"]);
 }
+
+#[test]
+fn an_interrupt_ends_a_server_that_says_nothing() {
+    use nix::sys::signal::{Signal, kill};
+    for scheme in ["http", "git"] {
+        if scheme == "git" && !host::tool("git") {
+            return;
+        }
+        let rig = Rig::new();
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        rig.dockerfile(&format!("FROM base\nADD {scheme}://127.0.0.1:{port}/x /x"));
+        let mut child = rig
+            .build_command(&[])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        server.set_nonblocking(true).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(25);
+        let mut connection = None;
+        let status = loop {
+            if connection.is_none()
+                && let Ok(accepted) = server.accept()
+            {
+                connection = Some(accepted);
+                let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+                kill(pid, Signal::SIGINT).unwrap();
+            }
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
+            if std::time::Instant::now() > deadline {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                break None;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        };
+        let code = status.and_then(|status| status.code());
+        assert_eq!(code, Some(130), "{scheme}");
+        let tmp = rig.store().join("tmp");
+        assert_eq!(std::fs::read_dir(tmp).unwrap().count(), 0, "{scheme}");
+    }
+}

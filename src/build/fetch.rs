@@ -5,8 +5,6 @@ use std::io::{self, Seek as _, SeekFrom};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use base64::Engine as _;
-
 use super::error::StepError;
 use super::event::{Event, EventSender, VertexId};
 use super::key::KeyBuilder;
@@ -15,7 +13,7 @@ use super::secret::find;
 use super::stage::timed;
 use crate::oci::{Digest, Platform};
 use crate::remote::{
-    self, Answer, GitReference, HttpAddress, Repository, Resolved, Validators, Watch,
+    self, Answer, Authorization, GitReference, HttpAddress, Repository, Resolved, Validators, Watch,
 };
 use crate::sandbox::Cancel;
 use crate::store::{Download, Store};
@@ -202,25 +200,27 @@ impl Fetch<'_> {
 
     /// The header that `HTTP_AUTH_TOKEN_<host>` or `HTTP_AUTH_HEADER_<host>` gives. As with BuildKit
     /// the token counts when both are there.
-    fn http_authorization(&self, host: &str) -> Result<Option<String>, StepError> {
+    fn http_authorization(&self, host: &str) -> Result<Option<Authorization>, StepError> {
         if let Some(token) = self.secret(&format!("HTTP_AUTH_TOKEN_{host}"))? {
-            return Ok(Some(format!("Bearer {token}")));
+            return Ok(Some(Authorization::bearer(&token)));
         }
-        self.secret(&format!("HTTP_AUTH_HEADER_{host}"))
+        let header = self.secret(&format!("HTTP_AUTH_HEADER_{host}"))?;
+        Ok(header.map(Authorization::header))
     }
 
     /// The header for a repository: the host's own secrets before the general ones, headers before
     /// tokens, as with BuildKit.
-    fn git_authorization(&self, reference: &GitReference) -> Result<Option<String>, StepError> {
+    fn git_authorization(
+        &self,
+        reference: &GitReference,
+    ) -> Result<Option<Authorization>, StepError> {
         let host = &reference.host;
         for suffix in [format!(".{host}"), String::new()] {
             if let Some(header) = self.secret(&format!("GIT_AUTH_HEADER{suffix}"))? {
-                return Ok(Some(header));
+                return Ok(Some(Authorization::header(header)));
             }
             if let Some(token) = self.secret(&format!("GIT_AUTH_TOKEN{suffix}"))? {
-                let pair = format!("x-access-token:{token}");
-                let pair = base64::engine::general_purpose::STANDARD.encode(pair);
-                return Ok(Some(format!("basic {pair}")));
+                return Ok(Some(Authorization::basic("x-access-token", &token)));
             }
         }
         Ok(None)

@@ -2,6 +2,7 @@
 
 use reqwest::Url;
 
+use super::authorization::Authorization;
 use super::error::Error;
 use super::git_reference::GitReference;
 
@@ -18,7 +19,7 @@ pub(crate) struct HttpAddress {
     /// Without user, password and fragment.
     url: Url,
     /// An `Authorization` made of the user and the password that the address had.
-    pub(super) authorization: Option<String>,
+    pub(super) authorization: Option<Authorization>,
 }
 
 impl Address {
@@ -144,8 +145,7 @@ pub(super) fn shown(url: &Url) -> String {
 }
 
 /// Takes user and password off an http(s) address, as the header that stands for them.
-pub(super) fn take_credentials(url: &mut Url, text: &str) -> Result<Option<String>, Error> {
-    use base64::Engine as _;
+pub(super) fn take_credentials(url: &mut Url, text: &str) -> Result<Option<Authorization>, Error> {
     if url.username().is_empty() && url.password().is_none() {
         return Ok(None);
     }
@@ -154,8 +154,7 @@ pub(super) fn take_credentials(url: &mut Url, text: &str) -> Result<Option<Strin
     let password = decode(url.password().unwrap_or_default()).ok_or_else(bad_user)?;
     let cleared = url.set_username("").and_then(|()| url.set_password(None));
     cleared.map_err(|()| bad(text, "it names no host".to_owned()))?;
-    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-    Ok(Some(format!("Basic {pair}")))
+    Ok(Some(Authorization::basic(&user, &password)))
 }
 
 /// Undoes percent-encoding; `None` when the result is no UTF-8.
@@ -253,8 +252,8 @@ mod tests {
             panic!("an address");
         };
         assert_eq!(
-            http.authorization.as_deref(),
-            Some("Basic bWU6aHVuOnRlcjI=")
+            http.authorization,
+            Some(Authorization::basic("me", "hun:ter2"))
         );
     }
 }

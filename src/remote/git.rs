@@ -5,6 +5,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
+use super::authorization::Authorization;
 use super::error::Error;
 use super::git_reference::{GitReference, Mtime, Transport, is_commit};
 use super::program::{Failure, Program};
@@ -17,7 +18,6 @@ pub(crate) use super::program::is_installed;
 const SUBMODULE_PROTOCOLS: &str = "https:http:ssh:git";
 
 /// A repository, and as whom it is asked.
-#[derive(Debug)]
 pub(crate) struct Repository<'a> {
     reference: &'a GitReference,
     program: Program<'a>,
@@ -38,7 +38,7 @@ impl<'a> Repository<'a> {
     /// directory. Nothing is asked yet.
     pub(crate) fn open(
         reference: &'a GitReference,
-        authorization: Option<String>,
+        authorization: Option<Authorization>,
         agent: bool,
         scratch: &Path,
         stop: BorrowedFd<'a>,
@@ -56,7 +56,7 @@ impl<'a> Repository<'a> {
             let scope = format!("{}://{}/", reference.transport.name(), reference.host);
             settings.push((
                 format!("http.{scope}.extraHeader"),
-                format!("Authorization: {secret}"),
+                format!("Authorization: {}", secret.expose()),
             ));
             // git sends the header wherever it was redirected to.
             settings.push(("http.followRedirects".to_owned(), "false".to_owned()));
@@ -305,7 +305,12 @@ impl<'a> Repository<'a> {
     }
 
     fn run(&self, directory: &Path, arguments: &[&str]) -> Result<String, Error> {
-        self.run_with(directory, self.reference.transport.name(), arguments)
+        let protocols = match self.reference.transport {
+            // What begins in the clear may go on better.
+            Transport::Http => "http:https",
+            transport => transport.name(),
+        };
+        self.run_with(directory, protocols, arguments)
     }
 
     fn run_with(

@@ -3,6 +3,7 @@
 use reqwest::Url;
 
 use super::address::{bad, decode, take_credentials};
+use super::authorization::Authorization;
 use super::error::Error;
 
 /// A tree of a repository: `REMOTE[#REF[:SUBDIR]]`, or with a query instead of the fragment.
@@ -14,7 +15,7 @@ pub(crate) struct GitReference {
     /// The host, with its port where one is written.
     pub(crate) host: String,
     /// An `Authorization` made of the user and the password that an http(s) address had.
-    pub(super) authorization: Option<String>,
+    pub(super) authorization: Option<Authorization>,
     /// A branch, a tag or a whole commit id; the default branch when there is none.
     pub(crate) reference: Option<String>,
     /// Hexadecimal digits that the commit's id must begin with.
@@ -421,7 +422,10 @@ mod tests {
     fn credentials_are_not_part_of_the_remote() {
         let git = parse("https://me:hunter2@h/r.git#x").unwrap();
         assert_eq!(git.remote, "https://h/r.git");
-        assert_eq!(git.authorization.as_deref(), Some("Basic bWU6aHVudGVyMg=="));
+        assert_eq!(
+            git.authorization,
+            Some(Authorization::basic("me", "hunter2"))
+        );
         assert!(!git.shown().contains("hunter2"));
     }
 }

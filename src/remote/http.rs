@@ -8,6 +8,7 @@ use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, StatusCode, Url};
 
 use super::address::{self, HttpAddress};
+use super::authorization::Authorization;
 use super::error::Error;
 use crate::oci::{Digest, Hasher};
 
@@ -26,7 +27,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 pub(crate) struct Request<'a> {
     pub(crate) address: &'a HttpAddress,
     /// The `Authorization` for the address's own server, instead of that in the address.
-    pub(crate) authorization: Option<String>,
+    pub(crate) authorization: Option<Authorization>,
     /// What is known of an earlier answer whose content is still there.
     pub(crate) known: Option<&'a Validators>,
 }
@@ -227,10 +228,10 @@ impl Transfer<'_> {
         let mut url = first.clone();
         for _ in 0..=MOST_REDIRECTS {
             let mut get = self.client.get(url.clone());
-            if let Some(text) = authorization
+            if let Some(authorization) = authorization
                 && is_same_server(first, &url)
             {
-                let mut value = HeaderValue::from_str(text).map_err(|error| {
+                let mut value = HeaderValue::from_str(authorization.expose()).map_err(|error| {
                     Failure::Final(Error::Client {
                         url: self.request.address.shown(),
                         source: error.into(),
@@ -259,22 +260,14 @@ impl Transfer<'_> {
             })?;
             let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             match text(response.headers(), &header::LOCATION) {
-                Some(location) if is_redirect => url = self.redirect(&url, &location)?,
+                Some(location) if is_redirect => {
+                    let next = redirect(&url, &location);
+                    url = next.map_err(|(target, why)| self.bad_redirect(&target, why))?;
+                }
                 _ => return Ok(response),
             }
         }
         Err(self.bad_redirect(&url, "which is one redirect too many"))
-    }
-
-    fn redirect(&self, from: &Url, location: &str) -> Result<Url, Failure> {
-        let Ok(to) = from.join(location) else {
-            return Err(self.bad_redirect(from, "to something that is no address"));
-        };
-        match (from.scheme(), to.scheme()) {
-            (_, "https") | ("http", "http") => Ok(to),
-            ("https", "http") => Err(self.bad_redirect(&to, "which is not encrypted")),
-            _ => Err(self.bad_redirect(&to, "which is neither http nor https")),
-        }
     }
 
     fn bad_redirect(&self, target: &Url, why: &'static str) -> Failure {
@@ -323,6 +316,18 @@ impl Transfer<'_> {
     }
 }
 
+/// Where a redirect leads, or why it is not followed.
+fn redirect(from: &Url, location: &str) -> Result<Url, (Url, &'static str)> {
+    let Ok(to) = from.join(location) else {
+        return Err((from.clone(), "and on to something that is no address"));
+    };
+    match (from.scheme(), to.scheme()) {
+        (_, "https") | ("http", "http") => Ok(to),
+        ("https", "http") => Err((to, "which is not encrypted")),
+        _ => Err((to, "which is neither http nor https")),
+    }
+}
+
 /// Whether `to` is where the authorization for `first` may go.
 fn is_same_server(first: &Url, to: &Url) -> bool {
     let port = |url: &Url| url.port_or_known_default();
@@ -367,6 +372,26 @@ mod tests {
             ("yesterday", None),
         ] {
             assert_eq!(parse_time(text), seconds, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_leads_to_a_server_at_least_as_safe() {
+        for (from, location, to) in [
+            ("https://h/a/b", "c", Ok("https://h/a/c")),
+            ("https://h/a", "//x/c", Ok("https://x/c")),
+            ("http://h/a", "http://x/", Ok("http://x/")),
+            ("http://h/a", "https://x/", Ok("https://x/")),
+            ("https://h/a", "http://h/a", Err("not encrypted")),
+            ("http://h/a", "ftp://h/a", Err("neither")),
+            ("http://h/a", "http://[", Err("no address")),
+        ] {
+            let from = Url::parse(from).unwrap();
+            match (redirect(&from, location), to) {
+                (Ok(found), Ok(to)) => assert_eq!(found.as_str(), to),
+                (Err((_, why)), Err(expected)) => assert!(why.contains(expected), "{why}"),
+                (found, _) => panic!("{from} {location}: {found:?}"),
+            }
         }
     }
 

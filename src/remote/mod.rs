@@ -6,6 +6,7 @@
 //! checks out is opened below its own root.
 
 mod address;
+mod authorization;
 mod error;
 mod git;
 mod git_reference;
@@ -14,6 +15,7 @@ mod program;
 mod tree;
 
 pub(crate) use address::{Address, HttpAddress};
+pub(crate) use authorization::Authorization;
 pub(crate) use error::Error;
 pub(crate) use git::{Repository, Resolved, is_installed};
 pub(crate) use git_reference::{GitReference, Mtime, parse_bool};

@@ -12,6 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use super::authorization::Authorization;
+
 /// More than git says in an error or lists of a reference.
 const MOST_OUTPUT: usize = 1 << 20;
 const LONGEST_MESSAGE: usize = 1000;
@@ -51,7 +53,6 @@ const INHERITED: [&str; 14] = [
 ];
 
 /// How one repository's commands are run.
-#[derive(Debug)]
 pub(super) struct Program<'a> {
     /// An empty directory that stands for the user's home.
     pub(super) home: PathBuf,
@@ -59,7 +60,7 @@ pub(super) struct Program<'a> {
     /// can read, and no file.
     pub(super) settings: Vec<(String, String)>,
     /// What must not appear in a message.
-    pub(super) secret: Option<String>,
+    pub(super) secret: Option<Authorization>,
     /// Whether ssh may ask the user's agent.
     pub(super) agent: bool,
     /// Ends the commands when it is hung up.
@@ -177,7 +178,7 @@ impl Program<'_> {
         }
         let mut message = lines.join("; ").replace("fatal: ", "");
         if let Some(secret) = &self.secret {
-            message = message.replace(secret.as_str(), "xxxxx");
+            message = secret.redact(&message);
         }
         message.retain(|char| !char.is_control());
         if message.is_empty() {
