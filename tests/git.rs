@@ -320,6 +320,39 @@ fn credentials_reach_only_their_host_and_no_file() {
 }
 
 #[test]
+fn no_command_line_has_a_secret() {
+    let Some(served) = Served::new() else { return };
+    let (rig, server) = (&served.rig, Registry::start());
+    let url = served.repository.serve_files(&server);
+    server.set_access(Access::Basic("Basic bWU6aHVudGVyMg==".to_owned()));
+    // Every program that git starts is one of these, and notes its arguments.
+    let bin = rig.path("bin");
+    fs::create_dir(&bin).unwrap();
+    let notes = rig.path("notes");
+    let path = std::env::var("PATH").unwrap();
+    let script = format!(
+        "#!/bin/sh\necho \"$*\" >> {}\nPATH={path} exec git \"$@\"\n",
+        notes.display()
+    );
+    fs::write(bin.join("git"), script).unwrap();
+    fs::set_permissions(bin.join("git"), fs::Permissions::from_mode(0o755)).unwrap();
+    let secret_url = url.replace("//", "//me:hunter2@");
+    rig.dockerfile("FROM base\nARG U\nADD --keep-git-dir $U /r");
+    let argument = format!("U={secret_url}");
+    let mut command = rig.build_command(&["--build-arg", &argument]);
+    command.env("PATH", format!("{}:{path}", bin.display()));
+    crate::rig::outcome::Outcome::of(&mut command).succeeds();
+    let noted = fs::read_to_string(&notes).unwrap();
+    assert!(
+        noted.contains("fetch") && noted.contains("ls-remote"),
+        "{noted}"
+    );
+    for secret in ["hunter2", "bWU6"] {
+        assert!(!noted.contains(secret), "{noted}");
+    }
+}
+
+#[test]
 fn a_server_cannot_send_credentials_elsewhere() {
     let Some(served) = Served::new() else { return };
     let (rig, thief, server) = (&served.rig, Registry::start(), Registry::start());

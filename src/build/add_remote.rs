@@ -406,3 +406,21 @@ fn escaped(name: &str) -> String {
 fn value(message: String) -> StepError {
     StepError::Value { message }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::escaped;
+
+    #[test]
+    fn a_name_is_a_pattern_for_itself() {
+        for (name, pattern) in [
+            ("plain", "plain"),
+            ("back\\slash", "back\\slash"),
+            ("a*b?", "a[*]b[?]"),
+            ("[x]", "[[]x]"),
+            ("*\\", "[*]\\\\"),
+        ] {
+            assert_eq!(escaped(name), pattern, "{name}");
+        }
+    }
+}

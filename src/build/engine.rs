@@ -11,9 +11,10 @@ use super::commit::LayerOptions;
 use super::error::{Error, StepError};
 use super::event::{Event, EventSender, VertexId};
 use super::fetch::Fetch;
+use super::input::DockerfileText;
 use super::plan::{CopyFrom, Plan, PlannedBase, PlannedStage};
-use super::remote_context;
-use super::request::{Encoding, NamedSource, Request};
+use super::remote_context::{self, FetchedContexts};
+use super::request::{ContextSource, Encoding, NamedSource, Request};
 use super::stage;
 use super::state::StageState;
 use crate::context::digest::Memo;
@@ -40,8 +41,7 @@ pub(crate) struct Engine<'a> {
     pub(crate) encoding: Option<Encoding>,
     build_context: ContextPlace,
     context: OnceLock<Arc<OpenContext>>,
-    /// The contexts that were fetched: by their number those with a name, and the main one.
-    fetched: Mutex<BTreeMap<Option<usize>, Arc<OpenContext>>>,
+    fetched: FetchedContexts,
     images: BTreeMap<String, Image>,
     next_vertex: AtomicU32,
     cached: Mutex<BTreeSet<VertexId>>,
@@ -64,6 +64,20 @@ pub(crate) enum ContextPlace {
     Archive(Context),
     /// Files elsewhere, fetched by the first step that reads them.
     Remote(Address),
+}
+
+impl ContextPlace {
+    /// Where the context of a Dockerfile that did not come with it is.
+    pub(crate) fn beside(request: &Request, dockerfile: &DockerfileText) -> Self {
+        match &request.context {
+            ContextSource::Directory(path) => Self::Directory {
+                path: path.clone(),
+                dockerfile: dockerfile.path.clone(),
+            },
+            ContextSource::Stdin => Self::Empty,
+            ContextSource::Remote(address) => Self::Remote(address.clone()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -149,7 +163,7 @@ impl<'a> Engine<'a> {
             encoding,
             build_context,
             context,
-            fetched: Mutex::default(),
+            fetched: FetchedContexts::default(),
             images: BTreeMap::new(),
             next_vertex: AtomicU32::new(0),
             cached: Mutex::default(),
@@ -374,7 +388,7 @@ impl<'a> Engine<'a> {
                 self.open_directory(path, ignore)?
             }
             ContextPlace::Remote(address) => {
-                return self.fetched(None, || {
+                return self.fetched.get(None, || {
                     let (context, _) = remote_context::fetch_main(&self.fetch(id), address)?;
                     Ok(context)
                 });
@@ -401,24 +415,6 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// A context that is elsewhere. Several stages that ask at once wait for one transfer.
-    fn fetched(
-        &self,
-        index: Option<usize>,
-        fetch: impl FnOnce() -> Result<Context, StepError>,
-    ) -> Result<SourceTree, StepError> {
-        let mut fetched = lock(&self.fetched);
-        if let Some(open) = fetched.get(&index) {
-            return Ok(SourceTree::Context(Arc::clone(open)));
-        }
-        let open = Arc::new(OpenContext {
-            context: fetch()?,
-            memo: Memo::none(),
-        });
-        fetched.insert(index, Arc::clone(&open));
-        Ok(SourceTree::Context(open))
-    }
-
     fn open_directory(&self, path: &Path, ignore: Ignore) -> Result<OpenContext, StepError> {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Ok(OpenContext {
@@ -439,7 +435,7 @@ impl<'a> Engine<'a> {
                     self.open_directory(path, ignore)?,
                 )))
             }
-            NamedSource::Remote(address) => self.fetched(Some(index), || {
+            NamedSource::Remote(address) => self.fetched.get(Some(index), || {
                 remote_context::fetch_named(&self.fetch(id), address)
             }),
             NamedSource::Image(_) => {

@@ -46,6 +46,8 @@ pub(crate) enum Error {
     },
     #[error("cannot fetch the build context")]
     Fetch { source: Box<StepError> },
+    #[error("cannot fetch the Dockerfile")]
+    FetchDockerfile { source: Box<StepError> },
     #[error("cannot use the store")]
     Store { source: store::Error },
     #[error("cannot write the image")]

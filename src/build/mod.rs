@@ -50,7 +50,6 @@ use state::StageState;
 use crate::dockerfile::{Dockerfile, parse};
 use crate::layer::{PackOptions, pack_tree};
 use crate::oci::{Descriptor, Digest, ImageConfig};
-use crate::remote::Address;
 use crate::sandbox::Cancel;
 use crate::store::Store;
 
@@ -97,14 +96,11 @@ pub(crate) fn load(request: &Request) -> Result<Input, Box<Failure>> {
             dockerfile: None,
         })
     };
-    if let Some(url) = repository_without_git(request) {
-        let source = Box::new(crate::remote::Error::NoGit { url }.into());
-        return Err(bare(Error::Fetch { source }));
-    }
+    remote_context::check(request).map_err(bare)?;
     if let ContextSource::Directory(path) = &request.context {
         input::check_directory(path).map_err(bare)?;
     }
-    if is_elsewhere(request) {
+    if remote_context::has_dockerfile(request) {
         return Ok(Input::Remote);
     }
     if request.context == ContextSource::Stdin && request.dockerfile != DockerfileSource::Stdin {
@@ -116,40 +112,8 @@ pub(crate) fn load(request: &Request) -> Result<Input, Box<Failure>> {
         };
     }
     let text = input::read_dockerfile(request).map_err(bare)?;
-    let context = context_place(request, &text);
+    let context = ContextPlace::beside(request, &text);
     plan_text(text, request, context).map(Input::Loaded)
-}
-
-/// Where the context of a Dockerfile that did not come with it is.
-fn context_place(request: &Request, text: &DockerfileText) -> ContextPlace {
-    match &request.context {
-        ContextSource::Directory(path) => ContextPlace::Directory {
-            path: path.clone(),
-            dockerfile: text.path.clone(),
-        },
-        ContextSource::Stdin => ContextPlace::Empty,
-        ContextSource::Remote(address) => ContextPlace::Remote(address.clone()),
-    }
-}
-
-/// A context that is a repository, when there is no program to fetch it.
-fn repository_without_git(request: &Request) -> Option<String> {
-    let mut addresses = request.context_addresses();
-    let git = addresses.find(|address| matches!(address, Address::Git(_)))?;
-    (!crate::remote::is_installed()).then(|| git.shown())
-}
-
-/// Whether the Dockerfile has to be fetched. A relative `-f` is a path in the context, an absolute one
-/// is a file of the host, as with buildx.
-fn is_elsewhere(request: &Request) -> bool {
-    match &request.dockerfile {
-        DockerfileSource::Remote(_) => true,
-        DockerfileSource::Stdin => false,
-        DockerfileSource::Default => matches!(request.context, ContextSource::Remote(_)),
-        DockerfileSource::Path(path) => {
-            matches!(request.context, ContextSource::Remote(_)) && !path.is_absolute()
-        }
-    }
 }
 
 /// Fetches the Dockerfile of an [`Input::Remote`], with the context where it is in that, and plans it.
@@ -159,66 +123,19 @@ pub(crate) fn load_remote(
     events: &EventSender,
     cancel: &Cancel,
 ) -> Result<Box<Loaded>, Box<Failure>> {
-    let bare = |error| {
-        Box::new(Failure {
-            error,
-            dockerfile: None,
-        })
-    };
     let fetch = Fetch {
         store,
         request,
         events,
         cancel,
-        id: REMOTE_VERTEX,
+        id: remote_context::VERTEX,
     };
-    let (text, context) = match (&request.dockerfile, &request.context) {
-        (DockerfileSource::Remote(address), _) => {
-            let shown = address.shown();
-            let name = format!("[internal] load build definition from {shown}");
-            let fetched = fetch.as_vertex(name, || fetch.nameless_file(address));
-            let (mut file, _) = fetched.map_err(|error| bare(of_fetch(error)))?;
-            let text = input::read_fetched(&mut file, &shown).map_err(bare)?;
-            let context = context_place(request, &text);
-            (text, context)
-        }
-        (_, ContextSource::Remote(address)) => {
-            let shown = address.shown();
-            let name = format!("[internal] load remote build context {shown}");
-            let fetched = fetch.as_vertex(name, || remote_context::fetch_main(&fetch, address));
-            let (context, is_dockerfile) = fetched.map_err(|error| bare(of_fetch(error)))?;
-            let own = DockerfileSource::Path(remote_context::FILE_NAME.into());
-            let source = match &request.dockerfile {
-                DockerfileSource::Default if is_dockerfile => &own,
-                DockerfileSource::Path(path) if is_dockerfile => {
-                    let source =
-                        std::io::Error::other(format!("{shown} is one file, not an archive"));
-                    let path = path.clone();
-                    return Err(bare(Error::ReadDockerfile { path, source }));
-                }
-                source => source,
-            };
-            let read = input::read_from_archive(context.root(), source, &shown);
-            let mut text = read.map_err(bare)?;
-            if is_dockerfile {
-                "Dockerfile".clone_into(&mut text.name);
-            }
-            (text, ContextPlace::Archive(context))
-        }
-        _ => unreachable!("load returns Input::Remote for these only"),
-    };
-    plan_text(text, request, context)
-}
-
-/// Numbers from the other end than those of the engine, which begins later.
-const REMOTE_VERTEX: VertexId = VertexId(u32::MAX);
-
-fn of_fetch(error: StepError) -> Error {
-    match error {
-        StepError::Canceled => Error::Canceled,
-        error => Error::Fetch {
-            source: Box::new(error),
-        },
+    match remote_context::load(&fetch) {
+        Ok((text, context)) => plan_text(text, request, context),
+        Err(error) => Err(Box::new(Failure {
+            error,
+            dockerfile: None,
+        })),
     }
 }
 
@@ -234,13 +151,7 @@ pub(crate) fn load_archive(
             dockerfile: None,
         })
     };
-    let context = remote_context::unpack_archive(store, archive).map_err(|error| {
-        bare(match error {
-            StepError::Context { source } => Error::ReadContext { source },
-            StepError::Store { source } => Error::Store { source },
-            error => of_fetch(error),
-        })
-    })?;
+    let context = remote_context::unpack_archive(store, archive).map_err(bare)?;
     let name = "the archive on standard input";
     let read = input::read_from_archive(context.root(), &request.dockerfile, name);
     let text = read.map_err(bare)?;

@@ -93,9 +93,13 @@ impl Error {
                  id=HTTP_AUTH_HEADER_{host}"
             )),
             Self::Git { message, .. }
-                if ["Authentication failed", "could not read Username", "403"]
-                    .iter()
-                    .any(|text| message.contains(text)) =>
+                if [
+                    "Authentication failed",
+                    "could not read Username",
+                    "error: 403",
+                ]
+                .iter()
+                .any(|text| message.contains(text)) =>
             {
                 Some(
                     "credentials are given with --secret id=GIT_AUTH_TOKEN.HOST or \

@@ -173,14 +173,12 @@ impl<'a> Repository<'a> {
         keep_git_dir: bool,
     ) -> Result<OwnedFd, Error> {
         let reference = self.reference;
-        let format = match resolved.commit.len() {
-            64 => "--object-format=sha256",
-            _ => "--object-format=sha1",
-        };
-        self.run(
-            scratch,
-            &["init", "--quiet", "--template=", format, "--", "tree"],
-        )?;
+        let mut init = vec!["init", "--quiet", "--template="];
+        if resolved.commit.len() == 64 {
+            init.push("--object-format=sha256");
+        }
+        init.extend(["--", "tree"]);
+        self.run(scratch, &init)?;
         let tree = scratch.join("tree");
         self.run(&tree, &["remote", "add", "--", "origin", &reference.remote])?;
         self.fetch_commit(&tree, resolved)?;
