@@ -325,7 +325,7 @@ fn no_command_line_has_a_secret() {
     let (rig, server) = (&served.rig, Registry::start());
     let url = served.repository.serve_files(&server);
     server.set_access(Access::Basic("Basic bWU6aHVudGVyMg==".to_owned()));
-    // Every program that git starts is one of these, and notes its arguments.
+    // Stands for git: notes its arguments, and is it.
     let bin = rig.path("bin");
     fs::create_dir(&bin).unwrap();
     let notes = rig.path("notes");
