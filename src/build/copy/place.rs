@@ -17,7 +17,7 @@ use super::select::{Match, Selection, shown};
 use super::sink::Target;
 use super::walk::Node;
 use super::write::{Rules, Writer};
-use super::{Archives, Copied, Destination};
+use super::{Archives, Copied, Destination, Skipped, Unpack};
 use crate::context::digest::Stamp;
 use crate::sys;
 use crate::sys::fs::Kind;
@@ -198,7 +198,11 @@ impl Copier<'_, '_> {
         node: &Node,
         path: &Path,
     ) -> Result<bool, Error> {
-        if self.archives.is_none() || node.kind() != Kind::Regular {
+        let unpack = self
+            .archives
+            .as_ref()
+            .map_or(Unpack::Never, |archives| archives.unpack);
+        if unpack == Unpack::Never || node.kind() != Kind::Regular {
             return Ok(false);
         }
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
@@ -220,6 +224,11 @@ impl Copier<'_, '_> {
             None => false,
         };
         if !is_archive {
+            if unpack == Unpack::Asked {
+                let path = shown(path);
+                let skipped = &mut self.writer.copied.skipped;
+                skipped.push(Skipped::NotArchive { path });
+            }
             return Ok(false);
         }
         file.rewind().map_err(sniff)?;

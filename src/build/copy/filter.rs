@@ -1,0 +1,89 @@
+//! Which files below a source `--parents` and `--exclude` leave over.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use crate::context::ignore::{Error, Ignore, Matched};
+
+/// The rules of one source, about paths relative to it. The default chooses everything.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Filter {
+    /// The pattern of a `--parents` source; `None` takes everything.
+    include: Option<Ignore>,
+    exclude: Ignore,
+}
+
+/// What the rules say of one path, and so of what is in it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Judged {
+    include: Matched,
+    exclude: Matched,
+    pub(super) is_chosen: bool,
+}
+
+impl Filter {
+    /// The rules of `--exclude`.
+    pub(crate) fn excluding(patterns: &[String]) -> Result<Self, Error> {
+        Ok(Self {
+            include: None,
+            exclude: Ignore::of_patterns("--exclude", patterns)?,
+        })
+    }
+
+    /// The same rules for what `pattern` matches only; an empty one matches everything.
+    pub(super) fn including(&self, pattern: &str) -> Result<Self, Error> {
+        let include = match pattern {
+            "" => None,
+            pattern => Some(Ignore::of_patterns("--parents", &[pattern])?),
+        };
+        Ok(Self {
+            include,
+            exclude: self.exclude.clone(),
+        })
+    }
+
+    /// Judges `path`, whose parent directory was judged to be `parent`.
+    pub(super) fn judge(&self, parent: &Judged, path: &OsStr) -> Judged {
+        let include = match &self.include {
+            None => Matched::default(),
+            Some(include) => include.enter(&parent.include, path),
+        };
+        let is_included = self
+            .include
+            .as_ref()
+            .is_none_or(|rules| rules.hides(&include));
+        if self.exclude.is_empty() {
+            return Judged {
+                include,
+                exclude: Matched::default(),
+                is_chosen: is_included,
+            };
+        }
+        let exclude = self.exclude.enter(&parent.exclude, path);
+        Judged {
+            is_chosen: is_included && !self.exclude.hides(&exclude),
+            include,
+            exclude,
+        }
+    }
+
+    /// Whether something below the directory `path`, which is not chosen itself, may be.
+    pub(super) fn may_choose_below(&self, judged: &Judged, path: &OsStr) -> bool {
+        let may_include = self
+            .include
+            .as_ref()
+            .is_none_or(|rules| rules.hides(&judged.include) || rules.may_match_below(path));
+        let may_escape = !self.exclude.hides(&judged.exclude)
+            || self.exclude.may_show_below(&judged.exclude, path);
+        may_include && may_escape
+    }
+
+    pub(super) fn has_excludes(&self) -> bool {
+        !self.exclude.is_empty()
+    }
+
+    /// Whether `--exclude` names `name`.
+    pub(super) fn excludes(&self, name: &OsStr) -> bool {
+        self.exclude.hides(&self.exclude.matched(Path::new(name)))
+    }
+}
