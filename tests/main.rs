@@ -13,9 +13,12 @@
 mod rig;
 
 mod add;
+mod add_attacks;
 mod args;
 mod cache;
 mod copy;
+mod copy_flags;
+mod copy_rules;
 mod errors;
 mod escape;
 mod heredoc;

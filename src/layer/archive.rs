@@ -42,7 +42,7 @@ pub(crate) enum Error {
 pub(crate) fn is_tar(prefix: &[u8]) -> bool {
     prefix
         .first_chunk::<BLOCK>()
-        .is_some_and(|block| block[0] != 0 && RawHeader::new(block).is_some())
+        .is_some_and(|block| RawHeader::new(block).is_some())
 }
 
 /// A tar that is read once, from front to back.
