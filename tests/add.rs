@@ -206,3 +206,18 @@ fn an_archive_goes_where_its_destination_leads_and_merges() {
         .exits_with(1)
         .says(&["cannot copy to non-directory: /etc/passwd"]);
 }
+
+#[test]
+fn chmod_is_not_about_what_an_archive_holds() {
+    let rig = Rig::new();
+    rig.write("a.tar", archive());
+    let image = rig.image("FROM base\nADD --chmod=600 a.tar /n/m/");
+    for (path, mode) in [
+        ("n", 0o755),
+        ("n/m", 0o755),
+        ("n/m/d", 0o750),
+        ("n/m/d/file", 0o640),
+    ] {
+        assert_eq!(image.file(path).mode, mode, "{path}");
+    }
+}

@@ -622,6 +622,19 @@ fn what_cannot_be_copied_says_why() {
             "ADD --checksum=sha256:0 a b /x/",
             "checksum can't be specified for multiple sources",
         ),
+        (
+            "COPY https://example.invalid/f /x",
+            "source can't be a URL for COPY",
+        ),
+        (
+            "COPY git@example.invalid:a/b.git /x",
+            "source can't be a git ref for COPY",
+        ),
+        (
+            "COPY https://example.invalid/f.git /x",
+            "source can't be a git ref for COPY",
+        ),
+        ("COPY --parents a[ /x", "syntax error in pattern"),
         ("COPY --unpack a /x", "unknown flag: --unpack"),
         ("ADD --parents a /x", "unknown flag: --parents"),
         (

@@ -100,7 +100,7 @@ impl CopyStep {
             .map(|word| expand(&word.value))
             .collect::<Result<Vec<_>, _>>()?;
         let filter = Filter::excluding(&excludes).map_err(|source| StepError::Value {
-            message: format!("invalid excludepatterns: {}", source.problem),
+            message: format!("invalid excludepatterns: {source}"),
         })?;
         shown.extend(chown.iter().map(|chown| format!("--chown={chown}")));
         shown.extend(chmod.iter().map(|chmod| format!("--chmod={chmod}")));

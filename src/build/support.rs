@@ -107,7 +107,21 @@ pub(crate) fn check(statement: &Statement, location: Span) -> Option<Diagnostic>
                 _ => None,
             }
         }
-        Instruction::Copy(copy) => check_copy(copy, &at),
+        Instruction::Copy(copy) => {
+            let remote = copy.sources.iter().find_map(|source| match source {
+                Source::Path(path) if is_remote(&path.value) => Some(path),
+                _ => None,
+            });
+            if let Some(path) = remote {
+                let is_url = path.value.starts_with("http") && !path.value.ends_with(".git");
+                let what = if is_url { "a URL" } else { "a git ref" };
+                return Some(
+                    Diagnostic::new(at(path.span), format!("source can't be {what} for COPY"))
+                        .with_help("ADD fetches"),
+                );
+            }
+            check_copy(copy, &at)
+        }
         Instruction::Add(add) => {
             if let Some(checksum) = &add.checksum {
                 let problem = match &add.copy.sources[..] {
@@ -154,7 +168,7 @@ fn check_copy(copy: &CopyInstruction, at: &dyn Fn(Span) -> Span) -> Option<Diagn
     let literal = copy.excludes.iter().filter(|word| is_literal(&word.value));
     for exclude in literal {
         if let Err(error) = Filter::excluding(std::slice::from_ref(&exclude.value)) {
-            let message = format!("invalid excludepatterns: {}", error.problem);
+            let message = format!("invalid excludepatterns: {error}");
             return Some(Diagnostic::new(at(exclude.span), message));
         }
     }

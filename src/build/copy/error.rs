@@ -26,10 +26,10 @@ pub(crate) enum Error {
         #[source]
         source: BadPattern,
     },
-    #[error("cannot match what is below the sources")]
+    #[error("cannot match what the sources hold")]
     Rules {
         #[source]
-        source: ignore::Error,
+        source: ignore::Problem,
     },
     #[error("cannot read source {path:?}")]
     Source {

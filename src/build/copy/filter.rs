@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::context::ignore::{Error, Ignore, Matched};
+use crate::context::ignore::{Ignore, Matched, Problem};
 
 /// The rules of one source, about paths relative to it. The default chooses everything.
 #[derive(Debug, Clone, Default)]
@@ -23,18 +23,22 @@ pub(super) struct Judged {
 
 impl Filter {
     /// The rules of `--exclude`.
-    pub(crate) fn excluding(patterns: &[String]) -> Result<Self, Error> {
+    pub(crate) fn excluding(patterns: &[String]) -> Result<Self, Problem> {
+        let rules = Ignore::of_patterns("--exclude", patterns);
         Ok(Self {
             include: None,
-            exclude: Ignore::of_patterns("--exclude", patterns)?,
+            exclude: rules.map_err(|error| error.problem)?,
         })
     }
 
     /// The same rules for what `pattern` matches only; an empty one matches everything.
-    pub(super) fn including(&self, pattern: &str) -> Result<Self, Error> {
+    pub(super) fn including(&self, pattern: &str) -> Result<Self, Problem> {
         let include = match pattern {
             "" => None,
-            pattern => Some(Ignore::of_patterns("--parents", &[pattern])?),
+            pattern => {
+                let rules = Ignore::of_patterns("--parents", &[pattern]);
+                Some(rules.map_err(|error| error.problem)?)
+            }
         };
         Ok(Self {
             include,
