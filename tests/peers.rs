@@ -290,10 +290,6 @@ fn copies_and_archives_are_the_same() {
                 "stage-files",
                 "FROM base AS one\nCOPY --chown=3:4 t /q\nRUN chmod 2750 /q/s && mkfifo /q/p && ln -s s /q/l\nFROM base\nCOPY --from=one /q /n\nCOPY --from=one /q/l /via\nCOPY --from=0 --chown=5 q/a.txt q/b.md /m/\n",
             ),
-            (
-                "heredocs",
-                "FROM base\nCOPY <<EOF <<'RAW' /n/\n$HOME\nEOF\n$HOME\nRAW\nCOPY --chmod=755 <<EOF /run.sh\n#!/bin/sh\nEOF\n",
-            ),
         ],
         true,
     );
