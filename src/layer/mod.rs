@@ -13,9 +13,11 @@ mod decompress;
 mod diff;
 mod gzip;
 mod header;
+mod overrides;
 mod pack;
 mod pax;
 mod place;
+mod sparse;
 mod unpack;
 
 pub(crate) use archive::is_tar;
