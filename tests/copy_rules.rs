@@ -118,6 +118,11 @@ fn sources_name_files_and_the_contents_of_directories() {
             &["f 644 n w = sp ace"],
         ),
         row(
+            "root is 0 where no file says so",
+            "FROM scratch\nCOPY --chown=root:root a /new",
+            &["f 640 new = a"],
+        ),
+        row(
             "the root of the context",
             "FROM base\nCOPY /a /new",
             &["f 640 new = a"],
@@ -474,6 +479,11 @@ fn owners_are_set_where_they_are_asked_for() {
             "user and group",
             "FROM base\nCOPY --chown=daemon:staff a /f",
             &["f 640 1:50 f = a"],
+        ),
+        row(
+            "root and a group",
+            "FROM base\nCOPY --chown=root:staff a /f",
+            &["f 640 0:50 f = a"],
         ),
         row(
             "mixed",

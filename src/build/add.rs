@@ -15,7 +15,7 @@ use super::owner;
 use super::state::StageState;
 use crate::context::Context;
 use crate::context::digest::Memo;
-use crate::dockerfile::{CopyInstruction, Source, expand_heredoc};
+use crate::dockerfile::{CopyInstruction, Source, Spanned, expand_heredoc};
 use crate::layer::{Decoder, Form, Limits, is_tar, unpack_as};
 use crate::oci::{ChainId, Digest, Platform};
 use crate::store::{Active, Snapshot, Store};
@@ -78,16 +78,12 @@ impl CopyStep {
         let mut paths = Vec::new();
         let mut inline = Vec::new();
         let mut shown = vec![if unpack.is_some() { "ADD" } else { "COPY" }.to_owned()];
-        let chown = instruction
-            .chown
-            .as_ref()
-            .map(|word| expand(&word.value))
-            .transpose()?;
-        let chmod = instruction
-            .chmod
-            .as_ref()
-            .map(|word| expand(&word.value))
-            .transpose()?;
+        let optional = |word: &Option<Spanned<String>>| {
+            let word = word.as_ref();
+            word.map(|word| expand(&word.value)).transpose()
+        };
+        let chown = optional(&instruction.chown)?;
+        let chmod = optional(&instruction.chmod)?;
         if let Some(from) = &instruction.from {
             shown.push(format!("--from={}", from.value));
         }
@@ -125,15 +121,7 @@ impl CopyStep {
         }
         let written = expand(&instruction.destination.value)?;
         shown.push(written.clone());
-        let mode = match chmod {
-            None => None,
-            Some(text) => {
-                let spec = ChmodSpec::parse(&text).map_err(|error| StepError::Value {
-                    message: error.to_string(),
-                })?;
-                Some((text, spec))
-            }
-        };
+        let mode = chmod.map(parse_mode).transpose()?;
         Ok(Self {
             is_linked: is_linked(instruction.link, chown.as_deref(), mode.is_some())?,
             unpack,
@@ -236,10 +224,7 @@ impl CopyStep {
         };
         let owner = match &self.chown {
             None => None,
-            Some(chown) => match owner::in_numbers(chown).filter(|_| self.is_linked) {
-                Some(owner) => Some(owner?),
-                None => Some(owner::lookup(root.as_fd(), chown)?),
-            },
+            Some(chown) => Some(owner::lookup(root.as_fd(), chown)?),
         };
         let destination = Destination {
             root: root.as_fd(),
@@ -318,6 +303,13 @@ fn open_upper(active: &Active) -> Result<OwnedFd, StepError> {
         path: path.display().to_string(),
         source,
     })
+}
+
+fn parse_mode(text: String) -> Result<(String, ChmodSpec), StepError> {
+    let spec = ChmodSpec::parse(&text).map_err(|error| StepError::Value {
+        message: error.to_string(),
+    })?;
+    Ok((text, spec))
 }
 
 fn digest(selection: &Selection<'_>, memo: &Memo) -> Result<Digest, StepError> {

@@ -18,9 +18,13 @@ const LARGEST_PASSWD: u64 = 10 << 20;
 /// The numbers of `user[:group]` in the image's own files. Unlike BuildKit, which takes an unknown
 /// name for root, this fails as the Dockerfile reference says.
 pub(crate) fn lookup(root: BorrowedFd<'_>, owner: &str) -> Result<(u32, u32), StepError> {
+    if let Some(numbers) = in_numbers(owner) {
+        return numbers;
+    }
+    let owner = root_is_zero(owner);
     let passwd = read_small(root, "etc/passwd")?;
     let group = read_small(root, "etc/group")?;
-    passwd::lookup_owner(&passwd, &group, owner).map_err(|source| {
+    passwd::lookup_owner(&passwd, &group, &owner).map_err(|source| {
         let (name, names) = match &source {
             passwd::Error::UnknownUser(name) => (name, passwd::names(&passwd)),
             passwd::Error::UnknownGroup(name) => (name, passwd::names(&group)),
@@ -37,15 +41,21 @@ pub(crate) fn lookup(root: BorrowedFd<'_>, owner: &str) -> Result<(u32, u32), St
 
 /// The numbers of an owner that needs no files: ids, and `root`. `None` for other names.
 pub(crate) fn in_numbers(owner: &str) -> Option<Result<(u32, u32), StepError>> {
-    let is_number = |text: &str| {
-        text == "root" || !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    if !owner.split(':').all(is_number) {
+    let numbers = root_is_zero(owner);
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !numbers.split(':').all(is_number) {
         return None;
     }
-    let numbers = owner.replace("root", "0");
     let found = passwd::lookup_owner(b"", b"", &numbers);
     Some(found.map_err(|source| StepError::Owner { source }))
+}
+
+/// `root` is 0 to BuildKit, as a user and as a group, whatever the image's files say.
+fn root_is_zero(owner: &str) -> String {
+    let parts = owner
+        .split(':')
+        .map(|part| if part == "root" { "0" } else { part });
+    parts.collect::<Vec<_>>().join(":")
 }
 
 /// A small regular file of the image; empty when it is missing.

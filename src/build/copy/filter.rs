@@ -91,3 +91,70 @@ impl Filter {
         self.exclude.hides(&self.exclude.matched(Path::new(name)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The judgements of `path` and of the directories it is in, outermost first.
+    fn judgements(filter: &Filter, path: &str) -> Vec<(String, Judged)> {
+        let mut all: Vec<(String, Judged)> = Vec::new();
+        for name in path.split('/') {
+            let (whole, parent) = match all.last() {
+                None => (name.to_owned(), Judged::default()),
+                Some((above, judged)) => (format!("{above}/{name}"), judged.clone()),
+            };
+            let judged = filter.judge(&parent, OsStr::new(&whole));
+            all.push((whole, judged));
+        }
+        all
+    }
+
+    fn chooses(include: &str, excludes: &[&str], path: &str) -> bool {
+        let excludes: Vec<String> = excludes.iter().map(|text| (*text).to_owned()).collect();
+        let filter = Filter::excluding(&excludes).unwrap();
+        let filter = filter.including(include).unwrap();
+        judgements(&filter, path).pop().unwrap().1.is_chosen
+    }
+
+    #[test]
+    fn what_is_included_and_not_excluded_is_chosen() {
+        for (include, excludes, path, expected) in [
+            ("", &[][..], "a/b", true),
+            ("a", &[], "a/b", true),
+            ("a/b", &[], "a", false),
+            ("a/*", &[], "a/b/c", true),
+            ("**/c", &[], "a/b/c", true),
+            ("**/c", &[], "a/b/d", false),
+            ("a", &["a/b"], "a/b", false),
+            ("a", &["a/b", "!a/b/c"], "a/b/c", true),
+            ("", &["*"], "a/b", false),
+        ] {
+            let found = chooses(include, excludes, path);
+            assert_eq!(found, expected, "{include} {excludes:?} {path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_chosen_is_below_what_is_not_entered(
+            include in "[ab*]{0,2}(/[ab*]{1,2}){0,2}",
+            excludes in proptest::collection::vec("!?[ab*]{1,2}(/[ab*]{1,2}){0,2}", 0..3),
+            path in "[ab](/[ab]{1,2}){0,3}",
+        ) {
+            let filter = Filter::excluding(&excludes).unwrap().including(&include).unwrap();
+            let all = judgements(&filter, &path);
+            let (leaf, above) = all.split_last().unwrap();
+            if leaf.1.is_chosen {
+                for (path, judged) in above {
+                    prop_assert!(
+                        judged.is_chosen || filter.may_choose_below(judged, OsStr::new(path)),
+                        "{} hides {}", path, leaf.0
+                    );
+                }
+            }
+        }
+    }
+}
