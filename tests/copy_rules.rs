@@ -11,13 +11,17 @@ use std::process::Command;
 use crate::rig::image::{Image, Kind, Node};
 use crate::rig::{Rig, host};
 
-struct Row {
+pub(crate) struct Row {
     rule: &'static str,
     dockerfile: &'static str,
     layer: &'static [&'static str],
 }
 
-const fn row(rule: &'static str, dockerfile: &'static str, layer: &'static [&'static str]) -> Row {
+pub(crate) const fn row(
+    rule: &'static str,
+    dockerfile: &'static str,
+    layer: &'static [&'static str],
+) -> Row {
     Row {
         rule,
         dockerfile,
@@ -26,7 +30,7 @@ const fn row(rule: &'static str, dockerfile: &'static str, layer: &'static [&'st
 }
 
 /// Files whose content is their name, in directories of uncommon modes, and links of every kind.
-fn context(rig: &Rig) {
+pub(crate) fn context(rig: &Rig) {
     for path in [
         "a",
         "b",
@@ -90,7 +94,7 @@ fn last_layer(image: &Image) -> Vec<String> {
 }
 
 #[track_caller]
-fn check(rows: &[Row]) {
+pub(crate) fn check(rows: &[Row]) {
     let rig = Rig::new();
     context(&rig);
     let mut wrong = Vec::new();
@@ -398,328 +402,4 @@ fn destinations_are_files_or_directories() {
             &["d 755 home", "f 640 home/a = a", "f 640 home/to-a = a"],
         ),
     ]);
-}
-
-#[test]
-fn modes_are_set_where_they_are_asked_for() {
-    check(&[
-        row(
-            "octal, implied parents too",
-            "FROM base\nCOPY --chmod=750 a /n/f",
-            &["d 750 n", "f 750 n/f = a"],
-        ),
-        row(
-            "octal for all there is",
-            "FROM base\nCOPY --chmod=0701 dir /n",
-            &[
-                "d 701 n",
-                "l n/link -> x",
-                "d 701 n/sub",
-                "l n/sub/dangling -> nowhere",
-                "p 701 n/sub/fifo",
-                "f 701 n/sub/y = y",
-                "f 701 n/x = x",
-            ],
-        ),
-        row(
-            "symbolic changes the file's",
-            "FROM base\nCOPY --chmod=go=u,o-w a /n/f",
-            &["d 755 n", "f 664 n/f = a"],
-        ),
-        row(
-            "X is for directories and programs",
-            "FROM base\nCOPY --chmod=a=rX t b /n/",
-            &[
-                "d 755 n",
-                "f 555 n/b = b",
-                "f 444 n/x.md = x.md",
-                "f 444 n/x.txt = x.txt",
-            ],
-        ),
-        row(
-            "a variable",
-            "FROM base\nARG m=600\nCOPY --chmod=$m a /f",
-            &["f 600 f = a"],
-        ),
-        row(
-            "of a heredoc",
-            "FROM base\nCOPY --chmod=+x <<EOF /f\nx\nEOF\n",
-            &["f 755 f = x\n"],
-        ),
-    ]);
-}
-
-#[test]
-fn owners_are_set_where_they_are_asked_for() {
-    if !host::maps_many_ids() {
-        return;
-    }
-    check(&[
-        row(
-            "context files are root's",
-            "FROM base\nUSER app\nCOPY a /f",
-            &["f 640 f = a"],
-        ),
-        row(
-            "a name, with its group, created parents too",
-            "FROM base\nCOPY --chown=app a /n/f",
-            &["d 755 1000:1000 n", "f 640 1000:1000 n/f = a"],
-        ),
-        row(
-            "a number is its own group",
-            "FROM base\nCOPY --chown=7 a /f",
-            &["f 640 7:7 f = a"],
-        ),
-        row(
-            "a number that has a name is no exception",
-            "FROM base\nCOPY --chown=65534 a /f",
-            &["f 640 65534:65534 f = a"],
-        ),
-        row(
-            "user and group",
-            "FROM base\nCOPY --chown=daemon:staff a /f",
-            &["f 640 1:50 f = a"],
-        ),
-        row(
-            "root and a group",
-            "FROM base\nCOPY --chown=root:staff a /f",
-            &["f 640 0:50 f = a"],
-        ),
-        row(
-            "mixed",
-            "FROM base\nCOPY --chown=8:wheel a /f",
-            &["f 640 8:10 f = a"],
-        ),
-        row(
-            "a variable",
-            "FROM base\nARG u=app\nCOPY --chown=$u:$u a /f",
-            &["f 640 1000:1000 f = a"],
-        ),
-        row(
-            "links too, and set-id bits stay",
-            "FROM base\nCOPY --chown=3:4 dir/link b dir /n/",
-            &[
-                "d 755 3:4 n",
-                "f 4711 3:4 n/b = b",
-                "l 3:4 n/link -> x",
-                "d 711 3:4 n/sub",
-                "l 3:4 n/sub/dangling -> nowhere",
-                "p 600 3:4 n/sub/fifo",
-                "f 644 3:4 n/sub/y = y",
-                "f 644 3:4 n/x = x",
-            ],
-        ),
-        row(
-            "a user that an earlier step made",
-            "FROM base\nRUN echo w:x:1500:1600::/:/x >> /etc/passwd\nCOPY --chown=w a /f",
-            &["f 640 1500:1600 f = a"],
-        ),
-        row(
-            "an existing directory keeps its owner, those in it get the new one",
-            "FROM base\nRUN mkdir -p /n/sub && chown 5:6 /n /n/sub\nCOPY --chown=3:4 --exclude=sub/[^y]* dir /n",
-            &[
-                "d 755 5:6 n",
-                "l 3:4 n/link -> x",
-                "d 711 3:4 n/sub",
-                "f 644 3:4 n/sub/y = y",
-                "f 644 3:4 n/x = x",
-            ],
-        ),
-        row(
-            "another stage's owners are kept",
-            "FROM base AS one\nCOPY --chown=3:4 t /q/t\nRUN chown 5 /q/t/x.md\nFROM base\nCOPY --from=one /q /n",
-            &[
-                "d 755 n",
-                "d 755 3:4 n/t",
-                "f 644 5:4 n/t/x.md = x.md",
-                "f 644 3:4 n/t/x.txt = x.txt",
-            ],
-        ),
-        row(
-            "a heredoc",
-            "FROM base\nCOPY --chown=3 <<EOF /f\nx\nEOF\n",
-            &["f 644 3:3 f = x\n"],
-        ),
-    ]);
-}
-
-#[test]
-fn what_cannot_be_copied_says_why() {
-    let rig = Rig::new();
-    context(&rig);
-    rig.write("tree/passwd/file", "")
-        .write(".dockerignore", "hidden");
-    rig.write("hidden", "");
-    let _listener = std::os::unix::net::UnixListener::bind(rig.context().join("socket")).unwrap();
-    for (dockerfile, message) in [
-        (
-            "COPY a",
-            "COPY requires at least two arguments, but only one was provided. Destination could not be determined",
-        ),
-        ("COPY none /x", "\"/none\": not found"),
-        ("COPY dirr/x /x", "did you mean \"/dir\"?"),
-        ("COPY hidden /x", ".dockerignore:1 hides it"),
-        ("COPY a/b /x", "\"/a/b\": not found"),
-        ("COPY socket /x", "it is a socket"),
-        (
-            "COPY a b /x",
-            "when using COPY with more than one source file, the destination must be a directory and end with a /",
-        ),
-        (
-            "ADD a b /x",
-            "when using ADD with more than one source file",
-        ),
-        (
-            "COPY dir /etc/passwd",
-            "cannot copy to non-directory: /etc/passwd",
-        ),
-        (
-            "COPY a /etc/passwd/x",
-            "cannot copy to non-directory: /etc/passwd",
-        ),
-        (
-            "COPY tree/passwd/file /etc/passwd/",
-            "cannot copy to non-directory: /etc/passwd",
-        ),
-        (
-            "RUN mkdir /d /d/a\nCOPY a /d",
-            "cannot replace to directory /d/a with file",
-        ),
-        (
-            "COPY tree /etc",
-            "cannot copy to non-directory: /etc/passwd",
-        ),
-        ("COPY [z /x", "syntax error in pattern"),
-        (
-            "COPY --chmod=8 a /x",
-            "invalid chmod parameter: '8'. it should be octal string and between 0 and 07777",
-        ),
-        (
-            "COPY --chmod=10000 a /x",
-            "invalid chmod parameter: '10000'",
-        ),
-        (
-            "ARG m=u+q\nCOPY --chmod=$m a /x",
-            "invalid chmod parameter: 'u+q'",
-        ),
-        (
-            "COPY --chown=apq a /x",
-            "unable to find user apq: no matching entries in passwd file (did you mean app?)",
-        ),
-        (
-            "COPY --chown=root:stafff a /x",
-            "unable to find group stafff: no matching entries in group file (did you mean staff?)",
-        ),
-        (
-            "COPY --chown=nobodyknows a /x",
-            "unable to find user nobodyknows: no matching entries in passwd file",
-        ),
-        (
-            "FROM scratch\nCOPY --chown=app a /x",
-            "unable to find user app",
-        ),
-        (
-            "COPY --chown=4294967295 a /x",
-            "is not between 0 and 4294967294",
-        ),
-        ("COPY --from=base /none /x", "\"/none\": not found"),
-        ("COPY --checksum=sha256:0 a /x", "unknown flag: --checksum"),
-        (
-            "ADD --checksum=sha256:0 a /x",
-            "checksum requires HTTP(S) or Git sources",
-        ),
-        (
-            "ADD --checksum=sha256:0 a b /x/",
-            "checksum can't be specified for multiple sources",
-        ),
-        (
-            "COPY https://example.invalid/f /x",
-            "source can't be a URL for COPY",
-        ),
-        (
-            "COPY git@example.invalid:a/b.git /x",
-            "source can't be a git ref for COPY",
-        ),
-        (
-            "COPY https://example.invalid/f.git /x",
-            "source can't be a git ref for COPY",
-        ),
-        ("COPY --parents a[ /x", "syntax error in pattern"),
-        ("COPY --unpack a /x", "unknown flag: --unpack"),
-        ("ADD --parents a /x", "unknown flag: --parents"),
-        (
-            "COPY --link=maybe a /x",
-            "expecting boolean value for flag --link, not: maybe",
-        ),
-        (
-            "COPY --exclude=[z . /x",
-            "invalid excludepatterns: syntax error in pattern",
-        ),
-        ("COPY --exclude=! . /x", "illegal exclusion pattern: \"!\""),
-        (
-            "ARG e=[z\nCOPY --exclude=$e . /x",
-            "invalid excludepatterns",
-        ),
-        ("COPY --parents none/x /x", "\"/none/x\": not found"),
-        ("COPY --parents to-dir/x /x", "\"/to-dir/x\": not found"),
-        ("COPY --parents none/./d* /x", "\"/none\": not found"),
-        ("COPY --parents hidden /x", ".dockerignore:1 hides it"),
-        (
-            "COPY --link --chown=app a /x",
-            "--chown=app cannot be used with --link",
-        ),
-        (
-            "ARG u=app\nCOPY --link --chown=$u a /x",
-            "--chown=app cannot be used with --link",
-        ),
-    ] {
-        rig.dockerfile(&format!("FROM base\n{dockerfile}"));
-        let outcome = rig.build(&[]);
-        let is_last = outcome.code == Some(1) && outcome.stderr.contains(message);
-        assert!(
-            is_last,
-            "{dockerfile}: {:?}\n{}",
-            outcome.code, outcome.stderr
-        );
-        assert!(outcome.stderr.contains("Dockerfile:"), "{}", outcome.stderr);
-    }
-}
-
-#[test]
-fn a_socket_in_a_directory_is_left_out_and_said() {
-    let rig = Rig::new();
-    rig.write("d/file", "");
-    let _listener = std::os::unix::net::UnixListener::bind(rig.context().join("d/socket")).unwrap();
-    rig.dockerfile("FROM base\nCOPY d /d");
-    rig.build(&[]).succeeds().says(&["/d/socket", "left out"]);
-}
-
-#[test]
-fn attributes_and_times_are_carried_over() {
-    let rig = Rig::new();
-    let mut tar = tar::Builder::new(Vec::new());
-    tar.append_pax_extensions([("SCHILY.xattr.user.note", &b"kept"[..])])
-        .unwrap();
-    crate::rig::base::append(&mut tar, tar::EntryType::Regular, "d/f", 0o644, b"x");
-    rig.write("a.tar", tar.into_inner().unwrap());
-    let image = rig.image(
-        "FROM base AS one\nADD a.tar /q/\nFROM base\nCOPY --from=one /q/d /n\nCOPY --link --from=one /q/d/f /l/f",
-    );
-    for path in ["n/f", "l/f"] {
-        let file = image.file(path);
-        assert_eq!(file.xattrs["user.note"], b"kept", "{path}");
-        assert_eq!(file.mtime, 1_600_000_000, "{path}");
-    }
-}
-
-#[test]
-fn a_directory_that_is_copied_to_does_not_tell_when() {
-    let rig = Rig::new();
-    rig.write("d/file", "");
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
-    let directory = fs::File::open(rig.context().join("d")).unwrap();
-    directory.set_modified(time).unwrap();
-    let image = rig.image("FROM base\nWORKDIR /w\nCOPY d .\nCOPY d /new");
-    assert_eq!(image.file("w").mtime, 1_000_000_000);
-    assert_eq!(image.file("new").mtime, 1_000_000_000);
 }
