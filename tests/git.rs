@@ -558,3 +558,15 @@ fn ssh_is_run_without_anybodys_configuration() {
     let noted = run(&mut rig.build_command(&["--build-context", &context]));
     assert!(noted.contains("agent=/agent"), "the user chose it: {noted}");
 }
+
+#[test]
+fn flags_of_copies_hold_for_trees_too() {
+    let Some(served) = Served::new() else { return };
+    let url = served.url();
+    let image = served.rig.image(&format!(
+        "FROM base\nADD --exclude=sub --exclude=*le {url} /r\nADD --link {url}#main:sub /l/"
+    ));
+    assert!(image.has("r/bin/run"));
+    assert!(!image.has("r/sub") && !image.has("r/file"));
+    assert_eq!(image.text("l/inner"), "inner");
+}

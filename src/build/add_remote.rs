@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 
-use super::copy::{Origin, Selection, Tree, select};
+use super::copy::{Filter, Origin, Selection, Tree, select};
 use super::error::StepError;
 use super::fetch::{Fetch, copy_blob, mtime_of};
 use super::key::KeyBuilder;
@@ -139,10 +139,8 @@ impl Remotes {
 
     /// Adds what the files depend on. Must be called after [`Remotes::resolve`].
     pub(crate) fn add_to_key(&self, key: &mut KeyBuilder) {
-        if let Some(unpack) = self.unpack {
-            key.field("unpack", [u8::from(unpack)]);
-        }
         for remote in &self.sources {
+            key.field("asked", [u8::from(self.unpack == Some(true))]);
             key.field("remote", remote.index.to_le_bytes());
             match &remote.what {
                 What::File {
@@ -247,7 +245,11 @@ pub(crate) struct Brought {
 
 impl Brought {
     /// What the word with this index selects; `None` when it is not remote.
-    pub(crate) fn select(&self, index: usize) -> Result<Option<Selection<'_>>, StepError> {
+    pub(crate) fn select(
+        &self,
+        index: usize,
+        filter: &Filter,
+    ) -> Result<Option<Selection<'_>>, StepError> {
         let found = self.trees.iter().find(|(there, ..)| *there == index);
         let Some((_, root, pattern)) = found else {
             return Ok(None);
@@ -257,16 +259,16 @@ impl Brought {
             origin: Origin::Context,
             ignore: None,
         };
-        select(&tree, &[pattern])
+        select(&tree, &[pattern], filter)
             .map(Some)
             .map_err(|source| StepError::Copy { source })
     }
 
-    /// Whether an archive is to be unpacked: one that was downloaded only with `--unpack`.
-    pub(crate) fn is_unpacked(&self, file: &File) -> io::Result<bool> {
+    /// Whether the file is unpacked when it is an archive: one that was downloaded only with `--unpack`.
+    pub(crate) fn may_unpack(&self, file: &File) -> io::Result<bool> {
         let metadata = file.metadata()?;
         let is_download = self.downloads.contains(&(metadata.dev(), metadata.ino()));
-        Ok(self.unpack.unwrap_or(!is_download))
+        Ok(!is_download || self.unpack == Some(true))
     }
 }
 

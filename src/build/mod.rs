@@ -20,6 +20,7 @@ mod key;
 pub(crate) mod log_lines;
 mod log_tail;
 mod metadata;
+mod owner;
 mod plan;
 mod remote_context;
 pub(crate) mod request;
@@ -29,6 +30,7 @@ pub(crate) mod secret;
 mod stage;
 mod state;
 mod support;
+mod workdir;
 
 use std::fs::File;
 use std::os::fd::AsFd as _;

@@ -1,10 +1,11 @@
 //! What the language has and this engine does not do yet: refused with its place, before any work.
 
+use super::add::is_linked;
 use super::add_remote;
-use super::copy::ChmodSpec;
+use super::copy::{ChmodSpec, Filter};
 use super::request::Request;
 use crate::dockerfile::{
-    Diagnostic, Directives, Instruction, RunSecurity, Span, Spanned, Statement,
+    CopyInstruction, Diagnostic, Directives, Instruction, RunSecurity, Span, Spanned, Statement,
 };
 use crate::oci::Platform;
 
@@ -107,34 +108,32 @@ pub(crate) fn check(statement: &Statement, location: Span) -> Option<Diagnostic>
             }
         }
         Instruction::Copy(copy) => {
-            add_remote::check_copy(copy, &at).or_else(|| check_copy(copy, &at, &refuse, statement))
+            add_remote::check_copy(copy, &at).or_else(|| check_copy(copy, &at))
         }
-        Instruction::Add(add) => {
-            add_remote::check(add, &at).or_else(|| check_copy(&add.copy, &at, &refuse, statement))
-        }
+        Instruction::Add(add) => add_remote::check(add, &at).or_else(|| check_copy(&add.copy, &at)),
         _ => None,
     }
 }
 
-fn check_copy(
-    copy: &crate::dockerfile::CopyInstruction,
-    at: &dyn Fn(Span) -> Span,
-    refuse: &dyn Fn(Span, &str) -> Option<Diagnostic>,
-    statement: &Statement,
-) -> Option<Diagnostic> {
-    if copy.link == Some(true) {
-        return refuse(statement.keyword_span, "--link");
-    }
-    if copy.parents {
-        return refuse(statement.keyword_span, "--parents");
-    }
-    if let Some(chmod) = &copy.chmod
-        && !chmod.value.contains(['$', '\\', '`', '"', '\''])
+/// What is wrong with the flags that COPY and ADD share, as far as they are written out.
+fn check_copy(copy: &CopyInstruction, at: &dyn Fn(Span) -> Span) -> Option<Diagnostic> {
+    let is_literal = |text: &str| !text.contains(['$', '\\', '`', '"', '\'']);
+    if let Some(chmod) = copy.chmod.as_ref().filter(|word| is_literal(&word.value))
         && let Err(error) = ChmodSpec::parse(&chmod.value)
     {
         return Some(Diagnostic::new(at(chmod.span), error.to_string()));
     }
-    copy.excludes
-        .first()
-        .and_then(|exclude| refuse(exclude.span, "--exclude"))
+    if let Some(chown) = copy.chown.as_ref().filter(|word| is_literal(&word.value))
+        && let Err(error) = is_linked(copy.link, Some(&chown.value), copy.chmod.is_some())
+    {
+        return Some(Diagnostic::new(at(chown.span), error.to_string()));
+    }
+    let literal = copy.excludes.iter().filter(|word| is_literal(&word.value));
+    for exclude in literal {
+        if let Err(error) = Filter::excluding(std::slice::from_ref(&exclude.value)) {
+            let message = format!("invalid excludepatterns: {error}");
+            return Some(Diagnostic::new(at(exclude.span), message));
+        }
+    }
+    None
 }
