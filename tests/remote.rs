@@ -328,7 +328,13 @@ fn what_cannot_be_fetched_is_one_clear_message() {
             &["answered 403", "HTTP_AUTH_TOKEN_127.0.0.1"],
         ),
         (server.url("/cut"), &["ended after 3 bytes"]),
-        (refused, &["127.0.0.1 cannot be reached"]),
+        (
+            refused,
+            &[
+                "127.0.0.1 cannot be reached",
+                "caused by: Connection refused",
+            ],
+        ),
     ] {
         rig.dockerfile(&format!("FROM base\nADD {url} /f"));
         let said = rig.build(&[]).exits_with(1).says(whys);

@@ -253,7 +253,7 @@ impl Transfer<'_> {
                 }
             }
             let response = get.send().await.map_err(|error| {
-                let source = error.without_url().into();
+                let source = innermost(error).into();
                 let host = url.host_str().unwrap_or_default().to_owned();
                 let url = self.request.address.shown();
                 Failure::Transient(Error::Unreachable { url, host, source }, None)
@@ -310,10 +310,20 @@ impl Transfer<'_> {
         let error = Error::Cut {
             url: self.request.address.shown(),
             got: self.got,
-            source: error.without_url().into(),
+            source: innermost(error).into(),
         };
         Failure::Transient(error, None)
     }
+}
+
+/// The reason at the bottom of a client's error; the layers above only say that a request was sent.
+fn innermost(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut reason: &dyn std::error::Error = &error;
+    while let Some(source) = reason.source() {
+        reason = source;
+    }
+    reason.to_string()
 }
 
 /// Where a redirect leads, or why it is not followed.
