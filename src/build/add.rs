@@ -86,9 +86,6 @@ impl CopyStep {
             .as_ref()
             .map(|word| expand(&word.value))
             .transpose()?;
-        if let Some(from) = &instruction.from {
-            shown.push(format!("--from={}", from.value));
-        }
         shown.extend(chown.iter().map(|chown| format!("--chown={chown}")));
         shown.extend(chmod.iter().map(|chmod| format!("--chmod={chmod}")));
         for source in &instruction.sources {

@@ -212,13 +212,13 @@ fn execute(
 /// `RUN |1 A=b /bin/sh -c make # buildkit`, the text that `docker history` has for a RUN.
 fn run_history(run: &Run, state: &StageState) -> String {
     let arguments = state.scope.arguments();
-    if arguments.is_empty() {
+    if arguments.len() == 0 {
         return format!("RUN {} # buildkit", run.shown);
     }
-    let shown: Vec<String> = arguments.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    let count = arguments.len();
+    let shown: Vec<String> = arguments.map(|(n, v)| format!("{n}={v}")).collect();
     format!(
-        "RUN |{} {} {} # buildkit",
-        arguments.len(),
+        "RUN |{count} {} {} # buildkit",
         shown.join(" "),
         run.shown
     )

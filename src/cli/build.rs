@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::failure;
 use super::output;
+use super::platform;
 use super::report::print_error;
 use super::secret;
 use super::{Exit, session};
@@ -41,6 +42,9 @@ pub(super) struct BuildArgs {
     /// The stage to build, by name or number [default: the last]
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
+    /// The platform to build for: OS/ARCH[/VARIANT], or local [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
     /// Label of the image; repeatable
     #[arg(long = "label", value_name = "NAME=VALUE")]
     labels: Vec<String>,
@@ -235,6 +239,7 @@ impl BuildArgs {
         {
             return Err("only one output can go to standard output".to_owned());
         }
+        let platform = self.platform.as_deref().map(platform::parse).transpose()?;
         let source_date_epoch = source_date_epoch(&build_args)?;
         if source_date_epoch.is_none() && self.outputs.iter().any(|o| o.rewrite_timestamp) {
             return Err("rewrite-timestamp=true needs SOURCE_DATE_EPOCH".to_owned());
@@ -253,7 +258,8 @@ impl BuildArgs {
             secrets: self.secrets,
             outputs: self.outputs,
             source_date_epoch,
-            platform: Platform::host(),
+            platform_given: platform.is_some(),
+            platform: platform.unwrap_or_else(Platform::host),
         })
     }
 }

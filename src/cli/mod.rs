@@ -5,6 +5,7 @@ mod exit;
 mod failure;
 mod import;
 mod output;
+mod platform;
 mod report;
 mod secret;
 mod session;

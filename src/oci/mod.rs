@@ -6,10 +6,12 @@
 mod config;
 mod digest;
 mod manifest;
+mod platform;
 
-pub(crate) use config::{Healthcheck, History, ImageConfig, RootFs};
+pub(crate) use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
 pub(crate) use digest::{ChainId, DiffId, Digest, Hasher};
-pub(crate) use manifest::{Descriptor, Index, Manifest, Platform, media_type};
+pub(crate) use manifest::{Descriptor, Index, Manifest, media_type};
+pub(crate) use platform::{Platform, PlatformError};
 pub(crate) use oci_spec::distribution::Reference;
 
 /// Serialises a document the one way rbuild writes JSON: compact, keys of every map sorted.
