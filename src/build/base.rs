@@ -50,32 +50,54 @@ pub(crate) fn parse_reference(text: &str) -> Result<Reference, StepError> {
     })
 }
 
-/// Finds the image `text` for the request's platform: in the store, else in its registry. With
-/// `--pull` the registry is asked first.
-pub(crate) fn find_image(store: &Store, text: &str, request: &Request) -> Result<Base, StepError> {
+/// Finds the image `text` for `platform`: in the store, else in its registry. With `--pull` the
+/// registry is asked first. A name that the store has for another platform is no answer; a digest
+/// is, as it is in a registry.
+pub(crate) fn find_image(
+    store: &Store,
+    text: &str,
+    platform: &Platform,
+    request: &Request,
+) -> Result<Base, StepError> {
     let reference = parse_reference(text)?;
-    if (!request.pull || reference.digest().is_some())
+    let by_digest = reference.digest().is_some();
+    let mut other = None;
+    if (!request.pull || by_digest)
         && let Some(base) = find_stored(store, &reference, text)?
     {
-        return Ok(base);
+        if by_digest || base.is_for(platform) {
+            return Ok(base);
+        }
+        other = Some(base.platform());
     }
     let options = transport::Options::default();
     let source: Box<dyn Source> = Box::new(transport::registry(reference.clone(), &options));
-    resolve(source, text, Some(reference), &request.platform)
+    let found = resolve(source, text, Some(reference), platform);
+    found.map_err(|source| match other {
+        None => source,
+        Some(stored) => StepError::OtherPlatform {
+            name: text.to_owned(),
+            stored: stored.to_string(),
+            wanted: platform.to_string(),
+            source: Box::new(source),
+        },
+    })
 }
 
-/// Opens what a named context names; `None` when it is a directory.
+/// Opens the image that a named context names; only called for contexts that are one.
 pub(crate) fn find_named(
     store: &Store,
     source: &NamedSource,
     name: &str,
+    platform: &Platform,
     request: &Request,
-) -> Result<Option<Base>, StepError> {
+) -> Result<Base, StepError> {
     let NamedSource::Image(location) = source else {
-        return Ok(None);
+        let message = format!("the context {name} holds files, not an image");
+        return Err(StepError::Value { message });
     };
     if let transport::Location::Image(reference) = location {
-        return find_image(store, &reference.whole(), request).map(Some);
+        return find_image(store, &reference.whole(), platform, request);
     }
     let base_error = |source| StepError::Base {
         name: name.to_owned(),
@@ -84,7 +106,7 @@ pub(crate) fn find_named(
     let opened = location
         .open(&transport::Options::default())
         .map_err(base_error)?;
-    resolve(opened, name, None, &request.platform).map(Some)
+    resolve(opened, name, None, platform)
 }
 
 fn find_stored(
@@ -137,6 +159,19 @@ fn resolve(
 }
 
 impl Base {
+    /// What the image says it runs on.
+    pub(crate) fn platform(&self) -> Platform {
+        let config = &self.config;
+        let variant = config.variant.as_deref();
+        Platform::new(&config.os, &config.architecture, variant).normalized()
+    }
+
+    /// Whether a stored image answers the wish for one for `platform`.
+    fn is_for(&self, platform: &Platform) -> bool {
+        let own = self.platform();
+        own.same_machine(platform) && (platform.variant.is_none() || own.satisfies(platform))
+    }
+
     /// The name with the digest of what was found under it.
     pub(crate) fn pinned(&self) -> String {
         if self.name.contains('@') {
@@ -210,6 +245,9 @@ impl Base {
             tag: Some(tag),
             ..
         }) = &self.remote
+            // A name in the store is this machine's image; that for another platform is looked up
+            // again, its layers are here.
+            && self.is_for(&Platform::host())
         {
             keep(store, resolved, tag)?;
         }

@@ -10,6 +10,7 @@ use super::base::{self, Base};
 use super::commit::LayerOptions;
 use super::error::{Error, StepError};
 use super::event::{Event, EventSender, VertexId};
+use super::named;
 use super::plan::{CopyFrom, Plan, PlannedBase, PlannedStage};
 use super::request::{Encoding, NamedSource, Request};
 use super::stage;
@@ -17,7 +18,8 @@ use super::state::StageState;
 use crate::context::digest::Memo;
 use crate::context::ignore::Ignore;
 use crate::context::{Context, read_ignore_file};
-use crate::dockerfile::{Dockerfile, parse_trigger};
+use crate::dockerfile::{Dockerfile, Span, parse_trigger};
+use crate::oci::Platform;
 use crate::sandbox::Cancel;
 use crate::store::{Snapshot, Store};
 
@@ -31,13 +33,13 @@ pub(crate) struct Engine<'a> {
     pub(crate) cancel: &'a Cancel,
     /// RFC 3339 of the source date epoch.
     pub(crate) epoch: Option<String>,
-    /// The time that no file of a layer may be later than.
+    /// The time that no file of a layer may be later than, seconds since 1970.
     pub(crate) clamp: Option<i64>,
     /// How layers of the final image are written; `None` when no output has layers.
     pub(crate) encoding: Option<Encoding>,
     build_context: ContextPlace,
     context: OnceLock<Arc<OpenContext>>,
-    images: BTreeMap<String, Image>,
+    images: BTreeMap<ImageKey, Image>,
     next_vertex: AtomicU32,
     cached: Mutex<BTreeSet<VertexId>>,
     results: Mutex<Vec<StageResult>>,
@@ -64,6 +66,39 @@ enum StageResult {
     Waiting,
     Done(Box<StageState>),
     Failed,
+}
+
+/// An image that the build reads: where it comes from, and the platform it is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct ImageKey {
+    source: ImageSource,
+    platform: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum ImageSource {
+    /// As the Dockerfile has it.
+    Reference(String),
+    /// An index into [`Request::named_contexts`].
+    Named(usize),
+}
+
+impl ImageKey {
+    fn new(source: ImageSource, platform: &Platform) -> Self {
+        Self {
+            source,
+            platform: platform.to_string(),
+        }
+    }
+}
+
+/// A place that wants an image.
+struct Wanted {
+    key: ImageKey,
+    platform: Platform,
+    /// The instruction and where it is.
+    step: String,
+    location: Span,
 }
 
 /// An image that the build reads, fetched when the first stage wants its files.
@@ -93,6 +128,14 @@ impl Image {
     }
 }
 
+fn source_of_base(base: &PlannedBase) -> Option<ImageSource> {
+    match base {
+        PlannedBase::Image(name) => Some(ImageSource::Reference(name.clone())),
+        PlannedBase::Named(index) => Some(ImageSource::Named(*index)),
+        PlannedBase::Scratch | PlannedBase::Stage(_) => None,
+    }
+}
+
 /// A poisoned lock means that another stage's thread panicked; its data is still whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -109,7 +152,7 @@ impl<'a> Engine<'a> {
         store: &'a Store,
         events: &'a EventSender,
         cancel: &'a Cancel,
-        epoch: Option<String>,
+        source_date_epoch: Option<i64>,
         encoding: Option<Encoding>,
         build_context: ContextPlace,
     ) -> Self {
@@ -136,8 +179,8 @@ impl<'a> Engine<'a> {
             store,
             events,
             cancel,
-            epoch,
-            clamp: request.source_date_epoch.filter(|_| rewrite),
+            epoch: source_date_epoch.map(stage::rfc3339),
+            clamp: source_date_epoch.filter(|_| rewrite),
             encoding,
             build_context,
             context,
@@ -192,8 +235,8 @@ impl<'a> Engine<'a> {
     pub(crate) fn resolve_images(&mut self, dockerfile: &Dockerfile) -> Result<(), Error> {
         let mut triggered = vec![false; self.plan.stages.len()];
         loop {
-            for name in self.needed_images() {
-                self.resolve(&name)?;
+            for wanted in self.needed_images() {
+                self.resolve(wanted)?;
             }
             let next = (0..self.plan.stages.len())
                 .find(|index| self.plan.stages[*index].needed && !triggered[*index]);
@@ -207,6 +250,7 @@ impl<'a> Engine<'a> {
         let stage = &self.plan.stages[index];
         let (name, texts) = match &stage.base {
             PlannedBase::Scratch => return Ok(()),
+            _ if stage.replaced => return Ok(()),
             PlannedBase::Stage(base) => {
                 let of_parent = self.plan.stages[*base].steps.iter();
                 let triggers = of_parent.filter_map(|step| match &step.statement.instruction {
@@ -217,8 +261,8 @@ impl<'a> Engine<'a> {
                 });
                 (stage.from_text.clone(), triggers.collect())
             }
-            base @ (PlannedBase::Image(_) | PlannedBase::Named(_)) => {
-                let image = self.image_of_base(base);
+            PlannedBase::Image(_) | PlannedBase::Named(_) => {
+                let image = self.image_of_base(stage);
                 (
                     image.base.name.clone(),
                     image.base.config.config.on_build.clone(),
@@ -245,112 +289,94 @@ impl<'a> Engine<'a> {
             .map_err(|diagnostics| Error::Dockerfile { diagnostics })
     }
 
-    /// The images by the key that [`Engine::image`] takes, with the span that wants them.
-    fn needed_images(&self) -> Vec<String> {
-        let mut names = Vec::new();
+    /// The images that no place has asked for before, each once, with the first that wants it.
+    fn needed_images(&self) -> Vec<Wanted> {
+        let mut found: Vec<Wanted> = Vec::new();
+        let mut want = |source, platform: &Platform, step: &str, location| {
+            let key = ImageKey::new(source, platform);
+            if self.images.contains_key(&key) || found.iter().any(|there| there.key == key) {
+                return;
+            }
+            found.push(Wanted {
+                key,
+                platform: platform.clone(),
+                step: step.to_owned(),
+                location,
+            });
+        };
         for stage in self.plan.stages.iter().filter(|stage| stage.needed) {
-            names.extend(self.key_of_base(&stage.base));
+            if let Some(source) = source_of_base(&stage.base) {
+                want(source, &stage.platform, &stage.from_text, stage.from_span);
+            }
             for step in &stage.steps {
-                match &step.from {
-                    Some(CopyFrom::Image(name)) => names.push(name.clone()),
-                    Some(CopyFrom::Named(index)) => names.extend(self.key_of_named(*index)),
-                    Some(CopyFrom::Stage(_)) | None => {}
-                }
+                let source = match &step.from {
+                    Some(CopyFrom::Image(name)) => ImageSource::Reference(name.clone()),
+                    Some(CopyFrom::Named(index)) if self.is_image(*index) => {
+                        ImageSource::Named(*index)
+                    }
+                    _ => continue,
+                };
+                let platform = &self.request.platform;
+                want(source, platform, &step.statement.text, step.location);
             }
         }
-        names.retain(|name| !self.images.contains_key(name));
-        names.sort();
-        names.dedup();
-        names
+        found
     }
 
-    fn key_of_base(&self, base: &PlannedBase) -> Option<String> {
-        match base {
-            PlannedBase::Image(name) => Some(name.clone()),
-            PlannedBase::Named(index) => Some(format!(
-                "context {}",
-                self.request.named_contexts[*index].name
-            )),
-            PlannedBase::Scratch | PlannedBase::Stage(_) => None,
-        }
+    fn is_image(&self, named: usize) -> bool {
+        !named::is_files(named, self.request) && !named::is_scratch(named, self.request)
     }
 
-    /// `None` for a directory.
-    fn key_of_named(&self, index: usize) -> Option<String> {
-        let named = &self.request.named_contexts[index];
-        matches!(named.source, NamedSource::Image(_)).then(|| format!("context {}", named.name))
-    }
-
-    fn resolve(&mut self, key: &str) -> Result<(), Error> {
-        let shown = key.strip_prefix("context ").unwrap_or(key);
+    fn resolve(&mut self, wanted: Wanted) -> Result<(), Error> {
+        let (request, platform) = (self.request, &wanted.platform);
+        let shown = match &wanted.key.source {
+            ImageSource::Reference(name) => name,
+            ImageSource::Named(index) => &request.named_contexts[*index].name,
+        };
         let id = self.start_vertex(format!("[internal] load metadata for {shown}"));
-        let found = match key.strip_prefix("context ") {
-            None => base::find_image(self.store, key, self.request),
-            Some(name) => {
-                let named = self
-                    .request
-                    .named_contexts
-                    .iter()
-                    .rfind(|named| named.name == name);
-                let named = named.expect("the key was made from one of them");
-                base::find_named(self.store, &named.source, name, self.request).and_then(|found| {
-                    found.ok_or_else(|| StepError::Value {
-                        message: format!("the context {name} is a directory, not an image"),
-                    })
-                })
+        let found = match &wanted.key.source {
+            ImageSource::Reference(name) => base::find_image(self.store, name, platform, request),
+            ImageSource::Named(index) => {
+                let source = &request.named_contexts[*index].source;
+                base::find_named(self.store, source, shown, platform, request)
             }
         };
-        let base = self.end_vertex(id, found).map_err(|source| {
-            let (step, location) = self.place_of(key);
-            Error::Step {
-                step,
-                location,
-                source: Box::new(source),
-            }
+        let base = self.end_vertex(id, found).map_err(|source| Error::Step {
+            step: wanted.step,
+            location: wanted.location,
+            source: Box::new(source),
         })?;
-        self.images.insert(
-            key.to_owned(),
-            Image {
-                base,
-                snapshot: Mutex::new(None),
-            },
-        );
+        let actual = base.platform();
+        if !actual.same_machine(platform) {
+            let message = format!(
+                "InvalidBaseImagePlatform: Base image {shown} was pulled with platform \
+                 \"{actual}\", expected \"{platform}\" for current build"
+            );
+            let id = Some(id);
+            self.events.send(Event::Warning { id, message });
+        }
+        let snapshot = Mutex::new(None);
+        self.images.insert(wanted.key, Image { base, snapshot });
         Ok(())
     }
 
-    /// The first line that wants the image.
-    fn place_of(&self, key: &str) -> (String, crate::dockerfile::Span) {
-        for stage in self.plan.stages.iter().filter(|stage| stage.needed) {
-            if self.key_of_base(&stage.base).as_deref() == Some(key) {
-                return (stage.from_text.clone(), stage.from_span);
-            }
-            for step in &stage.steps {
-                let wanted = match &step.from {
-                    Some(CopyFrom::Image(name)) => Some(name.clone()),
-                    Some(CopyFrom::Named(index)) => self.key_of_named(*index),
-                    _ => None,
-                };
-                if wanted.as_deref() == Some(key) {
-                    return (step.statement.text.clone(), step.location);
-                }
-            }
-        }
-        (String::new(), crate::dockerfile::Span::default())
+    /// An image by its name in the Dockerfile, for the platform of the build.
+    pub(crate) fn image(&self, name: &str) -> &Image {
+        let source = ImageSource::Reference(name.to_owned());
+        self.resolved(source, &self.request.platform)
     }
 
-    /// An image by its name in the Dockerfile.
-    pub(crate) fn image(&self, key: &str) -> &Image {
+    /// The image that a stage stands on; only for stages that stand on one.
+    pub(crate) fn image_of_base(&self, stage: &PlannedStage) -> &Image {
+        let source = source_of_base(&stage.base);
+        let source = source.expect("only called for bases that are images");
+        self.resolved(source, &stage.platform)
+    }
+
+    fn resolved(&self, source: ImageSource, platform: &Platform) -> &Image {
         self.images
-            .get(key)
+            .get(&ImageKey::new(source, platform))
             .expect("every image was resolved before the first stage began")
-    }
-
-    pub(crate) fn image_of_base(&self, base: &PlannedBase) -> &Image {
-        self.image(
-            &self
-                .key_of_base(base)
-                .expect("only called for bases that are images"),
-        )
     }
 
     /// The build context, opened by the first step that reads it.
@@ -396,8 +422,13 @@ impl<'a> Engine<'a> {
                 )))
             }
             NamedSource::Image(_) => {
-                let key = format!("context {}", named.name);
-                let (snapshot, _) = self.image(&key).fetch(self, id)?;
+                let snapshot = if named::is_scratch(index, self.request) {
+                    Snapshot::default()
+                } else {
+                    let source = ImageSource::Named(index);
+                    let image = self.resolved(source, &self.request.platform);
+                    image.fetch(self, id)?.0
+                };
                 add::rootfs_source(self.store, &snapshot)
             }
         }

@@ -18,6 +18,7 @@ mod key;
 pub(crate) mod log_lines;
 mod log_tail;
 mod metadata;
+mod named;
 mod plan;
 pub(crate) mod request;
 mod run;
@@ -197,10 +198,10 @@ pub(crate) fn run(
         );
         events.send(Event::Warning { id: None, message });
     }
-    let epoch = request.source_date_epoch.map(stage::rfc3339);
+    let seconds = request.source_date_epoch.or(plan.source_date_epoch);
     let encoding = image_encoding(request);
     let mut engine = Engine::new(
-        request, plan, store, events, cancel, epoch, encoding, context,
+        request, plan, store, events, cancel, seconds, encoding, context,
     );
     engine.resolve_images(&dockerfile).map_err(fail)?;
     let state = engine.build_stages().map_err(fail)?;

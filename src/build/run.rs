@@ -205,8 +205,6 @@ fn resolv_conf(network: Network) -> Vec<u8> {
 }
 
 fn hosts(hostname: &str) -> Vec<u8> {
-    format!(
-        "127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-    )
-    .into_bytes()
+    format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+        .into_bytes()
 }

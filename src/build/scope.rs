@@ -76,6 +76,11 @@ impl Globals {
             .map(|(_, value)| value.as_str())
     }
 
+    /// Every name that a FROM line may use.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.values.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
     /// Takes an ARG line before the first FROM. Returns the variables that had no value.
     pub(crate) fn declare(
         &mut self,

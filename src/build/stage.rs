@@ -85,10 +85,10 @@ fn start(
 ) -> Result<StageState, Error> {
     let globals = &engine.plan.globals;
     match &stage.base {
-        PlannedBase::Scratch => Ok(StageState::scratch(&engine.request.platform, globals)),
+        PlannedBase::Scratch => Ok(StageState::scratch(&stage.platform, globals)),
         PlannedBase::Stage(base) => Ok(StageState::of_stage(engine.result_of(*base)?)),
         PlannedBase::Image(_) | PlannedBase::Named(_) => {
-            let image = engine.image_of_base(&stage.base);
+            let image = engine.image_of_base(stage);
             let id = engine.start_vertex(count.next(&format!("FROM {}", image.base.pinned())));
             let fetched = image.fetch(engine, id).map(|(snapshot, was_there)| {
                 if was_there {
@@ -140,8 +140,8 @@ fn execute(
         Instruction::Run(instruction) => {
             let run = Run::new(instruction, files.state, engine.request.network);
             let created_by = run_history(&run, files.state);
-            let id = engine.start_vertex(count.next(&step.statement.text));
-            let key = run.key(files.state, &engine.request.platform, engine.clamp);
+            let id = engine.start_vertex(count.next(&step.shown()));
+            let key = run.key(files.state, &stage.platform, engine.clamp);
             files.step(id, Ok((key, ())), &created_by, |active, state, ()| {
                 run.execute(
                     engine.store,
@@ -159,7 +159,7 @@ fn execute(
                 Instruction::Copy(copy) => (copy, false),
                 _ => unreachable!("the arm above lets nothing else through"),
             };
-            let id = engine.start_vertex(count.next(&step.statement.text));
+            let id = engine.start_vertex(count.next(&step.shown()));
             let made = CopyStep::new(copy, is_add, files.state, escape)
                 .and_then(|copy| Ok((copy, source_of(engine, id, step.from.as_ref())?)));
             let (copy, source) = match made {
@@ -171,7 +171,7 @@ fn execute(
                 engine.store,
                 &source,
                 files.state,
-                &engine.request.platform,
+                &stage.platform,
                 engine.clamp,
             );
             files.step(id, key, &created_by, |active, _, selection| {
@@ -187,7 +187,7 @@ fn execute(
             })
         }
         Instruction::Workdir(path) => {
-            let id = engine.start_vertex(count.next(&step.statement.text));
+            let id = engine.start_vertex(count.next(&step.shown()));
             let expanded = files
                 .state
                 .scope
@@ -197,7 +197,7 @@ fn execute(
                 Ok(expanded) => add::join(files.state.working_directory(), &expanded.value),
                 Err(error) => return engine.end_vertex(id, Err(error)),
             };
-            let key = add::workdir_key(files.state, &path, &engine.request.platform, engine.clamp);
+            let key = add::workdir_key(files.state, &path, &stage.platform, engine.clamp);
             let created_by = format!("WORKDIR {path}");
             files.step(id, Ok((key, ())), &created_by, |active, state, ()| {
                 add::create_workdir(engine.store, state, active, &path)
@@ -217,11 +217,7 @@ fn run_history(run: &Run, state: &StageState) -> String {
     }
     let count = arguments.len();
     let shown: Vec<String> = arguments.map(|(n, v)| format!("{n}={v}")).collect();
-    format!(
-        "RUN |{count} {} {} # buildkit",
-        shown.join(" "),
-        run.shown
-    )
+    format!("RUN |{count} {} {} # buildkit", shown.join(" "), run.shown)
 }
 
 /// The tree that a COPY reads.

@@ -1,7 +1,7 @@
 //! What a stage is after some of its steps.
 
-use super::scope::{Globals, Scope};
 use super::add;
+use super::scope::{Globals, Scope};
 use crate::oci::{ContainerConfig, DiffId, History, ImageConfig, Platform, RootFs};
 use crate::store::Snapshot;
 

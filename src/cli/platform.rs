@@ -14,8 +14,7 @@ pub(super) fn parse(text: &str) -> Result<Platform, String> {
     if name == "local" {
         return Ok(Platform::host());
     }
-    name.parse()
-        .map_err(|error| format!("--platform: {error}"))
+    name.parse().map_err(|error| format!("--platform: {error}"))
 }
 
 #[cfg(test)]

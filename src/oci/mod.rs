@@ -11,8 +11,8 @@ mod platform;
 pub(crate) use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
 pub(crate) use digest::{ChainId, DiffId, Digest, Hasher};
 pub(crate) use manifest::{Descriptor, Index, Manifest, media_type};
-pub(crate) use platform::{Platform, PlatformError};
 pub(crate) use oci_spec::distribution::Reference;
+pub(crate) use platform::Platform;
 
 /// Serialises a document the one way rbuild writes JSON: compact, keys of every map sorted.
 pub(crate) fn to_json<T: serde::Serialize>(document: &T) -> Vec<u8> {

@@ -220,10 +220,7 @@ mod tests {
             ("s390x", "linux/s390x"),
             ("i386", "linux/386"),
             ("Linux/AMD64", "linux/amd64"),
-            (
-                "windows(10.0.17763)/amd64",
-                "windows(10.0.17763)/amd64",
-            ),
+            ("windows(10.0.17763)/amd64", "windows(10.0.17763)/amd64"),
         ] {
             let platform: Platform = text.parse().unwrap();
             assert_eq!(platform.to_string(), expected, "{text}");
