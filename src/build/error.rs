@@ -81,7 +81,7 @@ pub(crate) enum StepError {
         name: String,
         stored: String,
         wanted: String,
-        source: Box<StepError>,
+        source: Box<Self>,
     },
     #[error("cannot read the base image {name} from {}", origin)]
     Blob {

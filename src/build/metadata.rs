@@ -275,13 +275,13 @@ fn go_duration(nanoseconds: i64) -> String {
             fraction => format!("{whole}.{fraction}"),
         }
     };
-    let seconds = nanoseconds.unsigned_abs() / 1_000_000_000;
-    let shown = match nanoseconds.unsigned_abs() {
-        0 => return "0s".to_owned(),
+    match nanoseconds.unsigned_abs() {
+        0 => "0s".to_owned(),
         1..1_000 => format!("{nanoseconds}ns"),
         1_000..1_000_000 => format!("{}\u{b5}s", decimal(1_000)),
         1_000_000..1_000_000_000 => format!("{}ms", decimal(1_000_000)),
         total => {
+            let seconds = total / 1_000_000_000;
             let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
             let below_minute = total - (hours * 3600 + minutes * 60) * 1_000_000_000;
             let whole = below_minute / 1_000_000_000;
@@ -296,8 +296,7 @@ fn go_duration(nanoseconds: i64) -> String {
                 _ => format!("{hours}h{minutes}m{whole}{fraction}s"),
             }
         }
-    };
-    shown
+    }
 }
 
 #[cfg(test)]

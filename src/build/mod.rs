@@ -145,7 +145,9 @@ fn plan_text(
     request: &Request,
     context: ContextPlace,
 ) -> Result<Box<Loaded>, Box<Failure>> {
-    let planned = parse(&text.text)
+    let planned = support::check_frontend(&text.text, request)
+        .map_err(|foreign| vec![foreign])
+        .and_then(|()| parse(&text.text))
         .and_then(|dockerfile| plan::plan(&dockerfile, request).map(|plan| (dockerfile, plan)));
     match planned {
         Ok((dockerfile, plan)) => Ok(Box::new(Loaded {

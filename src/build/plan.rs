@@ -105,7 +105,6 @@ impl PlannedStage {
 pub(crate) fn plan(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, Vec<Diagnostic>> {
     let escape = dockerfile.directives.escape;
     let mut errors = Vec::new();
-    support::check_directives(&dockerfile.directives, request, &mut errors);
     let globals = globals(dockerfile, request, &mut errors);
     let source_date_epoch = epoch_of(&globals, dockerfile, &mut errors);
     let target = find_target(dockerfile, request.target.as_deref())?;

@@ -3,50 +3,45 @@
 use super::copy::ChmodSpec;
 use super::request::Request;
 use crate::dockerfile::{
-    Diagnostic, Directives, Expanded, Instruction, RunSecurity, Source, Span, Spanned, Statement,
-    nearest,
+    Diagnostic, Expanded, Instruction, RunSecurity, Source, Span, Spanned, Statement, nearest,
+    syntax,
 };
 use crate::oci::Platform;
 
-/// Refuses a foreign frontend. `docker/dockerfile` in any version is the language built in here.
-pub(crate) fn check_directives(
-    directives: &Directives,
-    request: &Request,
-    errors: &mut Vec<Diagnostic>,
-) {
+/// Refuses a foreign frontend, before the text is parsed as what it may not be. `docker/dockerfile`
+/// in any version is the language built in here.
+pub(crate) fn check_frontend(text: &str, request: &Request) -> Result<(), Diagnostic> {
     let argument = request
         .build_args
         .iter()
         .rev()
         .find(|(name, _)| name == "BUILDKIT_SYNTAX");
-    let (syntax, span) = match (argument, &directives.syntax) {
-        (Some((_, value)), syntax) => (
-            value.as_str(),
-            syntax
-                .as_ref()
-                .map_or(Span::default(), |syntax| syntax.span),
-        ),
-        (None, Some(syntax)) => (syntax.value.as_str(), syntax.span),
-        (None, None) => return,
+    let written = syntax(text);
+    let span = written.as_ref().map_or(Span::default(), |word| word.span);
+    let frontend = match (argument, &written) {
+        (Some((_, value)), _) if !value.is_empty() => value,
+        (_, Some(written)) => &written.value,
+        (_, None) => return Ok(()),
     };
-    if !is_built_in(syntax) {
-        errors.push(
-            Diagnostic::new(span, format!("the frontend {syntax} is not supported"))
-                .with_label("rbuild runs no frontend images")
-                .with_help(
-                    "docker/dockerfile is built in; --build-arg BUILDKIT_SYNTAX=dockerfile.v0 \
-                     ignores this line",
-                ),
-        );
+    if is_built_in(frontend) {
+        return Ok(());
     }
+    Err(
+        Diagnostic::new(span, format!("the frontend {frontend} is not supported"))
+            .with_label("rbuild runs no frontend images")
+            .with_help(
+                "docker/dockerfile is built in; --build-arg BUILDKIT_SYNTAX=dockerfile.v0 ignores \
+                 this line",
+            ),
+    )
 }
 
 fn is_built_in(syntax: &str) -> bool {
     if syntax == "dockerfile.v0" {
         return true;
     }
-    let name = syntax.strip_prefix("docker.io/").unwrap_or(syntax);
-    let name = name.split(['@', ' ']).next().unwrap_or(name);
+    let name = syntax.split(['@', ' ']).next().unwrap_or(syntax);
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
     let name = name.split(':').next().unwrap_or(name);
     matches!(name, "docker/dockerfile" | "docker/dockerfile-upstream")
 }

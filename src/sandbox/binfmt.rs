@@ -77,10 +77,9 @@ fn takes(handler: &str, program: &[u8; HEADER]) -> bool {
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    hex.as_bytes()
-        .chunks_exact(2)
-        .map_while(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
+    (0..hex.len())
+        .step_by(2)
+        .map_while(|start| u8::from_str_radix(hex.get(start..start + 2)?, 16).ok())
         .collect()
 }
 
