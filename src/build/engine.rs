@@ -6,20 +6,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::add::{self, OpenContext, SourceTree};
-use super::base::{self, Base};
 use super::commit::LayerOptions;
 use super::error::{Error, StepError};
 use super::event::{Event, EventSender, VertexId};
+use super::images::{Image, ImageKey, ImageSource};
 use super::named;
-use super::plan::{CopyFrom, Plan, PlannedBase, PlannedStage};
+use super::plan::{Plan, PlannedBase, PlannedStage};
 use super::request::{Encoding, NamedSource, Request};
 use super::stage;
 use super::state::StageState;
 use crate::context::digest::Memo;
 use crate::context::ignore::Ignore;
 use crate::context::{Context, read_ignore_file};
-use crate::dockerfile::{Dockerfile, Span, parse_trigger};
-use crate::oci::Platform;
+use crate::dockerfile::{Dockerfile, parse_trigger};
 use crate::sandbox::Cancel;
 use crate::store::{Snapshot, Store};
 
@@ -39,7 +38,7 @@ pub(crate) struct Engine<'a> {
     pub(crate) encoding: Option<Encoding>,
     build_context: ContextPlace,
     context: OnceLock<Arc<OpenContext>>,
-    images: BTreeMap<ImageKey, Image>,
+    pub(super) images: BTreeMap<ImageKey, Image>,
     next_vertex: AtomicU32,
     cached: Mutex<BTreeSet<VertexId>>,
     results: Mutex<Vec<StageResult>>,
@@ -68,76 +67,8 @@ enum StageResult {
     Failed,
 }
 
-/// An image that the build reads: where it comes from, and the platform it is for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct ImageKey {
-    source: ImageSource,
-    platform: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum ImageSource {
-    /// As the Dockerfile has it.
-    Reference(String),
-    /// An index into [`Request::named_contexts`].
-    Named(usize),
-}
-
-impl ImageKey {
-    fn new(source: ImageSource, platform: &Platform) -> Self {
-        Self {
-            source,
-            platform: platform.to_string(),
-        }
-    }
-}
-
-/// A place that wants an image.
-struct Wanted {
-    key: ImageKey,
-    platform: Platform,
-    /// The instruction and where it is.
-    step: String,
-    location: Span,
-}
-
-/// An image that the build reads, fetched when the first stage wants its files.
-#[derive(Debug)]
-pub(crate) struct Image {
-    pub(crate) base: Base,
-    snapshot: Mutex<Option<Snapshot>>,
-}
-
-impl Image {
-    /// The image's files, and whether they were there already. Several stages that ask at once wait
-    /// for one transfer.
-    pub(crate) fn fetch(
-        &self,
-        engine: &Engine<'_>,
-        id: VertexId,
-    ) -> Result<(Snapshot, bool), StepError> {
-        let mut snapshot = lock(&self.snapshot);
-        if let Some(snapshot) = &*snapshot {
-            return Ok((snapshot.clone(), true));
-        }
-        if let Some(there) = self.base.stored(engine.store)? {
-            return Ok((snapshot.insert(there).clone(), true));
-        }
-        let fetched = self.base.fetch(engine.store, engine.events, id)?;
-        Ok((snapshot.insert(fetched).clone(), false))
-    }
-}
-
-fn source_of_base(base: &PlannedBase) -> Option<ImageSource> {
-    match base {
-        PlannedBase::Image(name) => Some(ImageSource::Reference(name.clone())),
-        PlannedBase::Named(index) => Some(ImageSource::Named(*index)),
-        PlannedBase::Scratch | PlannedBase::Stage(_) => None,
-    }
-}
-
 /// A poisoned lock means that another stage's thread panicked; its data is still whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -287,96 +218,6 @@ impl<'a> Engine<'a> {
         self.plan
             .add_triggers(index, statements, dockerfile, self.request)
             .map_err(|diagnostics| Error::Dockerfile { diagnostics })
-    }
-
-    /// The images that no place has asked for before, each once, with the first that wants it.
-    fn needed_images(&self) -> Vec<Wanted> {
-        let mut found: Vec<Wanted> = Vec::new();
-        let mut want = |source, platform: &Platform, step: &str, location| {
-            let key = ImageKey::new(source, platform);
-            if self.images.contains_key(&key) || found.iter().any(|there| there.key == key) {
-                return;
-            }
-            found.push(Wanted {
-                key,
-                platform: platform.clone(),
-                step: step.to_owned(),
-                location,
-            });
-        };
-        for stage in self.plan.stages.iter().filter(|stage| stage.needed) {
-            if let Some(source) = source_of_base(&stage.base) {
-                want(source, &stage.platform, &stage.from_text, stage.from_span);
-            }
-            for step in &stage.steps {
-                let source = match &step.from {
-                    Some(CopyFrom::Image(name)) => ImageSource::Reference(name.clone()),
-                    Some(CopyFrom::Named(index)) if self.is_image(*index) => {
-                        ImageSource::Named(*index)
-                    }
-                    _ => continue,
-                };
-                let platform = &self.request.platform;
-                want(source, platform, &step.statement.text, step.location);
-            }
-        }
-        found
-    }
-
-    fn is_image(&self, named: usize) -> bool {
-        !named::is_files(named, self.request) && !named::is_scratch(named, self.request)
-    }
-
-    fn resolve(&mut self, wanted: Wanted) -> Result<(), Error> {
-        let (request, platform) = (self.request, &wanted.platform);
-        let shown = match &wanted.key.source {
-            ImageSource::Reference(name) => name,
-            ImageSource::Named(index) => &request.named_contexts[*index].name,
-        };
-        let id = self.start_vertex(format!("[internal] load metadata for {shown}"));
-        let found = match &wanted.key.source {
-            ImageSource::Reference(name) => base::find_image(self.store, name, platform, request),
-            ImageSource::Named(index) => {
-                let source = &request.named_contexts[*index].source;
-                base::find_named(self.store, source, shown, platform, request)
-            }
-        };
-        let base = self.end_vertex(id, found).map_err(|source| Error::Step {
-            step: wanted.step,
-            location: wanted.location,
-            source: Box::new(source),
-        })?;
-        let actual = base.platform();
-        if !actual.same_machine(platform) {
-            let message = format!(
-                "InvalidBaseImagePlatform: Base image {shown} was pulled with platform \
-                 \"{actual}\", expected \"{platform}\" for current build"
-            );
-            let id = Some(id);
-            self.events.send(Event::Warning { id, message });
-        }
-        let snapshot = Mutex::new(None);
-        self.images.insert(wanted.key, Image { base, snapshot });
-        Ok(())
-    }
-
-    /// An image by its name in the Dockerfile, for the platform of the build.
-    pub(crate) fn image(&self, name: &str) -> &Image {
-        let source = ImageSource::Reference(name.to_owned());
-        self.resolved(source, &self.request.platform)
-    }
-
-    /// The image that a stage stands on; only for stages that stand on one.
-    pub(crate) fn image_of_base(&self, stage: &PlannedStage) -> &Image {
-        let source = source_of_base(&stage.base);
-        let source = source.expect("only called for bases that are images");
-        self.resolved(source, &stage.platform)
-    }
-
-    fn resolved(&self, source: ImageSource, platform: &Platform) -> &Image {
-        self.images
-            .get(&ImageKey::new(source, platform))
-            .expect("every image was resolved before the first stage began")
     }
 
     /// The build context, opened by the first step that reads it.
