@@ -1,7 +1,7 @@
 //! `--build-context NAME=VALUE`: which names of a Dockerfile it takes over.
 
 use super::request::{NamedSource, Request};
-use crate::oci::{Platform, Reference};
+use crate::oci::{Platform, parse_reference};
 use crate::transport::Location;
 
 /// The last named context that is called `name`, as an index into [`Request::named_contexts`]. One
@@ -45,7 +45,7 @@ pub(crate) fn is_scratch(index: usize, request: &Request) -> bool {
 
 /// The shortest form of an image's name. What is none is compared as it stands, in lower case.
 fn familiar(name: &str) -> String {
-    let whole = match name.parse::<Reference>() {
+    let whole = match parse_reference(name) {
         Ok(reference) => reference.whole(),
         Err(_) => name.to_lowercase(),
     };
