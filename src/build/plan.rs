@@ -415,11 +415,12 @@ impl Plan {
 
     /// Marks what the target needs, and the chain of stages that its layers come from.
     fn mark(&mut self) {
+        let mut seen = BTreeSet::new();
         let mut next = vec![self.target];
         while let Some(index) = next.pop() {
-            if !self.stages[index].needed {
+            if seen.insert(index) {
                 self.stages[index].needed = true;
-                next.extend(self.stages[index].dependencies.clone());
+                next.extend(&self.stages[index].dependencies);
             }
         }
         let mut next = Some(self.target);
