@@ -194,6 +194,20 @@ fn the_image_is_for_the_platform_that_was_asked_for() {
 }
 
 #[test]
+fn the_platform_may_come_from_dockers_variable() {
+    let rig = Rig::empty();
+    rig.dockerfile("FROM scratch\nLABEL a=b");
+    let archive = rig.path("image.tar");
+    let output = format!("type=oci,dest={}", archive.display());
+    for (option, architecture) in [(&[][..], "s390x"), (&["--platform=linux/arm64"], "arm64")] {
+        let mut command = rig.build_command(&[option, &["-o", &output]].concat());
+        command.env("DOCKER_DEFAULT_PLATFORM", "linux/s390x");
+        crate::rig::outcome::Outcome::of(&mut command).succeeds();
+        assert_eq!(Image::open(&archive).config["architecture"], architecture);
+    }
+}
+
+#[test]
 fn a_foreign_base_is_chosen_from_an_index() {
     let rig = Rig::new();
     let layout = layout_of(&rig, &["linux/arm64", "linux/amd64", FOREIGN]);

@@ -29,6 +29,7 @@ pub(crate) mod secret;
 mod stage;
 mod state;
 mod support;
+mod unpacked;
 
 use std::fs::File;
 use std::os::fd::AsFd as _;

@@ -17,13 +17,14 @@ pub(crate) fn find(name: &str, platform: &Platform, request: &Request) -> Option
         return None;
     }
     let wanted = familiar(name);
-    let platform = platform.clone().normalized().to_string();
+    let platform = platform.clone().normalized();
+    let is_for = |text: &str| text.parse().is_ok_and(|of: Platform| of == platform);
     let find = |for_platform: bool| {
         request
             .named_contexts
             .iter()
             .rposition(|context| match context.name.split_once("::") {
-                Some((name, of)) => for_platform && of == platform && familiar(name) == wanted,
+                Some((name, of)) => for_platform && is_for(of) && familiar(name) == wanted,
                 None => !for_platform && familiar(&context.name) == wanted,
             })
     };

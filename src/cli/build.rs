@@ -44,7 +44,7 @@ pub(super) struct BuildArgs {
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
     /// The platform to build for: OS/ARCH[/VARIANT], or local [default: this machine's]
-    #[arg(long, value_name = "PLATFORM")]
+    #[arg(long, value_name = "PLATFORM", env = "DOCKER_DEFAULT_PLATFORM")]
     platform: Option<String>,
     /// Label of the image; repeatable
     #[arg(long = "label", value_name = "NAME=VALUE")]
