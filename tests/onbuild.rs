@@ -136,6 +136,13 @@ fn words_of_a_trigger_are_expanded_in_the_child() {
     assert_eq!(image.setting("Labels")["who"], "parent");
     assert_eq!(image.setting("Labels")["arg"], "none");
     assert_eq!(image.setting("Labels")["later"], "global");
+    rig.dockerfile("FROM parent");
+    let outcome = rig.build(&["--build-arg=ARG=given"]).succeeds();
+    assert!(
+        !outcome.stderr.contains("not consumed"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]

@@ -194,21 +194,13 @@ pub(crate) fn run(
         let message = warning.message.clone();
         events.send(Event::Warning { id: None, message });
     }
-    let declared = plan.declared_arguments(&dockerfile);
-    let unused: Vec<String> = plan.globals.unused(&declared).map(str::to_owned).collect();
-    if !unused.is_empty() {
-        let message = format!(
-            "one or more build-args were not consumed: [{}]",
-            unused.join(" ")
-        );
-        events.send(Event::Warning { id: None, message });
-    }
     let seconds = request.source_date_epoch.or(plan.source_date_epoch);
     let encoding = image_encoding(request);
     let mut engine = Engine::new(
         request, plan, store, events, cancel, seconds, encoding, context,
     );
     engine.resolve_images(&dockerfile).map_err(fail)?;
+    warn_of_unused_arguments(&engine, &dockerfile);
     let state = engine.build_stages().map_err(fail)?;
     engine.save_memo();
     if cancel.is_canceled() {
@@ -230,6 +222,19 @@ pub(crate) fn run(
         image_id: Some(image_id.clone()),
     });
     Ok(Built { image_id, manifest })
+}
+
+/// Only now are the triggers of the bases known, which may declare arguments too.
+fn warn_of_unused_arguments(engine: &Engine<'_>, dockerfile: &Dockerfile) {
+    let declared = engine.plan.declared_arguments(dockerfile);
+    let unused: Vec<&str> = engine.plan.globals.unused(&declared).collect();
+    if !unused.is_empty() {
+        let message = format!(
+            "one or more build-args were not consumed: [{}]",
+            unused.join(" ")
+        );
+        engine.events.send(Event::Warning { id: None, message });
+    }
 }
 
 /// How the image's layers are written first; `None` when nobody wants an image.

@@ -433,17 +433,15 @@ impl Plan {
         }
     }
 
-    /// Names that ARG lines declare, anywhere in the file.
+    /// Names that ARG lines declare, anywhere in the file or in a trigger.
     pub(crate) fn declared_arguments(&self, dockerfile: &Dockerfile) -> Vec<String> {
-        let of_stages = self
-            .stages
-            .iter()
-            .flat_map(|stage| &stage.steps)
-            .map(|s| &s.statement);
+        let of_file = dockerfile.stages.iter().flat_map(|stage| &stage.statements);
+        let steps = self.stages.iter().flat_map(|stage| &stage.steps);
         dockerfile
             .global_args
             .iter()
-            .chain(of_stages)
+            .chain(of_file)
+            .chain(steps.map(|step| &step.statement))
             .filter_map(|statement| match &statement.instruction {
                 Instruction::Arg(declarations) => Some(declarations),
                 _ => None,

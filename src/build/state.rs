@@ -49,7 +49,8 @@ impl StageState {
     /// A stage on an image.
     pub(crate) fn of_image(snapshot: Snapshot, mut config: ImageConfig, globals: &Globals) -> Self {
         let environment = &mut config.config.env;
-        if !environment.iter().any(|entry| entry.starts_with("PATH=")) {
+        // Windows finds its programs by itself.
+        if config.os != "windows" && !environment.iter().any(|entry| entry.starts_with("PATH=")) {
             environment.push(format!("PATH={DEFAULT_PATH}"));
         }
         config.config.on_build.clear();
