@@ -13,9 +13,15 @@
 mod rig;
 
 mod add;
+mod add_attacks;
 mod args;
 mod cache;
 mod copy;
+mod copy_errors;
+mod copy_flags;
+mod copy_link;
+mod copy_owners;
+mod copy_rules;
 mod errors;
 mod escape;
 mod expansion;

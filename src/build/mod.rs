@@ -20,6 +20,7 @@ pub(crate) mod log_lines;
 mod log_tail;
 mod metadata;
 mod named;
+mod owner;
 mod plan;
 pub(crate) mod request;
 mod resolve;
@@ -30,6 +31,7 @@ mod stage;
 mod state;
 mod support;
 mod unpacked;
+mod workdir;
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
