@@ -88,9 +88,6 @@ impl CopyStep {
         };
         let chown = optional(&instruction.chown)?;
         let chmod = optional(&instruction.chmod)?;
-        if let Some(from) = &instruction.from {
-            shown.push(format!("--from={}", from.value));
-        }
         if instruction.parents {
             shown.push("--parents".to_owned());
         }

@@ -14,22 +14,26 @@ pub(crate) mod event;
 pub(crate) mod export;
 mod fetch;
 mod image;
+mod images;
 pub(crate) mod import;
 mod input;
 mod key;
 pub(crate) mod log_lines;
 mod log_tail;
 mod metadata;
+mod named;
 mod owner;
 mod plan;
 mod remote_context;
 pub(crate) mod request;
+mod resolve;
 mod run;
 mod scope;
 pub(crate) mod secret;
 mod stage;
 mod state;
 mod support;
+mod unpacked;
 mod workdir;
 
 use std::fs::File;
@@ -165,7 +169,9 @@ fn plan_text(
     request: &Request,
     context: ContextPlace,
 ) -> Result<Box<Loaded>, Box<Failure>> {
-    let planned = parse(&text.text)
+    let planned = support::check_frontend(&text.text, request)
+        .map_err(|foreign| vec![foreign])
+        .and_then(|()| parse(&text.text))
         .and_then(|dockerfile| plan::plan(&dockerfile, request).map(|plan| (dockerfile, plan)));
     match planned {
         Ok((dockerfile, plan)) => Ok(Box::new(Loaded {
@@ -209,21 +215,13 @@ pub(crate) fn run(
         let message = warning.message.clone();
         events.send(Event::Warning { id: None, message });
     }
-    let declared = plan.declared_arguments(&dockerfile);
-    let unused: Vec<String> = plan.globals.unused(&declared).map(str::to_owned).collect();
-    if !unused.is_empty() {
-        let message = format!(
-            "one or more build-args were not consumed: [{}]",
-            unused.join(" ")
-        );
-        events.send(Event::Warning { id: None, message });
-    }
-    let epoch = request.source_date_epoch.map(stage::rfc3339);
+    let seconds = request.source_date_epoch.or(plan.source_date_epoch);
     let encoding = image_encoding(request);
     let mut engine = Engine::new(
-        request, plan, store, events, cancel, epoch, encoding, context,
+        request, plan, store, events, cancel, seconds, encoding, context,
     );
     engine.resolve_images(&dockerfile).map_err(fail)?;
+    warn_of_unused_arguments(&engine, &dockerfile);
     let state = engine.build_stages().map_err(fail)?;
     engine.save_memo();
     if cancel.is_canceled() {
@@ -245,6 +243,19 @@ pub(crate) fn run(
         image_id: Some(image_id.clone()),
     });
     Ok(Built { image_id, manifest })
+}
+
+/// Only now are the triggers of the bases known, which may declare arguments too.
+fn warn_of_unused_arguments(engine: &Engine<'_>, dockerfile: &Dockerfile) {
+    let declared = engine.plan.declared_arguments(dockerfile);
+    let unused: Vec<&str> = engine.plan.globals.unused(&declared).collect();
+    if !unused.is_empty() {
+        let message = format!(
+            "one or more build-args were not consumed: [{}]",
+            unused.join(" ")
+        );
+        engine.events.send(Event::Warning { id: None, message });
+    }
 }
 
 /// How the image's layers are written first; `None` when nobody wants an image.

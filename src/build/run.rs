@@ -90,6 +90,9 @@ impl Run {
         key.field("user", &state.config.config.user);
         key.field("directory", state.working_directory());
         key.field("network", format!("{:?}", self.network));
+        if let Some(hostname) = state.scope.hostname() {
+            key.field("hostname", hostname);
+        }
         if let Some((path, contents)) = &self.script {
             key.field("script", path).field("script contents", contents);
         }
@@ -162,6 +165,7 @@ impl Run {
             target: path.into(),
             mode: 0o755,
         });
+        let hostname = state.scope.hostname().unwrap_or(spec::DEFAULT_HOSTNAME);
         Ok(Spec {
             lowers: lowers.into_iter().map(OsString::from).collect(),
             upper: active.upper().into(),
@@ -175,10 +179,10 @@ impl Run {
                 .collect(),
             cwd: state.working_directory().into(),
             user: state.config.config.user.clone(),
-            hostname: spec::DEFAULT_HOSTNAME.to_owned(),
+            hostname: hostname.to_owned(),
             network: self.network,
             resolv_conf: resolv_conf(self.network),
-            hosts: hosts(),
+            hosts: hosts(hostname),
             shm_size: spec::DEFAULT_SHM_SIZE,
             max_processes: None,
             mounts: mounts.collect(),
@@ -200,10 +204,7 @@ fn resolv_conf(network: Network) -> Vec<u8> {
     }
 }
 
-fn hosts() -> Vec<u8> {
-    format!(
-        "127.0.0.1\tlocalhost {host}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
-        host = spec::DEFAULT_HOSTNAME
-    )
-    .into_bytes()
+fn hosts(hostname: &str) -> Vec<u8> {
+    format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+        .into_bytes()
 }

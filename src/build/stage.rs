@@ -86,10 +86,10 @@ fn start(
 ) -> Result<StageState, Error> {
     let globals = &engine.plan.globals;
     match &stage.base {
-        PlannedBase::Scratch => Ok(StageState::scratch(&engine.request.platform, globals)),
+        PlannedBase::Scratch => Ok(StageState::scratch(&stage.platform, globals)),
         PlannedBase::Stage(base) => Ok(StageState::of_stage(engine.result_of(*base)?)),
         PlannedBase::Image(_) | PlannedBase::Named(_) => {
-            let image = engine.image_of_base(&stage.base);
+            let image = engine.image_of_base(stage);
             let id = engine.start_vertex(count.next(&format!("FROM {}", image.base.pinned())));
             let fetched = image.fetch(engine, id).map(|(snapshot, was_there)| {
                 if was_there {
@@ -142,8 +142,8 @@ fn execute(
         Instruction::Run(instruction) => {
             let run = Run::new(instruction, files.state, engine.request.network);
             let created_by = run_history(&run, files.state);
-            let id = engine.start_vertex(count.next(&step.statement.text));
-            let key = run.key(files.state, &engine.request.platform, engine.clamp);
+            let id = engine.start_vertex(count.next(&step.shown()));
+            let key = run.key(files.state, &stage.platform, engine.clamp);
             files.step(id, Ok((key, ())), &created_by, |active, state, ()| {
                 run.execute(
                     engine.store,
@@ -165,7 +165,7 @@ fn execute(
                 // Waiting is no part of the step.
                 engine.result_of(from).map_err(|_| StepError::Canceled)?;
             }
-            let id = engine.start_vertex(count.next(&step.statement.text));
+            let id = engine.start_vertex(count.next(&step.shown()));
             let fetch = engine.fetch(id);
             let made = CopyStep::new(copy, add, files.state, escape).and_then(|mut copy| {
                 copy.resolve(&fetch)?;
@@ -181,7 +181,7 @@ fn execute(
                 engine.store,
                 &source,
                 files.state,
-                &engine.request.platform,
+                &stage.platform,
                 engine.clamp,
             );
             files.step(id, key, &created_by, |active, _, selection| {
@@ -197,7 +197,7 @@ fn execute(
             })
         }
         Instruction::Workdir(path) => {
-            let id = engine.start_vertex(count.next(&step.statement.text));
+            let id = engine.start_vertex(count.next(&step.shown()));
             let expanded = files
                 .state
                 .scope
@@ -207,8 +207,7 @@ fn execute(
                 Ok(expanded) => add::join(files.state.working_directory(), &expanded.value),
                 Err(error) => return engine.end_vertex(id, Err(error)),
             };
-            let key =
-                workdir::workdir_key(files.state, &path, &engine.request.platform, engine.clamp);
+            let key = workdir::workdir_key(files.state, &path, &stage.platform, engine.clamp);
             let created_by = format!("WORKDIR {path}");
             files.step(id, Ok((key, ())), &created_by, |active, state, ()| {
                 workdir::create_workdir(engine.store, state, active, &path)
@@ -223,16 +222,12 @@ fn execute(
 /// `RUN |1 A=b /bin/sh -c make # buildkit`, the text that `docker history` has for a RUN.
 fn run_history(run: &Run, state: &StageState) -> String {
     let arguments = state.scope.arguments();
-    if arguments.is_empty() {
+    if arguments.len() == 0 {
         return format!("RUN {} # buildkit", run.shown);
     }
-    let shown: Vec<String> = arguments.iter().map(|(n, v)| format!("{n}={v}")).collect();
-    format!(
-        "RUN |{} {} {} # buildkit",
-        arguments.len(),
-        shown.join(" "),
-        run.shown
-    )
+    let count = arguments.len();
+    let shown: Vec<String> = arguments.map(|(n, v)| format!("{n}={v}")).collect();
+    format!("RUN |{count} {} {} # buildkit", shown.join(" "), run.shown)
 }
 
 /// The tree that a COPY reads.

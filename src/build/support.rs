@@ -5,80 +5,93 @@ use super::add_remote;
 use super::copy::{ChmodSpec, Filter};
 use super::request::Request;
 use crate::dockerfile::{
-    CopyInstruction, Diagnostic, Directives, Instruction, RunSecurity, Span, Spanned, Statement,
+    CopyInstruction, Diagnostic, Expanded, Instruction, RunSecurity, Span, Spanned, Statement,
+    nearest, syntax,
 };
 use crate::oci::Platform;
 
-/// Refuses a foreign frontend. `docker/dockerfile` in any version is the language built in here.
-pub(crate) fn check_directives(
-    directives: &Directives,
-    request: &Request,
-    errors: &mut Vec<Diagnostic>,
-) {
+/// Refuses a foreign frontend, before the text is parsed as what it may not be. `docker/dockerfile`
+/// in any version is the language built in here.
+pub(crate) fn check_frontend(text: &str, request: &Request) -> Result<(), Diagnostic> {
     let argument = request
         .build_args
         .iter()
         .rev()
         .find(|(name, _)| name == "BUILDKIT_SYNTAX");
-    let (syntax, span) = match (argument, &directives.syntax) {
-        (Some((_, value)), syntax) => (
-            value.as_str(),
-            syntax
-                .as_ref()
-                .map_or(Span::default(), |syntax| syntax.span),
-        ),
-        (None, Some(syntax)) => (syntax.value.as_str(), syntax.span),
-        (None, None) => return,
+    let written = syntax(text);
+    let span = written.as_ref().map_or(Span::default(), |word| word.span);
+    let frontend = match (argument, &written) {
+        (Some((_, value)), _) if !value.is_empty() => value,
+        (_, Some(written)) => &written.value,
+        (_, None) => return Ok(()),
     };
-    if !is_built_in(syntax) {
-        errors.push(
-            Diagnostic::new(span, format!("the frontend {syntax} is not supported"))
-                .with_label("rbuild runs no frontend images")
-                .with_help(
-                    "docker/dockerfile is built in; --build-arg BUILDKIT_SYNTAX=dockerfile.v0 \
-                     ignores this line",
-                ),
-        );
+    if is_built_in(frontend) {
+        return Ok(());
     }
+    Err(
+        Diagnostic::new(span, format!("the frontend {frontend} is not supported"))
+            .with_label("rbuild runs no frontend images")
+            .with_help(
+                "docker/dockerfile is built in; --build-arg BUILDKIT_SYNTAX=dockerfile.v0 ignores \
+                 this line",
+            ),
+    )
 }
 
 fn is_built_in(syntax: &str) -> bool {
     if syntax == "dockerfile.v0" {
         return true;
     }
-    let name = syntax.strip_prefix("docker.io/").unwrap_or(syntax);
-    let name = name.split(['@', ' ']).next().unwrap_or(name);
+    let name = syntax.split(['@', ' ']).next().unwrap_or(syntax);
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
     let name = name.split(':').next().unwrap_or(name);
     matches!(name, "docker/dockerfile" | "docker/dockerfile-upstream")
 }
 
-/// Refuses a stage for another platform than the build's.
-pub(crate) fn check_platform(
-    expanded: &str,
+/// The value of `FROM --platform`; `known` are the arguments that it may name.
+pub(crate) fn parse_platform(
+    expanded: &Expanded,
     written: &Spanned<String>,
-    wanted: &Platform,
-    errors: &mut Vec<Diagnostic>,
-) {
-    let mut parts = expanded.splitn(3, '/');
-    let (os, architecture, variant) = (
-        parts.next().unwrap_or(""),
-        parts.next().unwrap_or(""),
-        parts.next(),
-    );
-    if expanded.is_empty() {
-        errors.push(Diagnostic::new(
-            written.span,
-            format!("empty platform value from expression {}", written.value),
-        ));
-    } else if !Platform::new(os, architecture, variant).satisfies(wanted) {
-        errors.push(
-            Diagnostic::new(
-                written.span,
-                format!("the platform {expanded} is not supported: this build is for {wanted}"),
-            )
-            .with_help("only the platform of this machine can be built"),
-        );
+    known: &[&str],
+) -> Result<Platform, Diagnostic> {
+    let suggest = |error: Diagnostic| {
+        let mut unset = expanded.unset.iter();
+        match unset.find_map(|name| nearest(name, known.iter().copied())) {
+            Some(near) => error.with_help(format!("did you mean {near}?")),
+            None => error,
+        }
+    };
+    let shown = &written.value;
+    if expanded.value.is_empty() {
+        let message = format!("empty platform value from expression {shown}");
+        return Err(suggest(Diagnostic::new(written.span, message)));
     }
+    expanded.value.parse().map_err(|error| {
+        let message = format!("failed to parse platform {shown}: {error}");
+        suggest(Diagnostic::new(written.span, message))
+    })
+}
+
+/// A RUN for an architecture that nothing here can run.
+pub(crate) fn no_emulator(platform: &Platform, run: Span) -> Diagnostic {
+    let host = Platform::host();
+    let error = Diagnostic::new(
+        run,
+        format!("RUN for {platform} cannot be carried out on {host}"),
+    );
+    if platform.os != host.os {
+        return error.with_help(format!("only {} programs can be run here", host.os));
+    }
+    let architecture = &platform.architecture;
+    error
+        .with_label(format!(
+            "this kernel has no handler for {architecture} programs"
+        ))
+        .with_help(format!(
+            "register an emulator with binfmt_misc and the flag F, which takes root once: \
+             apt-get install qemu-user-static binfmt-support, or docker run --privileged \
+             tonistiigi/binfmt --install {architecture}; stages that only COPY need none"
+        ))
 }
 
 /// The part of an instruction that is not supported, if it has one.
