@@ -570,3 +570,15 @@ fn flags_of_copies_hold_for_trees_too() {
     assert!(!image.has("r/sub") && !image.has("r/file"));
     assert_eq!(image.text("l/inner"), "inner");
 }
+
+#[test]
+fn a_stage_may_stand_on_a_tree() {
+    let Some(served) = Served::new() else { return };
+    let context = format!("source={}#main:sub", served.url());
+    let image = served.rig.image_with(
+        "FROM source\nCOPY --from=base /etc/group /group",
+        &["--build-context", &context],
+    );
+    assert_eq!(image.text("inner"), "inner");
+    assert!(image.has("group"));
+}
