@@ -5,6 +5,8 @@
 //! later, by the caller, through `words`, because their values depend on the build.
 
 mod arguments;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod assertions;
 mod csv;
 mod diagnostic;
 mod duration;
