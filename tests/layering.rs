@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "cli",
         &[
             "build",
+            "check",
             "context",
             "dockerfile",
             "layer",
@@ -29,6 +30,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "build",
         &[
+            "check",
             "context",
             "dockerfile",
             "layer",
@@ -48,6 +50,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "init",
         &["sandbox::passwd", "sandbox::spec", "sandbox::wire", "sys"],
     ),
+    ("check", &["context::ignore", "dockerfile", "oci"]),
     ("dockerfile", &[]),
     ("oci", &[]),
     ("sys", &[]),

@@ -15,6 +15,8 @@ pub(crate) struct Diagnostic {
     pub(crate) help: Option<String>,
     /// Other places that explain the error.
     pub(crate) related: Vec<(Span, String)>,
+    /// The name of the rule that a warning breaks, for `# check=skip=`.
+    pub(crate) rule: Option<&'static str>,
 }
 
 impl Diagnostic {
@@ -25,6 +27,7 @@ impl Diagnostic {
             label: None,
             help: None,
             related: Vec::new(),
+            rule: None,
         }
     }
 
@@ -35,6 +38,11 @@ impl Diagnostic {
 
     pub(crate) fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    pub(crate) fn with_rule(mut self, rule: &'static str) -> Self {
+        self.rule = Some(rule);
         self
     }
 

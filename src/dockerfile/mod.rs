@@ -30,9 +30,10 @@ mod words;
 pub(crate) use diagnostic::Diagnostic;
 pub(crate) use duration::Duration;
 pub(crate) use instruction::{
-    ArgDeclaration, CopyInstruction, Healthcheck, Instruction, RunInstruction, RunNetwork,
-    RunScript, RunSecurity, ShellOrExec, Source,
+    ArgDeclaration, CopyInstruction, Healthcheck, Instruction, KeyValues, RunInstruction,
+    RunNetwork, RunScript, RunSecurity, ShellOrExec, Source,
 };
+pub(crate) use mount::RunMount;
 pub(crate) use nearest::nearest;
 pub(crate) use parse::{parse, parse_trigger};
 pub(crate) use port::PortRange;

@@ -1,0 +1,216 @@
+//! FROM: names, base images and platforms of stages.
+
+use std::collections::BTreeMap;
+use std::str::FromStr as _;
+
+use super::Check;
+use super::rule::{
+    FROM_PLATFORM_FLAG_CONST_DISALLOWED, INVALID_DEFAULT_ARG_IN_FROM, REDUNDANT_TARGET_PLATFORM,
+    RESERVED_STAGE_NAME, UNDEFINED_ARG_IN_FROM, UNREACHABLE_STAGE,
+};
+use super::variables::{ARGUMENTS_OF_PLATFORM, globals};
+use crate::dockerfile::{Diagnostic, Instruction, Spanned, Stage, Statement, expand, nearest};
+use crate::oci::Reference;
+
+pub(super) fn check(check: &mut Check<'_>) -> Result<(), Diagnostic> {
+    let defaults = globals(check.subject, &[]);
+    let given = globals(check.subject, check.subject.build_args);
+    for stage in &check.subject.dockerfile.stages {
+        reserved(check, stage)?;
+        undeclared(check, stage, &given)?;
+        default_base(check, stage, &defaults)?;
+        platform(check, stage, &given)?;
+        unreachable(check, stage)?;
+    }
+    Ok(())
+}
+
+fn reserved(check: &mut Check<'_>, stage: &Stage) -> Result<(), Diagnostic> {
+    let Some(name) = &stage.name else {
+        return Ok(());
+    };
+    if !matches!(name.value.as_str(), "scratch" | "context") {
+        return Ok(());
+    }
+    let message = format!(
+        "Stage name should not use the same name as reserved stage {:?}",
+        name.value
+    );
+    let place = check.from_place(stage.index);
+    check.report(
+        &RESERVED_STAGE_NAME,
+        Diagnostic::new(name.span, message),
+        Some(place),
+    )
+}
+
+/// The names of the arguments before the first FROM.
+fn declared(check: &Check<'_>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for statement in &check.subject.dockerfile.global_args {
+        if let Instruction::Arg(declarations) = &statement.instruction {
+            names.extend(declarations.iter().map(|d| d.name.value.clone()));
+        }
+    }
+    names.extend(ARGUMENTS_OF_PLATFORM.map(str::to_owned));
+    names
+}
+
+fn undeclared(
+    check: &mut Check<'_>,
+    stage: &Stage,
+    globals: &BTreeMap<String, String>,
+) -> Result<(), Diagnostic> {
+    let names = declared(check);
+    let escape = check.subject.dockerfile.directives.escape;
+    for word in std::iter::once(&stage.base).chain(&stage.platform) {
+        let Ok(expanded) = expand(&word.value, escape, globals) else {
+            continue;
+        };
+        for unset in expanded.unset.iter().filter(|name| !names.contains(*name)) {
+            let mut message = format!("FROM argument '{unset}' is not declared");
+            let near = nearest(unset, names.iter().map(String::as_str));
+            let mut help = format!("declare it with ARG {unset} before the first FROM");
+            if let Some(near) = near {
+                message.push_str(&format!(" (did you mean {near}?)"));
+                help = format!("write {near}");
+            }
+            let mut diagnostic = Diagnostic::new(word.span, message).with_help(help);
+            let declaration = check
+                .statements()
+                .find(|statement| declares(statement, unset));
+            if let Some(declaration) = declaration {
+                diagnostic = diagnostic.with_related(
+                    declaration.span,
+                    "this ARG belongs to its stage and is out of scope in FROM",
+                );
+            }
+            let place = check.from_place(stage.index);
+            check.report(&UNDEFINED_ARG_IN_FROM, diagnostic, Some(place))?;
+        }
+    }
+    Ok(())
+}
+
+fn declares(statement: &Statement, name: &str) -> bool {
+    matches!(&statement.instruction, Instruction::Arg(declarations)
+        if declarations.iter().any(|declaration| declaration.name.value == name))
+}
+
+/// A file that builds only with `--build-arg`.
+fn default_base(
+    check: &mut Check<'_>,
+    stage: &Stage,
+    defaults: &BTreeMap<String, String>,
+) -> Result<(), Diagnostic> {
+    let escape = check.subject.dockerfile.directives.escape;
+    let Ok(base) = expand(&stage.base.value, escape, defaults) else {
+        return Ok(());
+    };
+    if !stage.base.value.contains('$') || Reference::from_str(&base.value).is_ok() {
+        return Ok(());
+    }
+    let message = format!(
+        "Default value for ARG {} results in empty or invalid base image name",
+        stage.base.value
+    );
+    let mut diagnostic = Diagnostic::new(stage.base.span, message);
+    let global_args = &check.subject.dockerfile.global_args;
+    for name in base.unset.iter().chain(&base.used) {
+        if let Some(declaration) = global_args.iter().find(|global| declares(global, name)) {
+            diagnostic = diagnostic
+                .with_related(declaration.span, "declared here")
+                .with_help(format!("give {name} a default: ARG {name}=…"));
+            break;
+        }
+    }
+    let place = check.from_place(stage.index);
+    check.report(&INVALID_DEFAULT_ARG_IN_FROM, diagnostic, Some(place))
+}
+
+fn platform(
+    check: &mut Check<'_>,
+    stage: &Stage,
+    globals: &BTreeMap<String, String>,
+) -> Result<(), Diagnostic> {
+    let Some(platform) = &stage.platform else {
+        return Ok(());
+    };
+    let escape = check.subject.dockerfile.directives.escape;
+    let Ok(expanded) = expand(&platform.value, escape, globals) else {
+        return Ok(());
+    };
+    let place = check.from_place(stage.index);
+    let target = globals.get("TARGETPLATFORM");
+    if expanded.used == ["TARGETPLATFORM"]
+        && expanded.unset.is_empty()
+        && Some(&expanded.value) == target
+    {
+        let message = format!(
+            "Setting platform to predefined {} in FROM is redundant as this is the default \
+             behavior",
+            platform.value
+        );
+        let diagnostic = Diagnostic::new(platform.span, message).with_help("remove --platform");
+        return check.report(&REDUNDANT_TARGET_PLATFORM, diagnostic, Some(place));
+    }
+    if expanded.used.is_empty() && expanded.unset.is_empty() {
+        return constant(check, stage, platform, &expanded.value);
+    }
+    Ok(())
+}
+
+fn constant(
+    check: &mut Check<'_>,
+    stage: &Stage,
+    platform: &Spanned<String>,
+    value: &str,
+) -> Result<(), Diagnostic> {
+    // Who names a stage after its platform has several of them and means it.
+    let name = stage.name.as_ref().map_or("", |name| name.value.as_str());
+    if value.is_empty() || value.split('/').take(2).any(|part| name.contains(part)) {
+        return Ok(());
+    }
+    let message = format!("FROM --platform flag should not use constant value {value:?}");
+    let diagnostic = Diagnostic::new(platform.span, message)
+        .with_help("leave the platform to the build, or write $BUILDPLATFORM");
+    let place = check.from_place(stage.index);
+    check.report(
+        &FROM_PLATFORM_FLAG_CONST_DISALLOWED,
+        diagnostic,
+        Some(place),
+    )
+}
+
+/// A stage without a name that no later one reads by its number.
+fn unreachable(check: &mut Check<'_>, stage: &Stage) -> Result<(), Diagnostic> {
+    let stages = &check.subject.dockerfile.stages;
+    let number = stage.index.to_string();
+    let reads = |statement: &Statement| reads_from(statement, &number);
+    let is_target = check.subject.target == Some(number.as_str());
+    let later = &stages[stage.index + 1..];
+    if stage.name.is_some()
+        || later.is_empty()
+        || is_target
+        || later.iter().flat_map(|stage| &stage.statements).any(reads)
+    {
+        return Ok(());
+    }
+    let message = format!("Stage {number} has no name and no other stage reads it");
+    let diagnostic = Diagnostic::new(stage.from.span, message)
+        .with_label("never built")
+        .with_help("give it a name with AS, or remove it");
+    let place = check.from_place(stage.index);
+    check.report(&UNREACHABLE_STAGE, diagnostic, Some(place))
+}
+
+fn reads_from(statement: &Statement, stage: &str) -> bool {
+    let is_stage =
+        |from: &Option<Spanned<String>>| from.as_ref().is_some_and(|from| from.value == stage);
+    match &statement.instruction {
+        Instruction::Copy(copy) => is_stage(&copy.from),
+        Instruction::Run(run) => run.mounts.iter().any(|mount| is_stage(&mount.from)),
+        Instruction::Onbuild(onbuild) => reads_from(&onbuild.parsed, stage),
+        _ => false,
+    }
+}
