@@ -14,6 +14,7 @@ pub(crate) mod export;
 mod image;
 pub(crate) mod import;
 mod input;
+pub(crate) mod inspect;
 mod key;
 pub(crate) mod log_lines;
 mod log_tail;
@@ -43,6 +44,7 @@ use plan::Plan;
 use request::{ContextSource, DockerfileSource, Encoding, Output, OutputForm, Request};
 use state::StageState;
 
+use crate::check::Checked;
 use crate::context::Context;
 use crate::dockerfile::{Dockerfile, parse};
 use crate::layer::{Decoder, Form, Limits, PackOptions, pack_tree, unpack};
@@ -61,6 +63,8 @@ pub(crate) struct Failure {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) text: DockerfileText,
+    /// What the checks found; nothing of it is an error.
+    pub(crate) checked: Checked,
     dockerfile: Dockerfile,
     plan: Plan,
     context: ContextPlace,
@@ -81,6 +85,8 @@ pub(crate) struct Built {
     pub(crate) image_id: Digest,
     /// The manifest in the store; `None` when the outputs wanted no image.
     pub(crate) manifest: Option<Descriptor>,
+    /// What the checks found, with what only the base images could tell.
+    pub(crate) checked: Checked,
 }
 
 /// Reads and plans a build without touching the store or the network.
@@ -100,16 +106,7 @@ pub(crate) fn load(request: &Request) -> Result<Input, Box<Failure>> {
         };
     }
     let text = input::read_dockerfile(request).map_err(bare)?;
-    let context = match &request.context {
-        ContextSource::Directory(path) => {
-            input::check_directory(path).map_err(bare)?;
-            ContextPlace::Directory {
-                path: path.clone(),
-                dockerfile: text.path.clone(),
-            }
-        }
-        ContextSource::Stdin => ContextPlace::Empty,
-    };
+    let context = inspect::place(&text, request).map_err(bare)?;
     plan_text(text, request, context).map(Input::Loaded)
 }
 
@@ -145,21 +142,24 @@ fn plan_text(
     context: ContextPlace,
 ) -> Result<Box<Loaded>, Box<Failure>> {
     let planned = parse(&text.text)
-        .and_then(|dockerfile| plan::plan(&dockerfile, request).map(|plan| (dockerfile, plan)));
+        .and_then(|dockerfile| plan::plan(&dockerfile, request).map(|plan| (dockerfile, plan)))
+        .map_err(|diagnostics| Error::Dockerfile { diagnostics })
+        .and_then(|(dockerfile, plan)| {
+            inspect::check_planned(&text, &dockerfile, &plan, request, &context)
+                .map(|checked| (dockerfile, plan, checked))
+        });
     match planned {
-        Ok((dockerfile, plan)) => Ok(Box::new(Loaded {
+        Ok((dockerfile, plan, checked)) => Ok(Box::new(Loaded {
             text,
+            checked,
             dockerfile,
             plan,
             context,
         })),
-        Err(diagnostics) => {
-            let error = Error::Dockerfile { diagnostics };
-            Err(Box::new(Failure {
-                error,
-                dockerfile: Some(text),
-            }))
-        }
+        Err(error) => Err(Box::new(Failure {
+            error,
+            dockerfile: Some(text),
+        })),
     }
 }
 
@@ -174,6 +174,7 @@ pub(crate) fn run(
 ) -> Result<Built, Box<Failure>> {
     let Loaded {
         text,
+        mut checked,
         dockerfile,
         plan,
         context,
@@ -184,10 +185,6 @@ pub(crate) fn run(
             dockerfile: Some(text.clone()),
         })
     };
-    for warning in &plan.warnings {
-        let message = warning.message.clone();
-        events.send(Event::Warning { id: None, message });
-    }
     let declared = plan.declared_arguments(&dockerfile);
     let unused: Vec<String> = plan.globals.unused(&declared).map(str::to_owned).collect();
     if !unused.is_empty() {
@@ -203,6 +200,10 @@ pub(crate) fn run(
         request, plan, store, events, cancel, epoch, encoding, context,
     );
     engine.resolve_images(&dockerfile).map_err(fail)?;
+    engine.check_platforms(&dockerfile, &mut checked);
+    if let Some(message) = checked.violation() {
+        return Err(fail(Error::Checks { message, checked }));
+    }
     let state = engine.build_stages().map_err(fail)?;
     engine.save_memo();
     if cancel.is_canceled() {
@@ -223,7 +224,11 @@ pub(crate) fn run(
     events.send(Event::Built {
         image_id: Some(image_id.clone()),
     });
-    Ok(Built { image_id, manifest })
+    Ok(Built {
+        image_id,
+        manifest,
+        checked,
+    })
 }
 
 /// How the image's layers are written first; `None` when nobody wants an image.

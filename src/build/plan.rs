@@ -20,8 +20,6 @@ pub(crate) struct Plan {
     /// Every stage of the file, in its order; those that the target does not need are not `needed`.
     pub(crate) stages: Vec<PlannedStage>,
     pub(crate) target: usize,
-    /// Worth saying, fails nothing.
-    pub(crate) warnings: Vec<Diagnostic>,
 }
 
 /// A stage with everything about it that is known before its base image is.
@@ -116,7 +114,6 @@ pub(crate) fn plan(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, V
         globals,
         stages,
         target,
-        warnings: dockerfile.warnings.clone(),
     };
     plan.check_order()?;
     plan.mark();

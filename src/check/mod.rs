@@ -20,7 +20,7 @@ use crate::context::ignore::Ignore;
 use crate::dockerfile::{Diagnostic, Dockerfile, Spanned, Statement};
 use crate::oci::Platform;
 
-pub(crate) use options::Options;
+use options::Options;
 pub(crate) use platform::base_platform;
 use rule::Rule;
 
@@ -32,11 +32,10 @@ pub(crate) struct Subject<'a> {
     pub(crate) build_args: &'a [(String, String)],
     pub(crate) platform: &'a Platform,
     pub(crate) target: Option<&'a str>,
-    /// Names that `--build-context` gives a meaning.
-    pub(crate) named_contexts: Vec<&'a str>,
     /// `None` when the context has no ignore file.
     pub(crate) ignore: Option<&'a Ignore>,
-    /// Per stage, whether its instructions are checked. What concerns the file as a whole always is.
+    /// Per stage, whether its instructions are checked; all are when it is empty. What concerns the
+    /// file as a whole always is.
     pub(crate) stages: Vec<bool>,
 }
 
@@ -56,9 +55,17 @@ pub(crate) struct Checked {
     pub(crate) findings: Vec<Finding>,
     /// The findings are to fail the build (`error=true`).
     pub(crate) is_error: bool,
+    options: Options,
 }
 
 impl Checked {
+    /// Adds what became known only later, if its rule is asked.
+    pub(crate) fn add(&mut self, finding: Finding) {
+        if self.options.asks(finding.rule) {
+            self.findings.push(finding);
+        }
+    }
+
     /// BuildKit's error for findings that fail the build, with the rules in the order of their names.
     pub(crate) fn violation(&self) -> Option<String> {
         if !self.is_error || self.findings.is_empty() {
@@ -101,7 +108,11 @@ pub(crate) fn check(subject: &Subject<'_>) -> Result<Checked, Diagnostic> {
         ..
     } = check;
     findings.sort_by_key(|finding| (finding.lines.0, finding.diagnostic.span));
-    Ok(Checked { findings, is_error })
+    Ok(Checked {
+        findings,
+        is_error,
+        options,
+    })
 }
 
 /// The build argument replaces the directive.

@@ -1,7 +1,6 @@
 //! FROM: names, base images and platforms of stages.
 
 use std::collections::BTreeMap;
-use std::str::FromStr as _;
 
 use super::Check;
 use super::rule::{
@@ -10,7 +9,7 @@ use super::rule::{
 };
 use super::variables::{ARGUMENTS_OF_PLATFORM, globals};
 use crate::dockerfile::{Diagnostic, Instruction, Spanned, Stage, Statement, expand, nearest};
-use crate::oci::Reference;
+use crate::oci::parse_reference;
 
 pub(super) fn check(check: &mut Check<'_>) -> Result<(), Diagnostic> {
     let defaults = globals(check.subject, &[]);
@@ -107,7 +106,7 @@ fn default_base(
     let Ok(base) = expand(&stage.base.value, escape, defaults) else {
         return Ok(());
     };
-    if !stage.base.value.contains('$') || Reference::from_str(&base.value).is_ok() {
+    if !stage.base.value.contains('$') || parse_reference(&base.value).is_ok() {
         return Ok(());
     }
     let message = format!(

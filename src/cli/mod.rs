@@ -1,9 +1,11 @@
 //! The command line: what was typed becomes a request, and its end becomes an exit code.
 
 mod build;
+mod check;
 mod exit;
 mod failure;
 mod import;
+mod machine;
 mod output;
 mod report;
 mod secret;
