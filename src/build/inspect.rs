@@ -21,7 +21,8 @@ pub(crate) struct Inspection {
     ignore: Option<Ignore>,
     /// Per stage, whether the target needs it; empty when that cannot be told.
     needed: Vec<bool>,
-    target: usize,
+    /// `None` when the file cannot be planned at all.
+    target: Option<usize>,
     /// Why it would not be built all the same.
     pub(crate) refused: Vec<Diagnostic>,
 }
@@ -55,10 +56,9 @@ pub(crate) fn inspect(request: &Request) -> Result<Inspection, Box<Failure>> {
     let dockerfile =
         parse(&text.text).map_err(|diagnostics| fail(Error::Dockerfile { diagnostics }, &text))?;
     let ignore = ignore_of(&context).map_err(|error| fail(error, &text))?;
-    let last = dockerfile.stages.len() - 1;
-    let (needed, target, refused) = match plan::plan(&dockerfile, request) {
-        Ok(plan) => (needed(&plan), plan.target, Vec::new()),
-        Err(refused) => (Vec::new(), last, refused),
+    let (needed, target, refused) = match plan::arrange(&dockerfile, request) {
+        Ok(plan) => (needed(&plan), Some(plan.target), plan.unsupported()),
+        Err(refused) => (Vec::new(), None, refused),
     };
     Ok(Inspection {
         text,
@@ -108,8 +108,10 @@ impl Inspection {
         check(&self.subject(request, stages))
     }
 
-    pub(crate) fn outline(&self, request: &Request) -> Outline {
-        outline(&self.subject(request, self.needed.clone()), self.target)
+    /// What the target takes; `None` when there is no such target.
+    pub(crate) fn outline(&self, request: &Request) -> Option<Outline> {
+        let subject = self.subject(request, self.needed.clone());
+        self.target.map(|target| outline(&subject, target))
     }
 
     pub(crate) fn targets(&self, request: &Request) -> Vec<Target> {

@@ -78,8 +78,19 @@ impl PlannedStage {
     }
 }
 
-/// Plans the build. All errors of the file are reported at once.
+/// Plans the build and refuses what the engine cannot do. All errors of the file are reported at once.
 pub(crate) fn plan(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, Vec<Diagnostic>> {
+    let plan = arrange(dockerfile, request)?;
+    let unsupported = plan.unsupported();
+    if unsupported.is_empty() {
+        Ok(plan)
+    } else {
+        Err(unsupported)
+    }
+}
+
+/// Plans the build without asking whether all of it can be done.
+pub(crate) fn arrange(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, Vec<Diagnostic>> {
     let escape = dockerfile.directives.escape;
     let mut errors = Vec::new();
     support::check_directives(&dockerfile.directives, request, &mut errors);
@@ -117,18 +128,7 @@ pub(crate) fn plan(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, V
     };
     plan.check_order()?;
     plan.mark();
-    let unsupported: Vec<Diagnostic> = plan
-        .stages
-        .iter()
-        .filter(|stage| stage.needed)
-        .flat_map(|stage| &stage.steps)
-        .filter_map(|step| support::check(&step.statement, step.location))
-        .collect();
-    if unsupported.is_empty() {
-        Ok(plan)
-    } else {
-        Err(unsupported)
-    }
+    Ok(plan)
 }
 
 fn find_target(dockerfile: &Dockerfile, target: Option<&str>) -> Result<usize, Vec<Diagnostic>> {
@@ -150,17 +150,14 @@ fn find_target(dockerfile: &Dockerfile, target: Option<&str>) -> Result<usize, V
     let by_index = || target.parse().ok().filter(|index| *index <= last);
     by_name.or_else(by_index).ok_or_else(|| {
         let span = dockerfile.stages[last].from.span;
-        let mut error = Diagnostic::new(
-            span,
-            format!("target stage \"{target}\" could not be found"),
-        );
+        let mut message = format!("target stage \"{target}\" could not be found");
         if let Some(near) = nearest(&lower, names().map(|name| name.value.as_str())) {
-            error = error.with_help(format!("did you mean {near}?"));
-        } else {
-            let known: Vec<&str> = names().map(|name| name.value.as_str()).collect();
-            if !known.is_empty() {
-                error = error.with_help(format!("the file has the stages {}", known.join(", ")));
-            }
+            message.push_str(&format!(" (did you mean {near}?)"));
+        }
+        let mut error = Diagnostic::new(span, message);
+        let known: Vec<&str> = names().map(|name| name.value.as_str()).collect();
+        if !known.is_empty() {
+            error = error.with_help(format!("the file has the stages {}", known.join(", ")));
         }
         vec![error]
     })
@@ -288,6 +285,15 @@ fn plan_from(
 }
 
 impl Plan {
+    /// What the engine does not do yet of what the target needs.
+    pub(crate) fn unsupported(&self) -> Vec<Diagnostic> {
+        let needed = self.stages.iter().filter(|stage| stage.needed);
+        needed
+            .flat_map(|stage| &stage.steps)
+            .filter_map(|step| support::check(&step.statement, step.location))
+            .collect()
+    }
+
     /// Adds the triggers of a stage's base before its own steps (ONBUILD).
     pub(crate) fn add_triggers(
         &mut self,

@@ -417,7 +417,7 @@ fn related_places_and_fixes_are_named() {
     let text = "FROM a\nCMD [\"a\"]\nCMD [\"b\"]";
     let found = &findings(text)[0].diagnostic;
     let (related, why) = &found.related[0];
-    assert_eq!((related.start, why.as_str()), (18, "replaced here"));
+    assert_eq!((related.start, why.as_str()), (17, "replaced here"));
     let text = "ARG tag=1\nFROM a\nLABEL v=$tag";
     let found = &findings(text)[0].diagnostic;
     assert_eq!(

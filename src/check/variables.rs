@@ -245,7 +245,7 @@ fn declaration_elsewhere(
 /// many or missing, but not in front, where `GOPATH` is another thing than `PATH`.
 fn is_slip(name: &str, known: &str) -> bool {
     let (name, known): (Vec<char>, Vec<char>) = (name.chars().collect(), known.chars().collect());
-    if name.len() < 4 || name.len().abs_diff(known.len()) > 1 || name == known {
+    if known.len() < 3 || name.len().abs_diff(known.len()) > 1 || name == known {
         return false;
     }
     let same = name.iter().zip(&known).take_while(|(a, b)| a == b).count();
@@ -255,8 +255,9 @@ fn is_slip(name: &str, known: &str) -> bool {
     let (left, right) = (&name[same..], &known[same..]);
     match (left, right) {
         ([a, b, left @ ..], [c, d, right @ ..]) if a == d && b == c => left == right,
+        // Short names with one letter changed are as often other names.
         ([a, left @ ..], [b, right @ ..]) if left == right => {
-            !a.is_ascii_digit() && !b.is_ascii_digit()
+            known.len() > 4 && !a.is_ascii_digit() && !b.is_ascii_digit()
         }
         ([a, left @ ..], right) if left == right => !a.is_ascii_digit() && *a != '_',
         (left, [b, right @ ..]) if left == right => !b.is_ascii_digit() && *b != '_',
@@ -446,7 +447,12 @@ mod tests {
 
     #[test]
     fn slips_are_told_from_other_names() {
-        for (name, known) in [("PAHT", "PATH"), ("PATHS", "PATH"), ("VERSIN", "VERSION")] {
+        for (name, known) in [
+            ("PAHT", "PATH"),
+            ("PATHS", "PATH"),
+            ("fo", "foo"),
+            ("VERSIN", "VERSION"),
+        ] {
             assert!(is_slip(name, known), "{name}");
         }
         for (name, known) in [
@@ -454,6 +460,8 @@ mod tests {
             ("CPATH", "PATH"),
             ("PATH", "PATH"),
             ("V1", "V2"),
+            ("src", "srv"),
+            ("UID", "GID"),
             ("NODE_18", "NODE_20"),
             ("APP_1", "APP_2"),
             ("TARGETOS", "TARGETARCH"),

@@ -16,6 +16,7 @@ use crate::build::log_lines::visible;
 use crate::build::request::Request;
 use crate::check::outline::{Entry, Outline};
 use crate::check::{Checked, Finding};
+use crate::dockerfile::{Diagnostic, Span};
 
 /// What `--call` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,30 +85,41 @@ pub(super) fn answer(
         Ok(inspection) => inspection,
         Err(failure) => return failure::report(&failure, None),
     };
-    let exit = match question {
-        Question::Check => match inspection.check(request) {
-            Ok(checked) => print_check(&inspection, &checked, call.json, format),
-            Err(diagnostic) => {
-                let excerpt = excerpt(&inspection.text, diagnostic.span);
-                report::print(&of_diagnostic(&diagnostic, Some(excerpt)));
+    match question {
+        Question::Check => {
+            let exit = match inspection.check(request) {
+                Ok(checked) => print_check(&inspection, &checked, call.json, format),
+                Err(diagnostic) => {
+                    print_errors(&inspection.text, std::slice::from_ref(&diagnostic));
+                    Exit::Failed
+                }
+            };
+            print_errors(&inspection.text, &inspection.refused);
+            if inspection.refused.is_empty() {
+                exit
+            } else {
+                Exit::Failed
+            }
+        }
+        Question::Outline => match inspection.outline(request) {
+            Some(outline) => print_outline(&inspection, &outline, call.json),
+            None => {
+                print_errors(&inspection.text, &inspection.refused);
                 Exit::Failed
             }
         },
-        Question::Outline => print_outline(&inspection, &inspection.outline(request), call.json),
         Question::Targets => print_targets(&inspection, request, call.json),
-    };
-    for refused in &inspection.refused {
-        let excerpt = excerpt(&inspection.text, refused.span);
-        report::print(&of_diagnostic(refused, Some(excerpt)));
-    }
-    if inspection.refused.is_empty() {
-        exit
-    } else {
-        Exit::Failed
     }
 }
 
-fn excerpt(text: &DockerfileText, span: crate::dockerfile::Span) -> Excerpt<'_> {
+fn print_errors(text: &DockerfileText, errors: &[Diagnostic]) {
+    for error in errors {
+        let excerpt = excerpt(text, error.span);
+        report::print(&of_diagnostic(error, Some(excerpt)));
+    }
+}
+
+fn excerpt(text: &DockerfileText, span: Span) -> Excerpt<'_> {
     Excerpt {
         name: &text.name,
         source: &text.text,

@@ -151,6 +151,7 @@ fn statement_spans(statement: &Statement, spans: &mut Vec<Span>) {
         | Instruction::Workdir(word) => spans.push(word.span),
         Instruction::Onbuild(onbuild) => statement_spans(&onbuild.parsed, spans),
         Instruction::Run(run) => {
+            drop(run.script());
             spans.push(command_span(&run.command));
             spans.extend(place(&run.network));
             spans.extend(place(&run.security));

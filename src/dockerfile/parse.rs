@@ -379,6 +379,7 @@ fn unknown_instruction(head: &Head<'_>) -> Diagnostic {
         message.push_str(&format!(" (did you mean {candidate}?)"));
     }
     Diagnostic::new(head.keyword.span(), message)
+        .with_help(format!("known instructions: {}", KEYWORDS.join(", ")))
 }
 
 fn onbuild(
