@@ -187,15 +187,11 @@ fn warnings_and_failed_steps_are_json_too() {
 fn github_gets_annotations() {
     let rig = Rig::empty();
     rig.dockerfile("FROM base\nRUNN 100%\n");
-    rig.build(&["--error-format=github"]).exits_with(1).says(
-        &[
-            "::error file=Dockerfile,line=2,col=1,endLine=2,endColumn=5,title=Dockerfile::unknown \
-         instruction: RUNN (did you mean RUN?)%0Ahelp: known instructions%3A",
-        ]
-        .map(|needle| needle.split("%0Ahelp").next().unwrap())
-        .as_slice(),
-    );
-    rig.dockerfile("FROM base AS Ü\n".replace('Ü', "B").as_str());
+    rig.build(&["--error-format=github"]).exits_with(1).says(&[
+        "::error file=Dockerfile,line=2,col=1,endLine=2,endColumn=5,title=Dockerfile::unknown \
+         instruction: RUNN (did you mean RUN?)%0Ahelp: known instructions: ADD, ",
+    ]);
+    rig.dockerfile("FROM base AS B\n");
     let outcome = rig
         .build(&["--check", "--error-format=github"])
         .exits_with(1);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::copy;
 use super::export;
-use crate::check::Checked;
+use crate::check::Finding;
 use crate::dockerfile::{Diagnostic, Span, WordError};
 use crate::oci::DiffId;
 use crate::sandbox::{self, passwd};
@@ -31,7 +31,10 @@ pub(crate) enum Error {
     Dockerfile { diagnostics: Vec<Diagnostic> },
     /// The file asks for findings of its checks to be errors, and there are some.
     #[error("{message}")]
-    Checks { message: String, checked: Checked },
+    Checks {
+        message: String,
+        findings: Vec<Finding>,
+    },
     #[error("a context archive can only be built: give the Dockerfile alone, or a directory")]
     InspectArchive,
     /// A trigger stored in a base image is wrong.

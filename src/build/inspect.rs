@@ -161,7 +161,10 @@ pub(crate) fn check_planned(
         diagnostics: vec![diagnostic],
     })?;
     match checked.violation() {
-        Some(message) => Err(Error::Checks { message, checked }),
+        Some(message) => Err(Error::Checks {
+            message,
+            findings: checked.findings,
+        }),
         None => Ok(checked),
     }
 }

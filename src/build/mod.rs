@@ -202,7 +202,8 @@ pub(crate) fn run(
     engine.resolve_images(&dockerfile).map_err(fail)?;
     engine.check_platforms(&dockerfile, &mut checked);
     if let Some(message) = checked.violation() {
-        return Err(fail(Error::Checks { message, checked }));
+        let findings = checked.findings;
+        return Err(fail(Error::Checks { message, findings }));
     }
     let state = engine.build_stages().map_err(fail)?;
     engine.save_memo();

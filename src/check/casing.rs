@@ -6,10 +6,10 @@ use super::rule::{
 };
 use crate::dockerfile::{Diagnostic, Instruction, Span};
 
-pub(super) fn check(check: &mut Check<'_>) -> Result<(), Diagnostic> {
-    names_and_as(check)?;
-    instructions(check)?;
-    protocols(check)
+pub(super) fn check(check: &mut Check<'_>) {
+    names_and_as(check);
+    instructions(check);
+    protocols(check);
 }
 
 fn is_lower(text: &str) -> bool {
@@ -20,17 +20,17 @@ fn is_upper(text: &str) -> bool {
     text == text.to_uppercase()
 }
 
-fn names_and_as(check: &mut Check<'_>) -> Result<(), Diagnostic> {
+fn names_and_as(check: &mut Check<'_>) {
     let (source, dockerfile) = (check.subject.source, check.subject.dockerfile);
     for stage in &dockerfile.stages {
         let Some(name) = &stage.name else { continue };
-        let place = Some(check.from_place(stage.index));
+        let place = Some(check.place_of_from(stage.index));
         let written = &source[name.span.start..name.span.end];
         if written != name.value {
             let message = format!("Stage name '{written}' should be lowercase");
             let diagnostic =
                 Diagnostic::new(name.span, message).with_help(format!("write {}", name.value));
-            check.report(&STAGE_NAME_CASING, diagnostic, place)?;
+            check.report(&STAGE_NAME_CASING, diagnostic, place);
         }
         let from = &source[stage.from.keyword_span.start..stage.from.keyword_span.end];
         let Some(keyword) = stage.from.text.split_whitespace().rev().nth(1) else {
@@ -50,18 +50,17 @@ fn names_and_as(check: &mut Check<'_>) -> Result<(), Diagnostic> {
             let diagnostic = Diagnostic::new(span, message)
                 .with_related(stage.from.keyword_span, "in the case of this")
                 .with_help(format!("write {right}"));
-            check.report(&FROM_AS_CASING, diagnostic, place)?;
+            check.report(&FROM_AS_CASING, diagnostic, place);
         }
     }
-    Ok(())
 }
 
 /// Every keyword is in the case that most of them have; of equally many, upper case wins.
-fn instructions(check: &mut Check<'_>) -> Result<(), Diagnostic> {
+fn instructions(check: &mut Check<'_>) {
     let (source, dockerfile) = (check.subject.source, check.subject.dockerfile);
     let mut keywords = Vec::new();
     for stage in &dockerfile.stages {
-        keywords.push((stage.from.keyword_span, check.from_place(stage.index)));
+        keywords.push((stage.from.keyword_span, check.place_of_from(stage.index)));
         for statement in &stage.statements {
             keywords.push((statement.keyword_span, check.place(statement)));
         }
@@ -83,13 +82,12 @@ fn instructions(check: &mut Check<'_>) -> Result<(), Diagnostic> {
                 "Command '{keyword}' should match the case of the command majority ({case})"
             );
             let diagnostic = Diagnostic::new(span, message).with_help(format!("write {right}"));
-            check.report(&CONSISTENT_INSTRUCTION_CASING, diagnostic, Some(place))?;
+            check.report(&CONSISTENT_INSTRUCTION_CASING, diagnostic, Some(place));
         }
     }
-    Ok(())
 }
 
-fn protocols(check: &mut Check<'_>) -> Result<(), Diagnostic> {
+fn protocols(check: &mut Check<'_>) {
     for statement in check.statements() {
         let Instruction::Expose(ports) = &statement.instruction else {
             continue;
@@ -107,9 +105,8 @@ fn protocols(check: &mut Check<'_>) -> Result<(), Diagnostic> {
                 let diagnostic = Diagnostic::new(port.span, message)
                     .with_help(format!("write {}", port.value.to_lowercase()));
                 let place = check.place(statement);
-                check.report(&EXPOSE_PROTO_CASING, diagnostic, Some(place))?;
+                check.report(&EXPOSE_PROTO_CASING, diagnostic, Some(place));
             }
         }
     }
-    Ok(())
 }

@@ -29,15 +29,15 @@ const ARCHIVES: [&str; 9] = [
     ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".gz",
 ];
 
-pub(super) fn check(check: &mut Check<'_>) -> Result<(), Diagnostic> {
+pub(super) fn check(check: &mut Check<'_>) {
     for statement in check.statements() {
         match &statement.instruction {
             Instruction::Copy(copy) if copy.from.is_none() => {
-                ignored(check, statement, copy, "Copy")?;
+                ignored(check, statement, copy, "Copy");
             }
             Instruction::Add(add) => {
-                ignored(check, statement, &add.copy, "Add")?;
-                plain_add(check, statement, &add.copy)?;
+                ignored(check, statement, &add.copy, "Add");
+                plain_add(check, statement, &add.copy);
             }
             _ => {}
         }
@@ -50,25 +50,19 @@ pub(super) fn check(check: &mut Check<'_>) -> Result<(), Diagnostic> {
             .copied()
             .unwrap_or(true)
         {
-            dot_before_dependencies(check, stage)?;
-            chown_after_copy(check, stage)?;
+            dot_before_dependencies(check, stage);
+            chown_after_copy(check, stage);
         }
     }
-    Ok(())
 }
 
 fn is_remote(source: &str) -> bool {
     source.contains("://") || source.starts_with("git@")
 }
 
-fn ignored(
-    check: &mut Check<'_>,
-    statement: &Statement,
-    copy: &CopyInstruction,
-    command: &str,
-) -> Result<(), Diagnostic> {
+fn ignored(check: &mut Check<'_>, statement: &Statement, copy: &CopyInstruction, command: &str) {
     let Some(ignore) = check.subject.ignore else {
-        return Ok(());
+        return;
     };
     for source in &copy.sources {
         let Source::Path(path) = source else { continue };
@@ -93,16 +87,11 @@ fn ignored(
             ));
         }
         let place = check.place(statement);
-        check.report(&COPY_IGNORED_FILE, diagnostic, Some(place))?;
+        check.report(&COPY_IGNORED_FILE, diagnostic, Some(place));
     }
-    Ok(())
 }
 
-fn plain_add(
-    check: &mut Check<'_>,
-    statement: &Statement,
-    copy: &CopyInstruction,
-) -> Result<(), Diagnostic> {
+fn plain_add(check: &mut Check<'_>, statement: &Statement, copy: &CopyInstruction) {
     let needs_add = |source: &Source| match source {
         Source::Path(path) => {
             is_remote(&path.value)
@@ -112,7 +101,7 @@ fn plain_add(
         Source::Heredoc(_) => false,
     };
     if copy.sources.iter().any(needs_add) {
-        return Ok(());
+        return;
     }
     let diagnostic = Diagnostic::new(
         statement.keyword_span,
@@ -120,7 +109,7 @@ fn plain_add(
     )
     .with_help("write COPY");
     let place = check.place(statement);
-    check.report(&ADD_FOR_PLAIN_FILE, diagnostic, Some(place))
+    check.report(&ADD_FOR_PLAIN_FILE, diagnostic, Some(place));
 }
 
 fn shell_text(statement: &Statement) -> Option<&str> {
@@ -133,7 +122,7 @@ fn shell_text(statement: &Statement) -> Option<&str> {
     }
 }
 
-fn dot_before_dependencies(check: &mut Check<'_>, stage: &Stage) -> Result<(), Diagnostic> {
+fn dot_before_dependencies(check: &mut Check<'_>, stage: &Stage) {
     let installs = |statement: &&Statement| {
         shell_text(statement)
             .is_some_and(|text| INSTALLERS.iter().any(|command| text.contains(command)))
@@ -142,14 +131,14 @@ fn dot_before_dependencies(check: &mut Check<'_>, stage: &Stage) -> Result<(), D
         matches!(&statement.instruction, Instruction::Copy(copy)
             if copy.from.is_none() && copy.sources.iter().any(is_everything))
     }) else {
-        return Ok(());
+        return;
     };
     let (before, after) = stage.statements.split_at(position);
     if before.iter().any(|statement| installs(&statement)) {
-        return Ok(());
+        return;
     }
     let Some(install) = after.iter().find(installs) else {
-        return Ok(());
+        return;
     };
     let diagnostic = Diagnostic::new(
         stage.statements[position].span,
@@ -158,14 +147,14 @@ fn dot_before_dependencies(check: &mut Check<'_>, stage: &Stage) -> Result<(), D
     .with_related(install.span, "they are installed here")
     .with_help("copy the lists of dependencies first, install, then copy the rest");
     let place = check.place(&stage.statements[position]);
-    check.report(&COPY_DOT_BEFORE_DEPS, diagnostic, Some(place))
+    check.report(&COPY_DOT_BEFORE_DEPS, diagnostic, Some(place));
 }
 
 fn is_everything(source: &Source) -> bool {
     matches!(source, Source::Path(path) if matches!(path.value.as_str(), "." | "./"))
 }
 
-fn chown_after_copy(check: &mut Check<'_>, stage: &Stage) -> Result<(), Diagnostic> {
+fn chown_after_copy(check: &mut Check<'_>, stage: &Stage) {
     for (index, statement) in stage.statements.iter().enumerate() {
         let Some(text) = shell_text(statement) else {
             continue;
@@ -193,7 +182,6 @@ fn chown_after_copy(check: &mut Check<'_>, stage: &Stage) -> Result<(), Diagnost
         .with_related(copied.span, "copied here")
         .with_help("write COPY --chown=… instead");
         let place = check.place(statement);
-        check.report(&CHOWN_AFTER_COPY, diagnostic, Some(place))?;
+        check.report(&CHOWN_AFTER_COPY, diagnostic, Some(place));
     }
-    Ok(())
 }

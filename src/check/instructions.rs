@@ -9,13 +9,13 @@ use crate::dockerfile::{
     Diagnostic, Instruction, KeyValues, ShellOrExec, Spanned, Stage, Statement,
 };
 
-pub(super) fn check(check: &mut Check<'_>) -> Result<(), Diagnostic> {
+pub(super) fn check(check: &mut Check<'_>) {
     for statement in check.statements() {
-        forms(check, statement)?;
+        forms(check, statement);
     }
-    json_recommended(check)?;
-    used_once(check)?;
-    descriptions(check)
+    json_recommended(check);
+    used_once(check);
+    descriptions(check);
 }
 
 /// The keyword as it is written.
@@ -23,7 +23,7 @@ fn keyword<'a>(check: &Check<'a>, statement: &Statement) -> &'a str {
     &check.subject.source[statement.keyword_span.start..statement.keyword_span.end]
 }
 
-fn forms(check: &mut Check<'_>, statement: &Statement) -> Result<(), Diagnostic> {
+fn forms(check: &mut Check<'_>, statement: &Statement) {
     let place = Some(check.place(statement));
     match &statement.instruction {
         Instruction::Maintainer(author) => {
@@ -32,11 +32,11 @@ fn forms(check: &mut Check<'_>, statement: &Statement) -> Result<(), Diagnostic>
                 "write LABEL org.opencontainers.image.authors=\"{}\"",
                 author.value.trim_matches('"')
             ));
-            check.report(&MAINTAINER_DEPRECATED, diagnostic, place)
+            check.report(&MAINTAINER_DEPRECATED, diagnostic, place);
         }
         Instruction::Env(values) | Instruction::Label(values) if values.legacy => {
             let diagnostic = legacy(keyword(check, statement), values, statement);
-            check.report(&LEGACY_KEY_VALUE_FORMAT, diagnostic, place)
+            check.report(&LEGACY_KEY_VALUE_FORMAT, diagnostic, place);
         }
         Instruction::Expose(ports) => {
             for port in ports {
@@ -48,12 +48,11 @@ fn forms(check: &mut Check<'_>, statement: &Statement) -> Result<(), Diagnostic>
                     );
                     let diagnostic =
                         Diagnostic::new(port.span, message).with_help(format!("write {container}"));
-                    check.report(&EXPOSE_INVALID_FORMAT, diagnostic, place)?;
+                    check.report(&EXPOSE_INVALID_FORMAT, diagnostic, place);
                 }
             }
-            Ok(())
         }
-        _ => Ok(()),
+        _ => {}
     }
 }
 
@@ -77,7 +76,7 @@ fn legacy(keyword: &str, values: &KeyValues, statement: &Statement) -> Diagnosti
 }
 
 /// Shell form is the choice of who set SHELL, in the stage or in one that it is made from.
-fn json_recommended(check: &mut Check<'_>) -> Result<(), Diagnostic> {
+fn json_recommended(check: &mut Check<'_>) {
     let stages = &check.subject.dockerfile.stages;
     let mut shells: Vec<bool> = Vec::with_capacity(stages.len());
     for stage in stages {
@@ -100,14 +99,13 @@ fn json_recommended(check: &mut Check<'_>) -> Result<(), Diagnostic> {
                         diagnostic = diagnostic.with_help(format!("write {name} {list}"));
                     }
                     let place = check.place(statement);
-                    check.report(&JSON_ARGS_RECOMMENDED, diagnostic, Some(place))?;
+                    check.report(&JSON_ARGS_RECOMMENDED, diagnostic, Some(place));
                 }
                 _ => {}
             }
         }
         shells.push(shell);
     }
-    Ok(())
 }
 
 /// The earlier stage that a stage is made from.
@@ -125,7 +123,7 @@ pub(super) fn base_stage(stages: &[Stage], stage: &Stage) -> Option<usize> {
 fn as_json(text: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
     let mut words = text.split_whitespace().peekable();
-    words.peek()?;
+    words.peek();
     let first_sets_variable = text.split_whitespace().next()?.contains('=');
     if first_sets_variable || !text.chars().all(|c| plain(c) || c == ' ') {
         return None;
@@ -135,7 +133,7 @@ fn as_json(text: &str) -> Option<String> {
 }
 
 /// Of several CMD, ENTRYPOINT or HEALTHCHECK of a stage, all but the last are ignored.
-fn used_once(check: &mut Check<'_>) -> Result<(), Diagnostic> {
+fn used_once(check: &mut Check<'_>) {
     for stage in &check.subject.dockerfile.stages {
         if !check
             .subject
@@ -165,21 +163,20 @@ fn used_once(check: &mut Check<'_>) -> Result<(), Diagnostic> {
                     .with_related(statement.keyword_span, "replaced here")
                     .with_help("remove all but the last");
                 let place = check.place(earlier);
-                check.report(&MULTIPLE_INSTRUCTIONS_DISALLOWED, diagnostic, Some(place))?;
+                check.report(&MULTIPLE_INSTRUCTIONS_DISALLOWED, diagnostic, Some(place));
             }
         }
     }
-    Ok(())
 }
 
 /// The comment that describes an ARG or a stage starts with its name.
-fn descriptions(check: &mut Check<'_>) -> Result<(), Diagnostic> {
+fn descriptions(check: &mut Check<'_>) {
     let subject = check.subject;
     for stage in &subject.dockerfile.stages {
         if let Some(name) = &stage.name {
-            let place = check.from_place(stage.index);
+            let place = check.place_of_from(stage.index);
             if let Some(diagnostic) = description("FROM", &[&name.value], &stage.from.comments) {
-                check.report(&INVALID_DEFINITION_DESCRIPTION, diagnostic, Some(place))?;
+                check.report(&INVALID_DEFINITION_DESCRIPTION, diagnostic, Some(place));
             }
         }
     }
@@ -191,10 +188,9 @@ fn descriptions(check: &mut Check<'_>) -> Result<(), Diagnostic> {
         let names: Vec<&str> = declarations.iter().map(|d| d.name.value.as_str()).collect();
         if let Some(diagnostic) = description("ARG", &names, &statement.comments) {
             let place = check.place(statement);
-            check.report(&INVALID_DEFINITION_DESCRIPTION, diagnostic, Some(place))?;
+            check.report(&INVALID_DEFINITION_DESCRIPTION, diagnostic, Some(place));
         }
     }
-    Ok(())
 }
 
 fn description(

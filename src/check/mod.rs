@@ -3,6 +3,7 @@
 //! The room is pure. BuildKit's rules have its names and words, so that `# check=` means the same
 //! and tools that read the output find what they know; the others are in README.md.
 
+mod arguments;
 mod casing;
 mod copy;
 mod instructions;
@@ -84,6 +85,9 @@ impl Checked {
 /// Asks every rule that the options choose. The error is that the options cannot be read.
 pub(crate) fn check(subject: &Subject<'_>) -> Result<Checked, Diagnostic> {
     let (options, written) = options_of(subject)?;
+    for comments in comments(subject.dockerfile) {
+        own_options(comments)?;
+    }
     let mut check = Check {
         subject,
         options: &options,
@@ -92,21 +96,23 @@ pub(crate) fn check(subject: &Subject<'_>) -> Result<Checked, Diagnostic> {
     };
     if let Some(written) = written {
         for misspelt in options.misspelt(written.span) {
-            check.report(&rule::UNKNOWN_CHECK, misspelt, None)?;
+            check.report(&rule::UNKNOWN_CHECK, misspelt, None);
         }
     }
-    check.report_warnings_of_the_parser()?;
-    stages::check(&mut check)?;
-    casing::check(&mut check)?;
-    instructions::check(&mut check)?;
-    variables::check(&mut check)?;
-    shell::check(&mut check)?;
-    copy::check(&mut check)?;
+    check.report_warnings_of_the_parser();
+    stages::check(&mut check);
+    casing::check(&mut check);
+    instructions::check(&mut check);
+    arguments::check(&mut check);
+    variables::check(&mut check);
+    shell::check(&mut check);
+    copy::check(&mut check);
     let Check {
         mut findings,
         is_error,
         ..
     } = check;
+
     findings.sort_by_key(|finding| (finding.lines.0, finding.diagnostic.span));
     Ok(Checked {
         findings,
@@ -152,20 +158,16 @@ struct Place<'a> {
 
 impl<'a> Check<'a> {
     /// Takes a finding at `place`, by default the lines that it spans, unless it is skipped there.
-    fn report(
-        &mut self,
-        rule: &'static Rule,
-        diagnostic: Diagnostic,
-        place: Option<Place<'_>>,
-    ) -> Result<(), Diagnostic> {
+    fn report(&mut self, rule: &'static Rule, diagnostic: Diagnostic, place: Option<Place<'_>>) {
         let span = diagnostic.span;
         let place = place.unwrap_or_else(|| Place {
             lines: (self.line(span.start), self.line(span.end)),
             comments: &[],
         });
-        let own = own_options(place.comments)?;
+        // What cannot be read ended the check before its first rule.
+        let own = own_options(place.comments).unwrap_or_default();
         if !self.options.asks_here(&own, rule) {
-            return Ok(());
+            return;
         }
         self.is_error |= own.error;
         self.findings.push(Finding {
@@ -173,7 +175,6 @@ impl<'a> Check<'a> {
             diagnostic,
             lines: place.lines,
         });
-        Ok(())
     }
 
     /// The line of an offset, counted from 1.
@@ -189,7 +190,7 @@ impl<'a> Check<'a> {
     }
 
     /// Where the FROM line of a stage stands.
-    fn from_place(&self, stage: usize) -> Place<'a> {
+    fn place_of_from(&self, stage: usize) -> Place<'a> {
         let from = &self.subject.dockerfile.stages[stage].from;
         Place {
             lines: (from.line, self.line(from.span.end)),
@@ -207,7 +208,7 @@ impl<'a> Check<'a> {
     }
 
     /// What parsing noticed; each such warning names its rule.
-    fn report_warnings_of_the_parser(&mut self) -> Result<(), Diagnostic> {
+    fn report_warnings_of_the_parser(&mut self) {
         for warning in &self.subject.dockerfile.warnings {
             let Some(rule) = warning.rule.and_then(rule::find) else {
                 continue;
@@ -235,10 +236,19 @@ impl<'a> Check<'a> {
                 }
                 place
             });
-            self.report(rule, warning.clone(), place)?;
+            self.report(rule, warning.clone(), place);
         }
-        Ok(())
     }
+}
+
+/// The comment block above each instruction.
+fn comments(dockerfile: &Dockerfile) -> impl Iterator<Item = &[Spanned<String>]> {
+    let of_stages = dockerfile.stages.iter().flat_map(|stage| {
+        let statements = stage.statements.iter().map(|statement| &statement.comments);
+        std::iter::once(&stage.from.comments).chain(statements)
+    });
+    let of_globals = dockerfile.global_args.iter().map(|global| &global.comments);
+    of_globals.chain(of_stages).map(Vec::as_slice)
 }
 
 /// What `# check=` lines directly above an instruction say of it alone.

@@ -6,43 +6,42 @@ use super::rule::{
 };
 use crate::dockerfile::{Diagnostic, Instruction, RunInstruction, ShellOrExec, Span, Statement};
 
-pub(super) fn check(check: &mut Check<'_>) -> Result<(), Diagnostic> {
+pub(super) fn check(check: &mut Check<'_>) {
     for statement in check.statements() {
-        secrets(check, statement)?;
+        secrets(check, statement);
         if let Instruction::Run(run) = &statement.instruction
             && let ShellOrExec::Shell(text) = &run.command
         {
-            lost(check, statement, &text.value)?;
-            sudo(check, statement)?;
-            apt(check, statement, run)?;
+            lost(check, statement, &text.value);
+            sudo(check, statement);
+            apt(check, statement, run);
         }
     }
-    Ok(())
 }
 
 /// A RUN that does nothing but what ends with its shell.
-fn lost(check: &mut Check<'_>, statement: &Statement, text: &str) -> Result<(), Diagnostic> {
+fn lost(check: &mut Check<'_>, statement: &Statement, text: &str) {
     let place = Some(check.place(statement));
     let Some((command, argument)) = text.trim().split_once(char::is_whitespace) else {
-        return Ok(());
+        return;
     };
     if argument.contains(['&', ';', '|', '\n', '(', '`', '<', '>']) || argument.contains("$(") {
-        return Ok(());
+        return;
     }
     match command {
         "cd" => {
             let message = "The directory is forgotten when this RUN ends";
             let diagnostic = Diagnostic::new(statement.span, message)
                 .with_help(format!("write WORKDIR {}", argument.trim()));
-            check.report(&RUN_CD_USELESS, diagnostic, place)
+            check.report(&RUN_CD_USELESS, diagnostic, place);
         }
         "export" if argument.contains('=') => {
             let message = "The variable is forgotten when this RUN ends";
             let diagnostic = Diagnostic::new(statement.span, message)
                 .with_help(format!("write ENV {}", argument.trim()));
-            check.report(&RUN_EXPORT_USELESS, diagnostic, place)
+            check.report(&RUN_EXPORT_USELESS, diagnostic, place);
         }
-        _ => Ok(()),
+        _ => {}
     }
 }
 
@@ -64,7 +63,7 @@ fn commands<'a>(text: &'a str, program: &'a str) -> impl Iterator<Item = usize> 
         })
 }
 
-fn sudo(check: &mut Check<'_>, statement: &Statement) -> Result<(), Diagnostic> {
+fn sudo(check: &mut Check<'_>, statement: &Statement) {
     let source = check.subject.source;
     let text = &source[statement.span.start..statement.span.end];
     if let Some(at) = commands(text, "sudo").next() {
@@ -74,16 +73,11 @@ fn sudo(check: &mut Check<'_>, statement: &Statement) -> Result<(), Diagnostic> 
             "sudo is not needed: use USER to change who runs the commands",
         );
         let place = check.place(statement);
-        check.report(&SUDO_IN_RUN, diagnostic, Some(place))?;
+        check.report(&SUDO_IN_RUN, diagnostic, Some(place));
     }
-    Ok(())
 }
 
-fn apt(
-    check: &mut Check<'_>,
-    statement: &Statement,
-    run: &RunInstruction,
-) -> Result<(), Diagnostic> {
+fn apt(check: &mut Check<'_>, statement: &Statement, run: &RunInstruction) {
     let source = check.subject.source;
     let text = &source[statement.span.start..statement.span.end];
     let mounted = run
@@ -91,13 +85,13 @@ fn apt(
         .iter()
         .any(|mount| source[mount.span.start..mount.span.end].contains("/var/lib/apt"));
     if mounted || text.contains("/var/lib/apt/lists") {
-        return Ok(());
+        return;
     }
     let Some(at) = ["apt-get update", "apt update"]
         .iter()
         .find_map(|command| text.find(command))
     else {
-        return Ok(());
+        return;
     };
     let start = statement.span.start + at;
     let end = start
@@ -107,21 +101,21 @@ fn apt(
     let diagnostic = Diagnostic::new(Span::new(start, end), "The package lists stay in the layer")
         .with_help("end the RUN with && rm -rf /var/lib/apt/lists/*");
     let place = check.place(statement);
-    check.report(&APT_LISTS_NOT_REMOVED, diagnostic, Some(place))
+    check.report(&APT_LISTS_NOT_REMOVED, diagnostic, Some(place));
 }
 
-fn secrets(check: &mut Check<'_>, statement: &Statement) -> Result<(), Diagnostic> {
+fn secrets(check: &mut Check<'_>, statement: &Statement) {
     let source = check.subject.source;
     let text = &source[statement.span.start..statement.span.end];
     let Some((start, end, what)) = find_secret(text) else {
-        return Ok(());
+        return;
     };
     let span = Span::new(statement.span.start + start, statement.span.start + end);
     let message = format!("The instruction holds {what}, which everyone with the image can read");
     let diagnostic = Diagnostic::new(span, message)
         .with_help("replace it, and give it to the step with RUN --mount=type=secret");
     let place = check.place(statement);
-    check.report(&SECRET_IN_RUN_TEXT, diagnostic, Some(place))
+    check.report(&SECRET_IN_RUN_TEXT, diagnostic, Some(place));
 }
 
 /// The formats of tokens that cannot be anything else: prefix, characters that follow, name.

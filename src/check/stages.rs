@@ -11,36 +11,35 @@ use super::variables::{ARGUMENTS_OF_PLATFORM, globals};
 use crate::dockerfile::{Diagnostic, Instruction, Spanned, Stage, Statement, expand, nearest};
 use crate::oci::parse_reference;
 
-pub(super) fn check(check: &mut Check<'_>) -> Result<(), Diagnostic> {
+pub(super) fn check(check: &mut Check<'_>) {
     let defaults = globals(check.subject, &[]);
     let given = globals(check.subject, check.subject.build_args);
     for stage in &check.subject.dockerfile.stages {
-        reserved(check, stage)?;
-        undeclared(check, stage, &given)?;
-        default_base(check, stage, &defaults)?;
-        platform(check, stage, &given)?;
-        unreachable(check, stage)?;
+        reserved(check, stage);
+        undeclared(check, stage, &given);
+        default_base(check, stage, &defaults);
+        platform(check, stage, &given);
+        unreachable(check, stage);
     }
-    Ok(())
 }
 
-fn reserved(check: &mut Check<'_>, stage: &Stage) -> Result<(), Diagnostic> {
+fn reserved(check: &mut Check<'_>, stage: &Stage) {
     let Some(name) = &stage.name else {
-        return Ok(());
+        return;
     };
     if !matches!(name.value.as_str(), "scratch" | "context") {
-        return Ok(());
+        return;
     }
     let message = format!(
         "Stage name should not use the same name as reserved stage {:?}",
         name.value
     );
-    let place = check.from_place(stage.index);
+    let place = check.place_of_from(stage.index);
     check.report(
         &RESERVED_STAGE_NAME,
         Diagnostic::new(name.span, message),
         Some(place),
-    )
+    );
 }
 
 /// The names of the arguments before the first FROM.
@@ -55,11 +54,7 @@ fn declared(check: &Check<'_>) -> Vec<String> {
     names
 }
 
-fn undeclared(
-    check: &mut Check<'_>,
-    stage: &Stage,
-    globals: &BTreeMap<String, String>,
-) -> Result<(), Diagnostic> {
+fn undeclared(check: &mut Check<'_>, stage: &Stage, globals: &BTreeMap<String, String>) {
     let names = declared(check);
     let escape = check.subject.dockerfile.directives.escape;
     for word in std::iter::once(&stage.base).chain(&stage.platform) {
@@ -84,11 +79,10 @@ fn undeclared(
                     "this ARG belongs to its stage and is out of scope in FROM",
                 );
             }
-            let place = check.from_place(stage.index);
-            check.report(&UNDEFINED_ARG_IN_FROM, diagnostic, Some(place))?;
+            let place = check.place_of_from(stage.index);
+            check.report(&UNDEFINED_ARG_IN_FROM, diagnostic, Some(place));
         }
     }
-    Ok(())
 }
 
 fn declares(statement: &Statement, name: &str) -> bool {
@@ -97,17 +91,13 @@ fn declares(statement: &Statement, name: &str) -> bool {
 }
 
 /// A file that builds only with `--build-arg`.
-fn default_base(
-    check: &mut Check<'_>,
-    stage: &Stage,
-    defaults: &BTreeMap<String, String>,
-) -> Result<(), Diagnostic> {
+fn default_base(check: &mut Check<'_>, stage: &Stage, defaults: &BTreeMap<String, String>) {
     let escape = check.subject.dockerfile.directives.escape;
     let Ok(base) = expand(&stage.base.value, escape, defaults) else {
-        return Ok(());
+        return;
     };
     if !stage.base.value.contains('$') || parse_reference(&base.value).is_ok() {
-        return Ok(());
+        return;
     }
     let message = format!(
         "Default value for ARG {} results in empty or invalid base image name",
@@ -123,23 +113,19 @@ fn default_base(
             break;
         }
     }
-    let place = check.from_place(stage.index);
-    check.report(&INVALID_DEFAULT_ARG_IN_FROM, diagnostic, Some(place))
+    let place = check.place_of_from(stage.index);
+    check.report(&INVALID_DEFAULT_ARG_IN_FROM, diagnostic, Some(place));
 }
 
-fn platform(
-    check: &mut Check<'_>,
-    stage: &Stage,
-    globals: &BTreeMap<String, String>,
-) -> Result<(), Diagnostic> {
+fn platform(check: &mut Check<'_>, stage: &Stage, globals: &BTreeMap<String, String>) {
     let Some(platform) = &stage.platform else {
-        return Ok(());
+        return;
     };
     let escape = check.subject.dockerfile.directives.escape;
     let Ok(expanded) = expand(&platform.value, escape, globals) else {
-        return Ok(());
+        return;
     };
-    let place = check.from_place(stage.index);
+    let place = check.place_of_from(stage.index);
     let target = globals.get("TARGETPLATFORM");
     if expanded.used == ["TARGETPLATFORM"]
         && expanded.unset.is_empty()
@@ -151,38 +137,33 @@ fn platform(
             platform.value
         );
         let diagnostic = Diagnostic::new(platform.span, message).with_help("remove --platform");
-        return check.report(&REDUNDANT_TARGET_PLATFORM, diagnostic, Some(place));
+        check.report(&REDUNDANT_TARGET_PLATFORM, diagnostic, Some(place));
+        return;
     }
     if expanded.used.is_empty() && expanded.unset.is_empty() {
-        return constant(check, stage, platform, &expanded.value);
+        constant(check, stage, platform, &expanded.value);
     }
-    Ok(())
 }
 
-fn constant(
-    check: &mut Check<'_>,
-    stage: &Stage,
-    platform: &Spanned<String>,
-    value: &str,
-) -> Result<(), Diagnostic> {
+fn constant(check: &mut Check<'_>, stage: &Stage, platform: &Spanned<String>, value: &str) {
     // Who names a stage after its platform has several of them and means it.
     let name = stage.name.as_ref().map_or("", |name| name.value.as_str());
     if value.is_empty() || value.split('/').take(2).any(|part| name.contains(part)) {
-        return Ok(());
+        return;
     }
     let message = format!("FROM --platform flag should not use constant value {value:?}");
     let diagnostic = Diagnostic::new(platform.span, message)
         .with_help("leave the platform to the build, or write $BUILDPLATFORM");
-    let place = check.from_place(stage.index);
+    let place = check.place_of_from(stage.index);
     check.report(
         &FROM_PLATFORM_FLAG_CONST_DISALLOWED,
         diagnostic,
         Some(place),
-    )
+    );
 }
 
 /// A stage without a name that no later one reads by its number.
-fn unreachable(check: &mut Check<'_>, stage: &Stage) -> Result<(), Diagnostic> {
+fn unreachable(check: &mut Check<'_>, stage: &Stage) {
     let stages = &check.subject.dockerfile.stages;
     let number = stage.index.to_string();
     let reads = |statement: &Statement| reads_from(statement, &number);
@@ -193,14 +174,14 @@ fn unreachable(check: &mut Check<'_>, stage: &Stage) -> Result<(), Diagnostic> {
         || is_target
         || later.iter().flat_map(|stage| &stage.statements).any(reads)
     {
-        return Ok(());
+        return;
     }
     let message = format!("Stage {number} has no name and no other stage reads it");
     let diagnostic = Diagnostic::new(stage.from.span, message)
         .with_label("never built")
         .with_help("give it a name with AS, or remove it");
-    let place = check.from_place(stage.index);
-    check.report(&UNREACHABLE_STAGE, diagnostic, Some(place))
+    let place = check.place_of_from(stage.index);
+    check.report(&UNREACHABLE_STAGE, diagnostic, Some(place));
 }
 
 fn reads_from(statement: &Statement, stage: &str) -> bool {

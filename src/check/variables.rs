@@ -1,11 +1,9 @@
-//! Variables: undefined, secret, or hiding what the builder knows.
+//! Variables that are not defined where they are used.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::instructions::base_stage;
-use super::rule::{
-    PLATFORM_ARG_REDEFINED, SECRETS_USED_IN_ARG_OR_ENV, UNDEFINED_VAR, WORKDIR_RELATIVE_PATH,
-};
+use super::rule::{UNDEFINED_VAR, WORKDIR_RELATIVE_PATH};
 use super::{Check, Subject};
 use crate::dockerfile::{
     ArgDeclaration, CopyInstruction, Diagnostic, Expanded, Instruction, Source, Span, Spanned,
@@ -27,21 +25,6 @@ pub(super) const ARGUMENTS_OF_PLATFORM: [&str; 11] = [
     "TARGETVARIANT",
     "TARGETSTAGE",
 ];
-
-/// The words of a name that make it that of a secret, and those that take this back (BuildKit's).
-const SECRET_WORDS: [&str; 10] = [
-    "apikey",
-    "auth",
-    "credential",
-    "credentials",
-    "key",
-    "password",
-    "pword",
-    "passwd",
-    "secret",
-    "token",
-];
-const PUBLIC_WORDS: [&str; 3] = ["public", "file", "version"];
 
 /// The values of the arguments that FROM sees, with `build_args` given.
 pub(super) fn globals(
@@ -104,12 +87,9 @@ struct Variables {
     workdir: bool,
 }
 
-pub(super) fn check(check: &mut Check<'_>) -> Result<(), Diagnostic> {
+pub(super) fn check(check: &mut Check<'_>) {
     let stages = &check.subject.dockerfile.stages;
     let globals = globals(check.subject, check.subject.build_args);
-    for statement in &check.subject.dockerfile.global_args {
-        redefined(check, statement)?;
-    }
     let mut ends: Vec<Variables> = Vec::with_capacity(stages.len());
     for stage in stages {
         let mut variables = match base_stage(stages, stage) {
@@ -124,16 +104,13 @@ pub(super) fn check(check: &mut Check<'_>) -> Result<(), Diagnostic> {
         let checked = check.subject.stages.get(stage.index).copied();
         for statement in &stage.statements {
             if checked.unwrap_or(true) {
-                undefined(check, stage, statement, &variables, &globals)?;
-                relative(check, statement, &variables)?;
-                redefined(check, statement)?;
-                secrets(check, statement)?;
+                undefined(check, stage, statement, &variables, &globals);
+                relative(check, statement, &variables);
             }
             take(check, statement, &mut variables, &globals);
         }
         ends.push(variables);
     }
-    Ok(())
 }
 
 /// Adds what a statement sets.
@@ -177,7 +154,7 @@ fn undefined(
     statement: &Statement,
     variables: &Variables,
     globals: &BTreeMap<String, String>,
-) -> Result<(), Diagnostic> {
+) {
     let escape = check.subject.dockerfile.directives.escape;
     let mut seen = BTreeSet::new();
     for word in words_of(statement, check.subject.source) {
@@ -214,10 +191,9 @@ fn undefined(
                 help = format!("add ARG {name} above this instruction");
             }
             let place = check.place(statement);
-            check.report(&UNDEFINED_VAR, diagnostic.with_help(help), Some(place))?;
+            check.report(&UNDEFINED_VAR, diagnostic.with_help(help), Some(place));
         }
     }
-    Ok(())
 }
 
 /// Where the file declares `name` so that this statement does not see it.
@@ -373,20 +349,16 @@ fn words_of_copy(copy: &CopyInstruction) -> Vec<Word<'_>> {
         .collect()
 }
 
-fn relative(
-    check: &mut Check<'_>,
-    statement: &Statement,
-    variables: &Variables,
-) -> Result<(), Diagnostic> {
+fn relative(check: &mut Check<'_>, statement: &Statement, variables: &Variables) {
     let Instruction::Workdir(path) = &statement.instruction else {
-        return Ok(());
+        return;
     };
     let escape = check.subject.dockerfile.directives.escape;
     let Ok(expanded) = expand(&path.value, escape, &variables.values) else {
-        return Ok(());
+        return;
     };
     if variables.workdir || !expanded.unset.is_empty() || expanded.value.starts_with('/') {
-        return Ok(());
+        return;
     }
     let message = format!(
         "Relative workdir {:?} can have unexpected results if the base image changes",
@@ -395,50 +367,7 @@ fn relative(
     let diagnostic = Diagnostic::new(path.span, message)
         .with_help("write an absolute path in the first WORKDIR of the stage");
     let place = check.place(statement);
-    check.report(&WORKDIR_RELATIVE_PATH, diagnostic, Some(place))
-}
-
-fn redefined(check: &mut Check<'_>, statement: &Statement) -> Result<(), Diagnostic> {
-    let Instruction::Arg(declarations) = &statement.instruction else {
-        return Ok(());
-    };
-    for declaration in declarations {
-        let name = declaration.name.value.as_str();
-        if declaration.default.is_some() && ARGUMENTS_OF_PLATFORM.contains(&name) {
-            let message =
-                format!("The default of {name} hides the value that the builder gives it");
-            let diagnostic = Diagnostic::new(statement.span, message)
-                .with_help(format!("write ARG {name} without a default"));
-            let place = check.place(statement);
-            check.report(&PLATFORM_ARG_REDEFINED, diagnostic, Some(place))?;
-        }
-    }
-    Ok(())
-}
-
-fn secrets(check: &mut Check<'_>, statement: &Statement) -> Result<(), Diagnostic> {
-    let (instruction, names): (_, Vec<&Spanned<String>>) = match &statement.instruction {
-        Instruction::Arg(declarations) => ("ARG", declarations.iter().map(|d| &d.name).collect()),
-        Instruction::Env(values) => ("ENV", values.pairs.iter().map(|(key, _)| key).collect()),
-        _ => return Ok(()),
-    };
-    for name in names.into_iter().filter(|name| is_secret(&name.value)) {
-        let message = format!(
-            "Do not use ARG or ENV instructions for sensitive data ({instruction} {:?})",
-            name.value
-        );
-        let diagnostic = Diagnostic::new(name.span, message)
-            .with_help("give it to the step that needs it with RUN --mount=type=secret");
-        let place = check.place(statement);
-        check.report(&SECRETS_USED_IN_ARG_OR_ENV, diagnostic, Some(place))?;
-    }
-    Ok(())
-}
-
-fn is_secret(name: &str) -> bool {
-    let name = name.to_lowercase();
-    let has = |words: &[&str]| name.split('_').any(|part| words.contains(&part));
-    has(&SECRET_WORDS) && !has(&PUBLIC_WORDS)
+    check.report(&WORKDIR_RELATIVE_PATH, diagnostic, Some(place));
 }
 
 #[cfg(test)]
@@ -467,29 +396,6 @@ mod tests {
             ("TARGETOS", "TARGETARCH"),
         ] {
             assert!(!is_slip(name, known), "{name}");
-        }
-    }
-
-    #[test]
-    fn names_of_secrets_are_seen_by_their_words() {
-        for name in [
-            "API_KEY",
-            "auth",
-            "GITHUB_TOKEN",
-            "secret_MESSAGE",
-            "MY_APIKEY",
-        ] {
-            assert!(is_secret(name), "{name}");
-        }
-        for name in [
-            "KEYBOARD",
-            "TOKENIZER",
-            "PUBLIC_KEY",
-            "KEY_FILE",
-            "AUTHOR",
-            "PASSWORDS",
-        ] {
-            assert!(!is_secret(name), "{name}");
         }
     }
 }

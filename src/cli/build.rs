@@ -144,7 +144,7 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
         Input::Loaded(loaded) => Ok(loaded),
         Input::Archive(file) => build::load_archive(&request, file, &session.store),
     }
-    .and_then(|loaded| {
+    .map(|loaded| {
         let known = (loaded.text.clone(), loaded.checked.findings.clone());
         let built = build::run(
             &request,
@@ -153,7 +153,7 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
             &session.events,
             &session.cancel,
         );
-        Ok((known, built))
+        (known, built)
     });
     let single_reason = session.single_reason.clone();
     let findings = match &built {

@@ -23,9 +23,9 @@ pub(super) fn report(failure: &Failure, single_reason: Option<&str>) -> Exit {
             }
             Exit::Failed
         }
-        Error::Checks { message, checked } => {
+        Error::Checks { message, findings } => {
             if let Some(dockerfile) = &failure.dockerfile {
-                check::print_findings(dockerfile, &checked.findings);
+                check::print_findings(dockerfile, findings);
             }
             report::print(&Report {
                 title: message.clone(),
@@ -92,7 +92,7 @@ pub(super) fn of_diagnostic<'a>(
     Report {
         title: diagnostic.message.clone(),
         excerpt,
-        label: diagnostic.label.clone(),
+        label: diagnostic.label.as_deref().map(str::to_owned),
         related: diagnostic
             .related
             .iter()

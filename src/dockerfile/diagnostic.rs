@@ -10,7 +10,7 @@ pub(crate) struct Diagnostic {
     /// reports the same error.
     pub(crate) message: String,
     /// What to write beside the caret.
-    pub(crate) label: Option<String>,
+    pub(crate) label: Option<Box<str>>,
     /// How to repair it.
     pub(crate) help: Option<String>,
     /// Other places that explain the error.
@@ -32,7 +32,7 @@ impl Diagnostic {
     }
 
     pub(crate) fn with_label(mut self, label: impl Into<String>) -> Self {
-        self.label = Some(label.into());
+        self.label = Some(label.into().into_boxed_str());
         self
     }
 
