@@ -1,12 +1,13 @@
 //! COPY and ADD.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::rule::{ADD_FOR_PLAIN_FILE, CHOWN_AFTER_COPY, COPY_DOT_BEFORE_DEPS, COPY_IGNORED_FILE};
 use super::{Check, is_ignored};
 use crate::context::ignore;
 use crate::dockerfile::{
-    CopyInstruction, Diagnostic, Instruction, ShellOrExec, Source, Stage, Statement,
+    CopyInstruction, Diagnostic, Instruction, ShellOrExec, Source, Span, Stage, Statement,
 };
 
 /// Commands that install what a project depends on, and read only its lists of dependencies.
@@ -155,33 +156,32 @@ fn is_everything(source: &Source) -> bool {
 }
 
 fn chown_after_copy(check: &mut Check<'_>, stage: &Stage) {
-    for (index, statement) in stage.statements.iter().enumerate() {
-        let Some(text) = shell_text(statement) else {
-            continue;
-        };
-        let Some(command) = text
-            .split(['&', ';', '|', '\n'])
+    // Where the files were copied to, by the path without a slash at its end.
+    let mut copied: BTreeMap<&str, Span> = BTreeMap::new();
+    for statement in &stage.statements {
+        if let Instruction::Copy(copy) = &statement.instruction
+            && copy.chown.is_none()
+        {
+            let destination = copy.destination.value.trim_end_matches('/');
+            copied.insert(destination, statement.span);
+        }
+        let commands = shell_text(statement)
+            .into_iter()
+            .flat_map(|text| text.split(['&', ';', '|', '\n']));
+        let changed = commands
             .map(str::trim)
-            .find(|command| command.starts_with("chown "))
-        else {
-            continue;
-        };
-        let paths: Vec<&str> = command.split_whitespace().skip(2).collect();
-        let copied = stage.statements[..index].iter().find(|earlier| {
-            matches!(&earlier.instruction, Instruction::Copy(copy)
-            if copy.chown.is_none()
-                && paths.iter().any(|path| {
-                    path.trim_end_matches('/') == copy.destination.value.trim_end_matches('/')
-                }))
-        });
-        let Some(copied) = copied else { continue };
-        let diagnostic = Diagnostic::new(
-            statement.span,
-            "The files are in two layers, with and without the new owner",
-        )
-        .with_related(copied.span, "copied here")
-        .with_help("write COPY --chown=… instead");
-        let place = check.place(statement);
-        check.report(&CHOWN_AFTER_COPY, diagnostic, Some(place));
+            .filter(|command| command.starts_with("chown "))
+            .flat_map(|command| command.split_whitespace().skip(2))
+            .find_map(|path| copied.get(path.trim_end_matches('/')));
+        if let Some(copy) = changed {
+            let diagnostic = Diagnostic::new(
+                statement.span,
+                "The files are in two layers, with and without the new owner",
+            )
+            .with_related(*copy, "copied here")
+            .with_help("write COPY --chown=… instead");
+            let place = check.place(statement);
+            check.report(&CHOWN_AFTER_COPY, diagnostic, Some(place));
+        }
     }
 }

@@ -91,6 +91,11 @@ pub(crate) fn check(subject: &Subject<'_>) -> Result<Checked, Diagnostic> {
     let mut check = Check {
         subject,
         options: &options,
+        line_feeds: subject
+            .source
+            .match_indices('\n')
+            .map(|(at, _)| at)
+            .collect(),
         findings: Vec::new(),
         is_error: options.error,
     };
@@ -112,7 +117,6 @@ pub(crate) fn check(subject: &Subject<'_>) -> Result<Checked, Diagnostic> {
         is_error,
         ..
     } = check;
-
     findings.sort_by_key(|finding| (finding.lines.0, finding.diagnostic.span));
     Ok(Checked {
         findings,
@@ -145,6 +149,8 @@ fn options_of<'a>(
 struct Check<'a> {
     subject: &'a Subject<'a>,
     options: &'a Options,
+    /// Where the lines end, so that no rule has to count them.
+    line_feeds: Vec<usize>,
     findings: Vec<Finding>,
     is_error: bool,
 }
@@ -179,7 +185,9 @@ impl<'a> Check<'a> {
 
     /// The line of an offset, counted from 1.
     fn line(&self, offset: usize) -> usize {
-        1 + self.subject.source[..offset].matches('\n').count()
+        1 + self
+            .line_feeds
+            .partition_point(|line_feed| *line_feed < offset)
     }
 
     fn place<'s>(&self, statement: &'s Statement) -> Place<'s> {
@@ -209,21 +217,18 @@ impl<'a> Check<'a> {
 
     /// What parsing noticed; each such warning names its rule.
     fn report_warnings_of_the_parser(&mut self) {
+        let dockerfile = self.subject.dockerfile;
+        let of_stages = dockerfile.stages.iter().flat_map(|stage| &stage.statements);
+        let statements: Vec<&Statement> = dockerfile.global_args.iter().chain(of_stages).collect();
         for warning in &self.subject.dockerfile.warnings {
             let Some(rule) = warning.rule.and_then(rule::find) else {
                 continue;
             };
-            let stages = &self.subject.dockerfile.stages;
-            let around = |statement: &&Statement| {
-                statement.span.start <= warning.span.start && warning.span.end <= statement.span.end
-            };
-            let statement = self
-                .subject
-                .dockerfile
-                .global_args
-                .iter()
-                .chain(stages.iter().flat_map(|stage| &stage.statements))
-                .find(around);
+            let begun = statements.partition_point(|s| s.span.start <= warning.span.start);
+            let statement = begun
+                .checked_sub(1)
+                .map(|last| statements[last])
+                .filter(|statement| warning.span.end <= statement.span.end);
             let place = statement.map(|statement| {
                 let mut place = self.place(statement);
                 if *rule == rule::NO_EMPTY_CONTINUATION {

@@ -1,6 +1,6 @@
 //! FROM: names, base images and platforms of stages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Check;
 use super::rule::{
@@ -8,18 +8,23 @@ use super::rule::{
     RESERVED_STAGE_NAME, UNDEFINED_ARG_IN_FROM, UNREACHABLE_STAGE,
 };
 use super::variables::{ARGUMENTS_OF_PLATFORM, globals};
-use crate::dockerfile::{Diagnostic, Instruction, Spanned, Stage, Statement, expand, nearest};
+use crate::dockerfile::{
+    Diagnostic, Dockerfile, Instruction, Span, Spanned, Stage, Statement, expand, nearest,
+};
 use crate::oci::parse_reference;
 
 pub(super) fn check(check: &mut Check<'_>) {
     let defaults = globals(check.subject, &[]);
     let given = globals(check.subject, check.subject.build_args);
+    let declared = declared(check);
+    let elsewhere = declarations_of_stages(check);
+    let numbers = numbers_read(check.subject.dockerfile);
     for stage in &check.subject.dockerfile.stages {
         reserved(check, stage);
-        undeclared(check, stage, &given);
+        undeclared(check, stage, &given, &declared, &elsewhere);
         default_base(check, stage, &defaults);
         platform(check, stage, &given);
-        unreachable(check, stage);
+        unreachable(check, stage, &numbers);
     }
 }
 
@@ -54,8 +59,28 @@ fn declared(check: &Check<'_>) -> Vec<String> {
     names
 }
 
-fn undeclared(check: &mut Check<'_>, stage: &Stage, globals: &BTreeMap<String, String>) {
-    let names = declared(check);
+/// The ARG lines of the stages by name.
+fn declarations_of_stages<'a>(check: &Check<'a>) -> BTreeMap<&'a str, Span> {
+    let mut found = BTreeMap::new();
+    for statement in check.statements() {
+        if let Instruction::Arg(declarations) = &statement.instruction {
+            for declaration in declarations {
+                found
+                    .entry(declaration.name.value.as_str())
+                    .or_insert(statement.span);
+            }
+        }
+    }
+    found
+}
+
+fn undeclared(
+    check: &mut Check<'_>,
+    stage: &Stage,
+    globals: &BTreeMap<String, String>,
+    names: &[String],
+    elsewhere: &BTreeMap<&str, Span>,
+) {
     let escape = check.subject.dockerfile.directives.escape;
     for word in std::iter::once(&stage.base).chain(&stage.platform) {
         let Ok(expanded) = expand(&word.value, escape, globals) else {
@@ -70,12 +95,9 @@ fn undeclared(check: &mut Check<'_>, stage: &Stage, globals: &BTreeMap<String, S
                 help = format!("write {near}");
             }
             let mut diagnostic = Diagnostic::new(word.span, message).with_help(help);
-            let declaration = check
-                .statements()
-                .find(|statement| declares(statement, unset));
-            if let Some(declaration) = declaration {
+            if let Some(declaration) = elsewhere.get(unset.as_str()) {
                 diagnostic = diagnostic.with_related(
-                    declaration.span,
+                    *declaration,
                     "this ARG belongs to its stage and is out of scope in FROM",
                 );
             }
@@ -163,17 +185,11 @@ fn constant(check: &mut Check<'_>, stage: &Stage, platform: &Spanned<String>, va
 }
 
 /// A stage without a name that no later one reads by its number.
-fn unreachable(check: &mut Check<'_>, stage: &Stage) {
-    let stages = &check.subject.dockerfile.stages;
+fn unreachable(check: &mut Check<'_>, stage: &Stage, numbers: &BTreeSet<String>) {
     let number = stage.index.to_string();
-    let reads = |statement: &Statement| reads_from(statement, &number);
+    let is_last = stage.index + 1 == check.subject.dockerfile.stages.len();
     let is_target = check.subject.target == Some(number.as_str());
-    let later = &stages[stage.index + 1..];
-    if stage.name.is_some()
-        || later.is_empty()
-        || is_target
-        || later.iter().flat_map(|stage| &stage.statements).any(reads)
-    {
+    if stage.name.is_some() || is_last || is_target || numbers.contains(&number) {
         return;
     }
     let message = format!("Stage {number} has no name and no other stage reads it");
@@ -184,13 +200,24 @@ fn unreachable(check: &mut Check<'_>, stage: &Stage) {
     check.report(&UNREACHABLE_STAGE, diagnostic, Some(place));
 }
 
-fn reads_from(statement: &Statement, stage: &str) -> bool {
-    let is_stage =
-        |from: &Option<Spanned<String>>| from.as_ref().is_some_and(|from| from.value == stage);
+/// The numbers of stages that some instruction reads.
+fn numbers_read(dockerfile: &Dockerfile) -> BTreeSet<String> {
+    let mut numbers = BTreeSet::new();
+    for statement in dockerfile.stages.iter().flat_map(|stage| &stage.statements) {
+        collect_sources(statement, &mut numbers);
+    }
+    numbers.retain(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    numbers
+}
+
+fn collect_sources(statement: &Statement, found: &mut BTreeSet<String>) {
+    let mut push = |from: &Option<Spanned<String>>| {
+        found.extend(from.iter().map(|from| from.value.clone()));
+    };
     match &statement.instruction {
-        Instruction::Copy(copy) => is_stage(&copy.from),
-        Instruction::Run(run) => run.mounts.iter().any(|mount| is_stage(&mount.from)),
-        Instruction::Onbuild(onbuild) => reads_from(&onbuild.parsed, stage),
-        _ => false,
+        Instruction::Copy(copy) => push(&copy.from),
+        Instruction::Run(run) => run.mounts.iter().for_each(|mount| push(&mount.from)),
+        Instruction::Onbuild(onbuild) => collect_sources(&onbuild.parsed, found),
+        _ => {}
     }
 }

@@ -2,6 +2,8 @@ mod cases;
 
 use std::collections::BTreeSet;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::dockerfile::parse;
 use cases::CASES;
@@ -214,6 +216,70 @@ fn a_base_image_for_another_platform_is_found() {
     checked.add(finding);
     assert!(checked.findings.is_empty());
 }
+
+proptest! {
+    #[test]
+    fn no_text_that_parses_panics_and_every_place_lies_in_it(
+        parts in prop::collection::vec(prop::sample::select(FRAGMENTS), 0..30)
+    ) {
+        let text = format!("# check=experimental=all\nFROM a\n{}", parts.concat());
+        if parse(&text).is_ok() {
+            let ignore = Ignore::parse(".dockerignore", "a*\nü").unwrap();
+            for finding in findings_with(&text, Some(&ignore), &[]).findings {
+                let diagnostic = &finding.diagnostic;
+                let related = diagnostic.related.iter().map(|(span, _)| *span);
+                for span in related.chain([diagnostic.span]) {
+                    prop_assert!(text.get(span.start..span.end).is_some());
+                }
+                let (first, last) = finding.lines;
+                prop_assert!(1 <= first && first <= last && last <= text.split('\n').count());
+            }
+        }
+    }
+}
+
+const FRAGMENTS: &[&str] = &[
+    "FROM ",
+    "from ",
+    "FROM a aS Ü\n",
+    "FROM a as b\n",
+    "ARG ",
+    "ARG a=1\n",
+    "RUN ",
+    "RUN cd /ü\n",
+    "COPY . .\n",
+    "COPY ",
+    "ADD ",
+    "ENV ",
+    "ENV a ü\n",
+    "CMD ",
+    "MAINTAINER ü\n",
+    "WORKDIR ",
+    "EXPOSE 80/TCP ",
+    "HEALTHCHECK ",
+    "ONBUILD ",
+    "--platform=$x ",
+    "--mount=type=cache,id=$ü ",
+    "--from=0 ",
+    "$a",
+    "${aü}",
+    "\\\n",
+    "\n",
+    "\n\n",
+    "# check=skip=all\n",
+    "# ü\n",
+    "sudo ",
+    "ü",
+    "a",
+    "ghp_",
+    "https://a:b@c ",
+    "apt-get update ",
+    "chown a b ",
+    "<<E\n",
+    "\nE\n",
+    "\r\n",
+    " ",
+];
 
 #[test]
 fn every_rule_of_ours_is_in_the_readme() {

@@ -7,7 +7,7 @@ use super::rule::{UNDEFINED_VAR, WORKDIR_RELATIVE_PATH};
 use super::{Check, Subject};
 use crate::dockerfile::{
     ArgDeclaration, CopyInstruction, Diagnostic, Expanded, Instruction, Source, Span, Spanned,
-    Stage, Statement, WordError, expand, expand_heredoc, nearest,
+    Statement, WordError, expand, expand_heredoc, nearest,
 };
 use crate::oci::Platform;
 
@@ -74,6 +74,9 @@ fn value_of(
         .map(|expanded| expanded.value)
 }
 
+/// A suggestion is looked for among so many names; a file with more was written by a program.
+const MOST_COMPARED: usize = 1000;
+
 /// What is known of the variables at one point of a stage.
 #[derive(Debug, Clone, Default)]
 struct Variables {
@@ -90,6 +93,7 @@ struct Variables {
 pub(super) fn check(check: &mut Check<'_>) {
     let stages = &check.subject.dockerfile.stages;
     let globals = globals(check.subject, check.subject.build_args);
+    let of_globals = positions(&check.subject.dockerfile.global_args);
     let mut ends: Vec<Variables> = Vec::with_capacity(stages.len());
     for stage in stages {
         let mut variables = match base_stage(stages, stage) {
@@ -102,9 +106,13 @@ pub(super) fn check(check: &mut Check<'_>) {
             },
         };
         let checked = check.subject.stages.get(stage.index).copied();
+        let places = Declarations {
+            globals: &of_globals,
+            stage: positions(&stage.statements),
+        };
         for statement in &stage.statements {
             if checked.unwrap_or(true) {
-                undefined(check, stage, statement, &variables, &globals);
+                undefined(check, statement, &variables, &places);
                 relative(check, statement, &variables);
             }
             take(check, statement, &mut variables, &globals);
@@ -135,13 +143,16 @@ fn take(
             }
         }
         Instruction::Env(pairs) => {
-            let before = variables.values.clone();
-            for (key, value) in &pairs.pairs {
-                let expanded = |word: &str| expand(word, escape, &before).map(|word| word.value);
-                if let (Ok(key), Ok(value)) = (expanded(&key.value), expanded(&value.value)) {
-                    variables.values.insert(key, value);
-                }
-            }
+            let expanded = |word: &Spanned<String>| {
+                expand(&word.value, escape, &variables.values).map(|word| word.value)
+            };
+            // All values are those from before the instruction.
+            let set: Vec<(String, String)> = pairs
+                .pairs
+                .iter()
+                .filter_map(|(key, value)| Some((expanded(key).ok()?, expanded(value).ok()?)))
+                .collect();
+            variables.values.extend(set);
         }
         Instruction::Workdir(_) => variables.workdir = true,
         _ => {}
@@ -150,10 +161,9 @@ fn take(
 
 fn undefined(
     check: &mut Check<'_>,
-    stage: &Stage,
     statement: &Statement,
     variables: &Variables,
-    globals: &BTreeMap<String, String>,
+    places: &Declarations<'_>,
 ) {
     let escape = check.subject.dockerfile.directives.escape;
     let mut seen = BTreeSet::new();
@@ -165,14 +175,21 @@ fn undefined(
             if variables.declared.contains(&name) || !seen.insert(name.clone()) {
                 continue;
             }
-            let known = || variables.values.keys().map(String::as_str);
+            let known = || {
+                variables
+                    .values
+                    .keys()
+                    .map(String::as_str)
+                    .take(MOST_COMPARED)
+            };
             let near = if variables.complete {
                 nearest(&name, known())
             } else {
                 known().find(|known| is_slip(&name, known))
             };
-            let elsewhere = declaration_elsewhere(check, stage, statement, &name);
-            if near.is_none() && elsewhere.is_none() && !variables.complete {
+            let elsewhere = places.find(&name, statement);
+            let of_platform = ARGUMENTS_OF_PLATFORM.contains(&name.as_str());
+            if near.is_none() && elsewhere.is_none() && !of_platform && !variables.complete {
                 continue;
             }
             let span = place_of(check.subject.source, word.span, &name);
@@ -186,8 +203,7 @@ fn undefined(
             if let Some((declared, why)) = elsewhere {
                 diagnostic = diagnostic.with_related(declared, why);
                 help = format!("add ARG {name} above this instruction");
-            } else if ARGUMENTS_OF_PLATFORM.contains(&name.as_str()) && globals.contains_key(&name)
-            {
+            } else if of_platform {
                 help = format!("add ARG {name} above this instruction");
             }
             let place = check.place(statement);
@@ -196,25 +212,34 @@ fn undefined(
     }
 }
 
-/// Where the file declares `name` so that this statement does not see it.
-fn declaration_elsewhere(
-    check: &Check<'_>,
-    stage: &Stage,
-    statement: &Statement,
-    name: &str,
-) -> Option<(Span, &'static str)> {
-    let declares = |statement: &&Statement| {
-        matches!(&statement.instruction, Instruction::Arg(declarations)
-            if declarations.iter().any(|declaration| declaration.name.value == name))
-    };
-    let globals = &check.subject.dockerfile.global_args;
-    if let Some(global) = globals.iter().find(declares) {
-        return Some((global.span, "declared here, outside of the stage"));
+/// Where ARG lines declare their names.
+struct Declarations<'a> {
+    globals: &'a BTreeMap<&'a str, Span>,
+    stage: BTreeMap<&'a str, Span>,
+}
+
+impl Declarations<'_> {
+    /// Where the file declares `name` so that `statement` does not see it.
+    fn find(&self, name: &str, statement: &Statement) -> Option<(Span, &'static str)> {
+        if let Some(span) = self.globals.get(name) {
+            return Some((*span, "declared here, outside of the stage"));
+        }
+        let later = self.stage.get(name)?;
+        (later.start > statement.span.start).then_some((*later, "declared only here"))
     }
-    let mut later = stage.statements.iter();
-    later
-        .find(|other| other.span.start > statement.span.start && declares(other))
-        .map(|later| (later.span, "declared only here"))
+}
+
+/// The last ARG line of each name.
+fn positions(statements: &[Statement]) -> BTreeMap<&str, Span> {
+    let mut found = BTreeMap::new();
+    for statement in statements {
+        if let Instruction::Arg(declarations) = &statement.instruction {
+            for declaration in declarations {
+                found.insert(declaration.name.value.as_str(), statement.span);
+            }
+        }
+    }
+    found
 }
 
 /// Whether one slip of a finger makes `known` of `name`: two letters swapped, one replaced, one too
