@@ -5,9 +5,7 @@ use super::rule::{
     EXPOSE_INVALID_FORMAT, INVALID_DEFINITION_DESCRIPTION, JSON_ARGS_RECOMMENDED,
     LEGACY_KEY_VALUE_FORMAT, MAINTAINER_DEPRECATED, MULTIPLE_INSTRUCTIONS_DISALLOWED,
 };
-use crate::dockerfile::{
-    Diagnostic, Instruction, KeyValues, ShellOrExec, Spanned, Stage, Statement,
-};
+use crate::dockerfile::{Diagnostic, Instruction, KeyValues, ShellOrExec, Spanned, Statement};
 
 pub(super) fn check(check: &mut Check<'_>) {
     for statement in check.statements() {
@@ -80,7 +78,7 @@ fn json_recommended(check: &mut Check<'_>) {
     let stages = &check.subject.dockerfile.stages;
     let mut shells: Vec<bool> = Vec::with_capacity(stages.len());
     for stage in stages {
-        let mut shell = base_stage(stages, stage).is_some_and(|base| shells[base]);
+        let mut shell = check.bases[stage.index].is_some_and(|base| shells[base]);
         let checked = check.subject.stages.get(stage.index).copied();
         for statement in &stage.statements {
             match &statement.instruction {
@@ -106,17 +104,6 @@ fn json_recommended(check: &mut Check<'_>) {
         }
         shells.push(shell);
     }
-}
-
-/// The earlier stage that a stage is made from.
-pub(super) fn base_stage(stages: &[Stage], stage: &Stage) -> Option<usize> {
-    let is_base = |other: &Stage| {
-        other
-            .name
-            .as_ref()
-            .is_some_and(|name| name.value == stage.base.value)
-    };
-    stages[..stage.index].iter().rposition(is_base)
 }
 
 /// The exec form of a command line in which the shell would do nothing but split words.

@@ -96,6 +96,7 @@ pub(crate) fn check(subject: &Subject<'_>) -> Result<Checked, Diagnostic> {
             .match_indices('\n')
             .map(|(at, _)| at)
             .collect(),
+        bases: stages::bases(subject),
         findings: Vec::new(),
         is_error: options.error,
     };
@@ -151,6 +152,8 @@ struct Check<'a> {
     options: &'a Options,
     /// Where the lines end, so that no rule has to count them.
     line_feeds: Vec<usize>,
+    /// Per stage, the earlier one that it is made from.
+    bases: Vec<Option<usize>>,
     findings: Vec<Finding>,
     is_error: bool,
 }

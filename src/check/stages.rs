@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Check;
 use super::rule::{
     FROM_PLATFORM_FLAG_CONST_DISALLOWED, INVALID_DEFAULT_ARG_IN_FROM, REDUNDANT_TARGET_PLATFORM,
     RESERVED_STAGE_NAME, UNDEFINED_ARG_IN_FROM, UNREACHABLE_STAGE,
 };
 use super::variables::{ARGUMENTS_OF_PLATFORM, globals};
+use super::{Check, Subject};
 use crate::dockerfile::{
     Diagnostic, Dockerfile, Instruction, Span, Spanned, Stage, Statement, expand, nearest,
 };
@@ -26,6 +26,22 @@ pub(super) fn check(check: &mut Check<'_>) {
         platform(check, stage, &given);
         unreachable(check, stage, &numbers);
     }
+}
+
+/// Per stage, the earlier one that it is made from.
+pub(super) fn bases(subject: &Subject<'_>) -> Vec<Option<usize>> {
+    let globals = globals(subject, subject.build_args);
+    let escape = subject.dockerfile.directives.escape;
+    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut bases = Vec::with_capacity(subject.dockerfile.stages.len());
+    for stage in &subject.dockerfile.stages {
+        let base = expand(&stage.base.value, escape, &globals).ok();
+        bases.push(base.and_then(|base| names.get(base.value.as_str()).copied()));
+        if let Some(name) = &stage.name {
+            names.insert(&name.value, stage.index);
+        }
+    }
+    bases
 }
 
 fn reserved(check: &mut Check<'_>, stage: &Stage) {

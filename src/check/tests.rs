@@ -138,6 +138,25 @@ fn related_places_and_fixes_are_named() {
 }
 
 #[test]
+fn a_stage_whose_name_is_in_a_variable_is_known() {
+    let stages = "FROM a AS x-1\nSHELL [\"/bin/bash\", \"-c\"]\nARG tag\nWORKDIR /b\n";
+    let text = format!("ARG n=1\n{stages}FROM x-$n\nLABEL t=$tag\nWORKDIR c\nCMD d");
+    assert_eq!(findings(&text), []);
+    let text = text.replace("x-$n", "y-$n");
+    let names: Vec<&str> = findings(&text).iter().map(|f| f.rule.name).collect();
+    assert_eq!(names, ["WorkdirRelativePath", "JSONArgsRecommended"]);
+}
+
+#[test]
+fn a_platform_argument_that_is_not_declared_is_undefined() {
+    let text = "FROM a\nCOPY bin-$TARGETARCH /";
+    let found = findings(text);
+    assert_eq!(found[0].rule.name, "UndefinedVar");
+    let help = found[0].diagnostic.help.as_deref();
+    assert_eq!(help, Some("add ARG TARGETARCH above this instruction"));
+}
+
+#[test]
 fn findings_are_skipped_for_the_file_and_for_one_instruction() {
     let wrong = "MAINTAINER a";
     for (text, count) in [

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::instructions::base_stage;
 use super::rule::{UNDEFINED_VAR, WORKDIR_RELATIVE_PATH};
 use super::{Check, Subject};
 use crate::dockerfile::{
@@ -96,7 +95,7 @@ pub(super) fn check(check: &mut Check<'_>) {
     let of_globals = positions(&check.subject.dockerfile.global_args);
     let mut ends: Vec<Variables> = Vec::with_capacity(stages.len());
     for stage in stages {
-        let mut variables = match base_stage(stages, stage) {
+        let mut variables = match check.bases[stage.index] {
             Some(base) => ends[base].clone(),
             None => Variables {
                 complete: stage.base.value == "scratch",
