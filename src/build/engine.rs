@@ -14,12 +14,10 @@ use super::plan::{CopyFrom, Plan, PlannedBase, PlannedStage};
 use super::request::{Encoding, NamedSource, Request};
 use super::stage;
 use super::state::StageState;
-use crate::check::{self, Checked};
 use crate::context::digest::Memo;
 use crate::context::ignore::Ignore;
 use crate::context::{Context, read_ignore_file};
 use crate::dockerfile::{Dockerfile, parse_trigger};
-use crate::oci::Platform;
 use crate::sandbox::Cancel;
 use crate::store::{Snapshot, Store};
 
@@ -202,25 +200,6 @@ impl<'a> Engine<'a> {
             let Some(index) = next else { return Ok(()) };
             triggered[index] = true;
             self.add_triggers(index, dockerfile)?;
-        }
-    }
-
-    /// Finds the base images that are for another platform than the build; a stage with `--platform`
-    /// asked for its own.
-    pub(crate) fn check_platforms(&self, dockerfile: &Dockerfile, checked: &mut Checked) {
-        for stage in self.plan.stages.iter().filter(|stage| stage.needed) {
-            let PlannedBase::Image(name) = &stage.base else {
-                continue;
-            };
-            let written = &dockerfile.stages[stage.index];
-            let config = &self.image_of_base(&stage.base).base.config;
-            let variant = config.variant.as_deref();
-            let actual = Platform::new(&config.os, &config.architecture, variant);
-            if written.platform.is_none() {
-                let wanted = &self.request.platform;
-                let finding = check::base_platform(name, &written.from, wanted, &actual);
-                finding.into_iter().for_each(|finding| checked.add(finding));
-            }
         }
     }
 

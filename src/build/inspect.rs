@@ -2,16 +2,17 @@
 //!
 //! Nothing here touches the store, the network or a namespace.
 
-use super::engine::ContextPlace;
+use super::engine::{ContextPlace, Engine};
 use super::error::Error;
-use super::plan::{self, Plan};
+use super::plan::{self, Plan, PlannedBase};
 use super::request::{ContextSource, DockerfileSource, Request};
 use super::{DockerfileText, Failure, input};
 use crate::check::outline::{Outline, Target, outline, targets};
-use crate::check::{Checked, Subject, check};
+use crate::check::{Checked, Subject, base_platform, check};
 use crate::context::ignore::Ignore;
 use crate::context::read_ignore_file;
 use crate::dockerfile::{Diagnostic, Dockerfile, parse};
+use crate::oci::Platform;
 
 /// A Dockerfile that parses, with what a build of it would know before any work.
 #[derive(Debug)]
@@ -166,5 +167,25 @@ pub(crate) fn check_planned(
             findings: checked.findings,
         }),
         None => Ok(checked),
+    }
+}
+
+/// Finds the base images that are for another platform than the build; a stage with `--platform`
+/// asked for its own. The engine has found every image.
+pub(crate) fn check_platforms(engine: &Engine<'_>, dockerfile: &Dockerfile, checked: &mut Checked) {
+    for stage in engine.plan.stages.iter().filter(|stage| stage.needed) {
+        let written = &dockerfile.stages[stage.index];
+        let PlannedBase::Image(name) = &stage.base else {
+            continue;
+        };
+        if written.platform.is_some() {
+            continue;
+        }
+        let config = &engine.image_of_base(&stage.base).base.config;
+        let variant = config.variant.as_deref();
+        let actual = Platform::new(&config.os, &config.architecture, variant);
+        let wanted = &engine.request.platform;
+        let finding = base_platform(name, &written.from, wanted, &actual);
+        finding.into_iter().for_each(|finding| checked.add(finding));
     }
 }

@@ -200,7 +200,7 @@ pub(crate) fn run(
         request, plan, store, events, cancel, epoch, encoding, context,
     );
     engine.resolve_images(&dockerfile).map_err(fail)?;
-    engine.check_platforms(&dockerfile, &mut checked);
+    inspect::check_platforms(&engine, &dockerfile, &mut checked);
     if let Some(message) = checked.violation() {
         let findings = checked.findings;
         return Err(fail(Error::Checks { message, findings }));
