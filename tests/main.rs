@@ -13,10 +13,16 @@
 mod rig;
 
 mod add;
+mod add_attacks;
 mod args;
 mod cache;
 mod check;
 mod copy;
+mod copy_errors;
+mod copy_flags;
+mod copy_link;
+mod copy_owners;
+mod copy_rules;
 mod diagnostics;
 mod errors;
 mod escape;

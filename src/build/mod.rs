@@ -19,6 +19,7 @@ mod key;
 pub(crate) mod log_lines;
 mod log_tail;
 mod metadata;
+mod owner;
 mod plan;
 pub(crate) mod request;
 mod run;
@@ -27,6 +28,7 @@ pub(crate) mod secret;
 mod stage;
 mod state;
 mod support;
+mod workdir;
 
 use std::fs::File;
 use std::os::fd::AsFd as _;

@@ -11,9 +11,10 @@ use super::metadata::{self, Evaluation};
 use super::plan::{CopyFrom, PlannedBase, PlannedStage, Step};
 use super::run::Run;
 use super::state::StageState;
+use super::workdir;
 use crate::dockerfile::Instruction;
 use crate::oci::Digest;
-use crate::store::{Active, CacheRecord};
+use crate::store::{Active, CacheRecord, Snapshot};
 
 /// How many of a stage's instructions progress counts, and at which one it is.
 struct Count {
@@ -135,6 +136,7 @@ fn execute(
         engine,
         stage,
         state,
+        is_linked: false,
     };
     match &step.statement.instruction {
         Instruction::Run(instruction) => {
@@ -154,9 +156,9 @@ fn execute(
             })
         }
         Instruction::Copy(_) | Instruction::Add(_) => {
-            let (copy, is_add) = match &step.statement.instruction {
-                Instruction::Add(add) => (&add.copy, true),
-                Instruction::Copy(copy) => (copy, false),
+            let (copy, unpack) = match &step.statement.instruction {
+                Instruction::Add(add) => (&add.copy, Some(add::unpack_of(add.unpack))),
+                Instruction::Copy(copy) => (copy, None),
                 _ => unreachable!("the arm above lets nothing else through"),
             };
             if let Some(CopyFrom::Stage(from)) = step.from {
@@ -164,13 +166,14 @@ fn execute(
                 engine.result_of(from).map_err(|_| StepError::Canceled)?;
             }
             let id = engine.start_vertex(count.next(&step.statement.text));
-            let made = CopyStep::new(copy, is_add, files.state, escape)
+            let made = CopyStep::new(copy, unpack, files.state, escape)
                 .and_then(|copy| Ok((copy, source_of(engine, id, step.from.as_ref())?)));
             let (copy, source) = match made {
                 Ok(made) => made,
                 Err(error) => return engine.end_vertex(id, Err(error)),
             };
             let created_by = format!("{} # buildkit", copy.shown);
+            files.is_linked = copy.is_linked;
             let key = copy.key(
                 engine.store,
                 &source,
@@ -201,10 +204,11 @@ fn execute(
                 Ok(expanded) => add::join(files.state.working_directory(), &expanded.value),
                 Err(error) => return engine.end_vertex(id, Err(error)),
             };
-            let key = add::workdir_key(files.state, &path, &engine.request.platform, engine.clamp);
+            let key =
+                workdir::workdir_key(files.state, &path, &engine.request.platform, engine.clamp);
             let created_by = format!("WORKDIR {path}");
             files.step(id, Ok((key, ())), &created_by, |active, state, ()| {
-                add::create_workdir(engine.store, state, active, &path)
+                workdir::create_workdir(engine.store, state, active, &path)
             })?;
             state.config.config.working_dir = path;
             Ok(())
@@ -253,6 +257,8 @@ struct Files<'a, 'b> {
     engine: &'a Engine<'a>,
     stage: &'a PlannedStage,
     state: &'b mut StageState,
+    /// The layer is made from nothing, then put on what the stage has.
+    is_linked: bool,
 }
 
 impl Files<'_, '_> {
@@ -280,7 +286,15 @@ impl Files<'_, '_> {
             }
         });
         let record = engine.end_vertex(id, made)?;
-        self.state.snapshot = engine.store.snapshot(record.chain_id.as_ref())?;
+        let made = engine.store.snapshot(record.chain_id.as_ref())?;
+        self.state.snapshot = match &record.diff_id {
+            Some(layer) if self.is_linked => {
+                let below = &self.state.snapshot;
+                engine.store.link(&made, layer.clone(), below)?
+            }
+            None if self.is_linked => self.state.snapshot.clone(),
+            _ => made,
+        };
         let epoch = engine.epoch.as_deref();
         self.state.add_layer(
             created_by.to_owned(),
@@ -298,7 +312,13 @@ impl Files<'_, '_> {
         write: impl FnOnce(&Active, &StageState, T) -> Result<(), StepError>,
     ) -> Result<CacheRecord, StepError> {
         let engine = self.engine;
-        let active = engine.store.prepare(&self.state.snapshot)?;
+        let nothing = Snapshot::default();
+        let below = if self.is_linked {
+            &nothing
+        } else {
+            &self.state.snapshot
+        };
+        let active = engine.store.prepare(below)?;
         write(&active, self.state, input)?;
         if engine.cancel.is_canceled() {
             return Err(StepError::Canceled);

@@ -1,9 +1,11 @@
 //! What the language has and this engine does not do yet: refused with its place, before any work.
 
-use super::copy::ChmodSpec;
+use super::add::is_linked;
+use super::copy::{ChmodSpec, Filter};
 use super::request::Request;
 use crate::dockerfile::{
-    Diagnostic, Directives, Instruction, RunSecurity, Source, Span, Spanned, Statement,
+    CopyInstruction, Diagnostic, Directives, Instruction, RunSecurity, Source, Span, Spanned,
+    Statement,
 };
 use crate::oci::Platform;
 
@@ -105,16 +107,37 @@ pub(crate) fn check(statement: &Statement, location: Span) -> Option<Diagnostic>
                 _ => None,
             }
         }
-        Instruction::Copy(copy) => check_copy(copy, &at, &refuse, statement),
+        Instruction::Copy(copy) => {
+            let remote = copy.sources.iter().find_map(|source| match source {
+                Source::Path(path) if is_remote(&path.value) => Some(path),
+                _ => None,
+            });
+            if let Some(path) = remote {
+                let is_url = path.value.starts_with("http") && !path.value.ends_with(".git");
+                let what = if is_url { "a URL" } else { "a git ref" };
+                return Some(
+                    Diagnostic::new(at(path.span), format!("source can't be {what} for COPY"))
+                        .with_help("ADD fetches"),
+                );
+            }
+            check_copy(copy, &at)
+        }
         Instruction::Add(add) => {
             if let Some(checksum) = &add.checksum {
-                return refuse(checksum.span, "ADD --checksum");
+                let problem = match &add.copy.sources[..] {
+                    [Source::Path(path)] if is_remote(&path.value) => {
+                        return refuse(checksum.span, "ADD --checksum");
+                    }
+                    [Source::Path(path)] if path.value.contains('$') => {
+                        return refuse(checksum.span, "ADD --checksum");
+                    }
+                    [_] => "checksum requires HTTP(S) or Git sources",
+                    _ => "checksum can't be specified for multiple sources",
+                };
+                return Some(Diagnostic::new(at(checksum.span), problem));
             }
             if add.keep_git_dir.is_some() {
                 return refuse(statement.keyword_span, "ADD --keep-git-dir");
-            }
-            if add.unpack.is_some() {
-                return refuse(statement.keyword_span, "ADD --unpack");
             }
             for source in &add.copy.sources {
                 if let Source::Path(path) = source
@@ -123,33 +146,33 @@ pub(crate) fn check(statement: &Statement, location: Span) -> Option<Diagnostic>
                     return refuse(path.span, "ADD of a remote source");
                 }
             }
-            check_copy(&add.copy, &at, &refuse, statement)
+            check_copy(&add.copy, &at)
         }
         _ => None,
     }
 }
 
-fn check_copy(
-    copy: &crate::dockerfile::CopyInstruction,
-    at: &dyn Fn(Span) -> Span,
-    refuse: &dyn Fn(Span, &str) -> Option<Diagnostic>,
-    statement: &Statement,
-) -> Option<Diagnostic> {
-    if copy.link == Some(true) {
-        return refuse(statement.keyword_span, "--link");
-    }
-    if copy.parents {
-        return refuse(statement.keyword_span, "--parents");
-    }
-    if let Some(chmod) = &copy.chmod
-        && !chmod.value.contains(['$', '\\', '`', '"', '\''])
+/// What is wrong with the flags that COPY and ADD share, as far as they are written out.
+fn check_copy(copy: &CopyInstruction, at: &dyn Fn(Span) -> Span) -> Option<Diagnostic> {
+    let is_literal = |text: &str| !text.contains(['$', '\\', '`', '"', '\'']);
+    if let Some(chmod) = copy.chmod.as_ref().filter(|word| is_literal(&word.value))
         && let Err(error) = ChmodSpec::parse(&chmod.value)
     {
         return Some(Diagnostic::new(at(chmod.span), error.to_string()));
     }
-    copy.excludes
-        .first()
-        .and_then(|exclude| refuse(exclude.span, "--exclude"))
+    if let Some(chown) = copy.chown.as_ref().filter(|word| is_literal(&word.value))
+        && let Err(error) = is_linked(copy.link, Some(&chown.value), copy.chmod.is_some())
+    {
+        return Some(Diagnostic::new(at(chown.span), error.to_string()));
+    }
+    let literal = copy.excludes.iter().filter(|word| is_literal(&word.value));
+    for exclude in literal {
+        if let Err(error) = Filter::excluding(std::slice::from_ref(&exclude.value)) {
+            let message = format!("invalid excludepatterns: {error}");
+            return Some(Diagnostic::new(at(exclude.span), message));
+        }
+    }
+    None
 }
 
 /// Whether ADD would fetch this source: a URL, or a git reference.

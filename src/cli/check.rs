@@ -146,6 +146,9 @@ fn print_check(
     let found = !checked.findings.is_empty();
     let printed = if as_json {
         print(&check_json(inspection, checked, violation.as_deref()))
+    } else if !found && !inspection.refused.is_empty() {
+        // The errors that follow are the answer.
+        Exit::Failed
     } else if format == ErrorFormat::Human {
         print(&check_text(&inspection.text, &checked.findings))
     } else {
