@@ -1,6 +1,5 @@
-//! The parts of the build context that need no file system.
+//! The parts of the build context that need no file system. The files are links to those of the
+//! program: a `#[path]` would lose the modules inside of them.
 
-#[path = "../../../src/context/glob.rs"]
 pub(crate) mod glob;
-#[path = "../../../src/context/ignore.rs"]
 pub(crate) mod ignore;
