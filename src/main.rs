@@ -6,6 +6,7 @@
 //! kernel calls of `sys`.
 
 mod build;
+mod check;
 mod cli;
 mod context;
 mod dockerfile;

@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "cli",
         &[
             "build",
+            "check",
             "context",
             "dockerfile",
             "layer",
@@ -30,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "build",
         &[
+            "check",
             "context",
             "dockerfile",
             "layer",
@@ -50,6 +52,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "init",
         &["sandbox::passwd", "sandbox::spec", "sandbox::wire", "sys"],
     ),
+    ("check", &["context::ignore", "dockerfile", "oci"]),
     ("dockerfile", &[]),
     ("oci", &[]),
     ("sys", &[]),

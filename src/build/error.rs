@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::copy;
 use super::export;
 use super::secret;
+use crate::check::Finding;
 use crate::dockerfile::{Diagnostic, Span, WordError};
 use crate::oci::DiffId;
 use crate::remote;
@@ -30,6 +31,14 @@ pub(crate) enum Error {
     /// The file is wrong; nothing was started.
     #[error("the Dockerfile has errors")]
     Dockerfile { diagnostics: Vec<Diagnostic> },
+    /// The file asks for findings of its checks to be errors, and there are some.
+    #[error("{message}")]
+    Checks {
+        message: String,
+        findings: Vec<Finding>,
+    },
+    #[error("a context archive can only be built: give the Dockerfile alone, or a directory")]
+    InspectArchive,
     /// A trigger stored in a base image is wrong.
     #[error("the base image {image} has an ONBUILD trigger that cannot be carried out: {message}")]
     Trigger {

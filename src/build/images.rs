@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use super::base::{self, Base};
 use super::engine::{Engine, lock};
 use super::error::{Error, StepError};
-use super::event::{Event, VertexId};
+use super::event::VertexId;
 use super::named;
 use super::plan::{CopyFrom, PlannedBase, PlannedStage};
 use crate::dockerfile::Span;
@@ -115,7 +115,8 @@ impl Engine<'_> {
         found
     }
 
-    fn is_image(&self, named: usize) -> bool {
+    /// Whether the named context is one.
+    pub(super) fn is_image(&self, named: usize) -> bool {
         !named::is_files(named, self.request) && !named::is_scratch(named, self.request)
     }
 
@@ -138,15 +139,6 @@ impl Engine<'_> {
             location: wanted.location,
             source: Box::new(source),
         })?;
-        let actual = base.platform();
-        if !actual.same_machine(platform) {
-            let message = format!(
-                "InvalidBaseImagePlatform: Base image {shown} was pulled with platform \
-                 \"{actual}\", expected \"{platform}\" for current build"
-            );
-            let id = Some(id);
-            self.events.send(Event::Warning { id, message });
-        }
         let snapshot = Mutex::new(None);
         self.images.insert(wanted.key, Image { base, snapshot });
         Ok(())

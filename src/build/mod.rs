@@ -17,6 +17,7 @@ mod image;
 mod images;
 pub(crate) mod import;
 mod input;
+pub(crate) mod inspect;
 mod key;
 pub(crate) mod log_lines;
 mod log_tail;
@@ -53,6 +54,7 @@ use plan::Plan;
 use request::{ContextSource, DockerfileSource, Encoding, Output, OutputForm, Request};
 use state::StageState;
 
+use crate::check::Checked;
 use crate::dockerfile::{Dockerfile, parse};
 use crate::layer::{PackOptions, pack_tree};
 use crate::oci::{Descriptor, Digest, ImageConfig};
@@ -70,6 +72,8 @@ pub(crate) struct Failure {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) text: DockerfileText,
+    /// What the checks found; nothing of it is an error.
+    pub(crate) checked: Checked,
     dockerfile: Dockerfile,
     plan: Plan,
     context: ContextPlace,
@@ -92,6 +96,8 @@ pub(crate) struct Built {
     pub(crate) image_id: Digest,
     /// The manifest in the store; `None` when the outputs wanted no image.
     pub(crate) manifest: Option<Descriptor>,
+    /// What the checks found, with what only the base images could tell.
+    pub(crate) checked: Checked,
 }
 
 /// Reads and plans a build without touching the store or the network.
@@ -118,7 +124,7 @@ pub(crate) fn load(request: &Request) -> Result<Input, Box<Failure>> {
         };
     }
     let text = input::read_dockerfile(request).map_err(bare)?;
-    let context = ContextPlace::beside(request, &text);
+    let context = inspect::place(&text, request).map_err(bare)?;
     plan_text(text, request, context).map(Input::Loaded)
 }
 
@@ -172,21 +178,24 @@ fn plan_text(
     let planned = support::check_frontend(&text.text, request)
         .map_err(|foreign| vec![foreign])
         .and_then(|()| parse(&text.text))
-        .and_then(|dockerfile| plan::plan(&dockerfile, request).map(|plan| (dockerfile, plan)));
+        .and_then(|dockerfile| plan::plan(&dockerfile, request).map(|plan| (dockerfile, plan)))
+        .map_err(|diagnostics| Error::Dockerfile { diagnostics })
+        .and_then(|(dockerfile, plan)| {
+            inspect::check_planned(&text, &dockerfile, &plan, request, &context)
+                .map(|checked| (dockerfile, plan, checked))
+        });
     match planned {
-        Ok((dockerfile, plan)) => Ok(Box::new(Loaded {
+        Ok((dockerfile, plan, checked)) => Ok(Box::new(Loaded {
             text,
+            checked,
             dockerfile,
             plan,
             context,
         })),
-        Err(diagnostics) => {
-            let error = Error::Dockerfile { diagnostics };
-            Err(Box::new(Failure {
-                error,
-                dockerfile: Some(text),
-            }))
-        }
+        Err(error) => Err(Box::new(Failure {
+            error,
+            dockerfile: Some(text),
+        })),
     }
 }
 
@@ -201,6 +210,7 @@ pub(crate) fn run(
 ) -> Result<Built, Box<Failure>> {
     let Loaded {
         text,
+        mut checked,
         dockerfile,
         plan,
         context,
@@ -211,10 +221,6 @@ pub(crate) fn run(
             dockerfile: Some(text.clone()),
         })
     };
-    for warning in &plan.warnings {
-        let message = warning.message.clone();
-        events.send(Event::Warning { id: None, message });
-    }
     let seconds = request.source_date_epoch.or(plan.source_date_epoch);
     let encoding = image_encoding(request);
     let mut engine = Engine::new(
@@ -222,6 +228,11 @@ pub(crate) fn run(
     );
     engine.resolve_images(&dockerfile).map_err(fail)?;
     warn_of_unused_arguments(&engine, &dockerfile);
+    inspect::check_platforms(&engine, &dockerfile, &mut checked);
+    if let Some(message) = checked.violation() {
+        let findings = checked.findings;
+        return Err(fail(Error::Checks { message, findings }));
+    }
     let state = engine.build_stages().map_err(fail)?;
     engine.save_memo();
     if cancel.is_canceled() {
@@ -242,7 +253,11 @@ pub(crate) fn run(
     events.send(Event::Built {
         image_id: Some(image_id.clone()),
     });
-    Ok(Built { image_id, manifest })
+    Ok(Built {
+        image_id,
+        manifest,
+        checked,
+    })
 }
 
 /// Only now are the triggers of the bases known, which may declare arguments too.

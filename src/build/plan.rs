@@ -27,8 +27,6 @@ pub(crate) struct Plan {
     pub(crate) target: usize,
     /// What a global `ARG SOURCE_DATE_EPOCH=` says, in seconds since 1970.
     pub(crate) source_date_epoch: Option<i64>,
-    /// Worth saying, fails nothing.
-    pub(crate) warnings: Vec<Diagnostic>,
 }
 
 /// A stage with everything about it that is known before its base image is.
@@ -101,9 +99,21 @@ impl PlannedStage {
     }
 }
 
-/// Plans the build. All errors of the file are reported at once. Nothing is fetched and nothing
-/// runs; of the machine it is only read what it can run, when a stage is for another architecture.
+/// Plans the build and refuses what cannot be done here. All errors of the file are reported at once.
+/// Nothing is fetched and nothing runs; of the machine it is only read what it can run, when a stage is
+/// for another architecture.
 pub(crate) fn plan(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, Vec<Diagnostic>> {
+    let plan = arrange(dockerfile, request)?;
+    let unsupported = plan.unsupported();
+    if unsupported.is_empty() {
+        Ok(plan)
+    } else {
+        Err(unsupported)
+    }
+}
+
+/// Plans the build without asking whether all of it can be done.
+pub(crate) fn arrange(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, Vec<Diagnostic>> {
     let escape = dockerfile.directives.escape;
     let mut errors = Vec::new();
     let globals = globals(dockerfile, request, &mut errors);
@@ -131,17 +141,10 @@ pub(crate) fn plan(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, V
         stages,
         target,
         source_date_epoch,
-        warnings: dockerfile.warnings.clone(),
     };
     plan.check_order()?;
     plan.mark();
-    let needed = plan.stages.iter().filter(|stage| stage.needed);
-    let unsupported: Vec<Diagnostic> = needed.flat_map(unsupported).collect();
-    if unsupported.is_empty() {
-        Ok(plan)
-    } else {
-        Err(unsupported)
-    }
+    Ok(plan)
 }
 
 /// The arguments that FROM lines see, and stages that declare them.
@@ -318,6 +321,12 @@ impl PlannedStage {
 }
 
 impl Plan {
+    /// What the engine does not do yet of what the target needs.
+    pub(crate) fn unsupported(&self) -> Vec<Diagnostic> {
+        let needed = self.stages.iter().filter(|stage| stage.needed);
+        needed.flat_map(unsupported).collect()
+    }
+
     /// Adds the triggers of a stage's base before its own steps (ONBUILD).
     pub(crate) fn add_triggers(
         &mut self,

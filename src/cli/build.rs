@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::check::{self, Call};
 use super::epoch;
 use super::failure;
+use super::machine::ErrorFormat;
 use super::output;
 use super::platform;
-use super::report::print_error;
+use super::report::{self, print_error};
 use super::secret;
 use super::{Exit, session};
+use crate::build::event::Event;
 use crate::build::request::{
     ContextSource, DockerfileSource, NamedContext, NamedSource, Network, Request,
 };
@@ -71,6 +74,15 @@ pub(super) struct BuildArgs {
         env = "BUILDKIT_PROGRESS"
     )]
     progress: String,
+    /// Look for mistakes in the Dockerfile and build nothing; the same as --call=check
+    #[arg(long)]
+    check: bool,
+    /// What to do with the Dockerfile: build, check, outline or targets [,format=json]
+    #[arg(long, value_name = "WHAT", value_parser = Call::parse)]
+    call: Option<Call>,
+    /// How errors and warnings are shown: for people, as JSON lines, or as GitHub annotations
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    error_format: ErrorFormat,
     /// Show nothing but the image's id, or the error
     #[arg(short, long)]
     quiet: bool,
@@ -97,6 +109,13 @@ fn parse_network(text: &str) -> Result<Network, String> {
 
 /// Runs `rbuild build`.
 pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
+    let format = arguments.error_format;
+    report::choose_format(format);
+    let call = match arguments.call {
+        Some(call) => call,
+        None if arguments.check => Call::CHECK,
+        None => Call::BUILD,
+    };
     let name = if arguments.quiet {
         "quiet"
     } else {
@@ -117,6 +136,9 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
             return Exit::Usage;
         }
     };
+    if let Some(question) = call.question {
+        return check::answer(question, call, &request, format);
+    }
     let input = match build::load(&request) {
         Ok(input) => input,
         Err(failure) => return failure::report(&failure, None),
@@ -132,20 +154,40 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
             build::load_remote(&request, &session.store, &session.events, &session.cancel)
         }
     }
-    .and_then(|loaded| {
-        build::run(
+    .map(|loaded| {
+        let known = (loaded.text.clone(), loaded.checked.findings.clone());
+        let built = build::run(
             &request,
             *loaded,
             &session.store,
             &session.events,
             &session.cancel,
-        )
+        );
+        (known, built)
     });
     let single_reason = session.single_reason.clone();
+    let findings = match &built {
+        Ok((_, Ok(built))) => built.checked.findings.as_slice(),
+        // Findings that end the build are shown with its error.
+        Ok((_, Err(failure))) if matches!(failure.error, build::Error::Checks { .. }) => &[],
+        Ok(((_, known), Err(_))) => known,
+        Err(_) => &[],
+    };
+    if mode == Mode::RawJson {
+        for finding in findings {
+            let message = format!("{}: {}", finding.rule.name, finding.diagnostic.message);
+            session.events.send(Event::Warning { id: None, message });
+        }
+    }
     session.finish();
+    if let Ok(((text, _), _)) = &built
+        && !matches!(mode, Mode::Quiet | Mode::RawJson)
+    {
+        check::print_warnings(text, findings, format);
+    }
     session::exit(match built {
-        Ok(built) => succeed(&built, &request, &files),
-        Err(failure) => failure::report(&failure, single_reason.as_deref()),
+        Ok((_, Ok(built))) => succeed(&built, &request, &files),
+        Ok((_, Err(failure))) | Err(failure) => failure::report(&failure, single_reason.as_deref()),
     })
 }
 
@@ -302,7 +344,7 @@ fn parse_dockerfile(path: PathBuf) -> Result<DockerfileSource, String> {
 
 fn parse_tag(text: &str) -> Result<Reference, String> {
     let reference = build::parse_reference(text)
-        .map_err(|error| format!("invalid tag {text:?}: {}", super::report::chain(&error)))?;
+        .map_err(|error| format!("invalid tag {text:?}: {}", report::chain(&error)))?;
     if reference.digest().is_some() {
         return Err(format!(
             "invalid tag {text:?}: a name with a digest cannot be given to an image"

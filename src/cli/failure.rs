@@ -1,6 +1,7 @@
 //! A failed build as the message the user sees, and the exit code it means.
 
 use super::Exit;
+use super::check;
 use super::report::{self, Excerpt, FailedStep, Report};
 use crate::build::{Error, Failure, StepError};
 use crate::dockerfile::{Diagnostic, Span};
@@ -20,6 +21,18 @@ pub(super) fn report(failure: &Failure, single_reason: Option<&str>) -> Exit {
             for diagnostic in diagnostics {
                 report::print(&of_diagnostic(diagnostic, excerpt(diagnostic.span)));
             }
+            Exit::Failed
+        }
+        Error::Checks { message, findings } => {
+            if let Some(dockerfile) = &failure.dockerfile {
+                check::print_findings(dockerfile, findings);
+            }
+            report::print(&Report {
+                title: message.clone(),
+                code: Some("Checks"),
+                help: Some("the Dockerfile asks for this with check=error=true".to_owned()),
+                ..Report::default()
+            });
             Exit::Failed
         }
         Error::Canceled => {
@@ -45,6 +58,7 @@ pub(super) fn report(failure: &Failure, single_reason: Option<&str>) -> Exit {
                     log,
                 }),
                 help,
+                code: Some("Step"),
                 ..Report::default()
             });
             exit
@@ -53,6 +67,7 @@ pub(super) fn report(failure: &Failure, single_reason: Option<&str>) -> Exit {
             report::print(&Report {
                 title: failure.error.to_string(),
                 excerpt: excerpt(*location),
+                code: Some("Trigger"),
                 ..Report::default()
             });
             Exit::Failed
@@ -62,6 +77,7 @@ pub(super) fn report(failure: &Failure, single_reason: Option<&str>) -> Exit {
                 title: other.to_string(),
                 causes: report::causes_of(other),
                 help: help_of_build(other),
+                code: Some("Build"),
                 ..Report::default()
             });
             Exit::Failed
@@ -69,17 +85,21 @@ pub(super) fn report(failure: &Failure, single_reason: Option<&str>) -> Exit {
     }
 }
 
-fn of_diagnostic<'a>(diagnostic: &Diagnostic, excerpt: Option<Excerpt<'a>>) -> Report<'a> {
+pub(super) fn of_diagnostic<'a>(
+    diagnostic: &Diagnostic,
+    excerpt: Option<Excerpt<'a>>,
+) -> Report<'a> {
     Report {
         title: diagnostic.message.clone(),
         excerpt,
-        label: diagnostic.label.clone(),
+        label: diagnostic.label.as_deref().map(str::to_owned),
         related: diagnostic
             .related
             .iter()
             .map(|(span, text)| (span.start..span.end, text.clone()))
             .collect(),
         help: diagnostic.help.clone(),
+        code: Some("Dockerfile"),
         ..Report::default()
     }
 }

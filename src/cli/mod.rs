@@ -1,10 +1,12 @@
 //! The command line: what was typed becomes a request, and its end becomes an exit code.
 
 mod build;
+mod check;
 mod epoch;
 mod exit;
 mod failure;
 mod import;
+mod machine;
 mod output;
 mod platform;
 mod report;

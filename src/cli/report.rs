@@ -5,9 +5,11 @@
 
 use std::error::Error;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use super::machine::{self, ErrorFormat};
 use crate::build::log_lines::{acts_on_terminal, visible};
 use crate::progress::{colour_on_stderr, width_of_stderr};
 
@@ -55,6 +57,8 @@ pub(crate) struct Report<'a> {
     pub(crate) help: Option<String>,
     /// A warning instead of an error.
     pub(crate) warning: bool,
+    /// For programs: the rule of a warning, or what kind of thing failed.
+    pub(crate) code: Option<&'static str>,
 }
 
 /// Words `report` for a terminal of `width` columns. The text ends with a line feed.
@@ -65,9 +69,21 @@ pub(crate) fn render(report: &Report<'_>, colour: bool, width: usize) -> String 
     }
 }
 
-/// Renders `report` for standard error and writes it there.
+/// Chosen once, before the first message.
+static FORMAT: OnceLock<ErrorFormat> = OnceLock::new();
+
+/// Makes every later message of this process come in `format`; the first choice stays.
+pub(crate) fn choose_format(format: ErrorFormat) {
+    FORMAT.get_or_init(|| format);
+}
+
+/// Renders `report` for standard error, in the format that was chosen, and writes it there.
 pub(crate) fn print(report: &Report<'_>) {
-    let text = render(report, colour_on_stderr(), width_of_stderr());
+    let text = match FORMAT.get().copied().unwrap_or_default() {
+        ErrorFormat::Human => render(report, colour_on_stderr(), width_of_stderr()),
+        ErrorFormat::Json => machine::json(report),
+        ErrorFormat::Github => machine::github(report),
+    };
     // That standard error is closed leaves nobody to tell.
     drop(std::io::Write::write_all(
         &mut std::io::stderr().lock(),

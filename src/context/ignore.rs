@@ -98,6 +98,11 @@ impl Ignore {
         self.rules.is_empty()
     }
 
+    /// Whether a rule is written with `!`.
+    pub(crate) fn has_exceptions(&self) -> bool {
+        self.rules.iter().any(|rule| rule.exception)
+    }
+
     /// What the rules say of `path`, relative to the context's root and clean.
     #[cfg(test)]
     pub(crate) fn verdict(&self, path: &Path) -> Verdict<'_> {

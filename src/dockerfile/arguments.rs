@@ -102,6 +102,7 @@ fn json_form(text: Text<'_>, cx: &mut Context<'_>) -> Option<Option<Vec<Spanned<
         if looks_like_json(text.as_str()) {
             cx.warnings.push(
                 Diagnostic::new(text.span(), "looks like a JSON array but is not valid JSON")
+                    .with_rule("BrokenJSONForm")
                     .with_label("taken as plain text")
                     .with_help("JSON strings stand in double quotes and are separated by commas"),
             );

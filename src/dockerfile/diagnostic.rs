@@ -10,11 +10,13 @@ pub(crate) struct Diagnostic {
     /// reports the same error.
     pub(crate) message: String,
     /// What to write beside the caret.
-    pub(crate) label: Option<String>,
+    pub(crate) label: Option<Box<str>>,
     /// How to repair it.
     pub(crate) help: Option<String>,
     /// Other places that explain the error.
     pub(crate) related: Vec<(Span, String)>,
+    /// The name of the rule that a warning breaks, for `# check=skip=`.
+    pub(crate) rule: Option<&'static str>,
 }
 
 impl Diagnostic {
@@ -25,16 +27,22 @@ impl Diagnostic {
             label: None,
             help: None,
             related: Vec::new(),
+            rule: None,
         }
     }
 
     pub(crate) fn with_label(mut self, label: impl Into<String>) -> Self {
-        self.label = Some(label.into());
+        self.label = Some(label.into().into_boxed_str());
         self
     }
 
     pub(crate) fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    pub(crate) fn with_rule(mut self, rule: &'static str) -> Self {
+        self.rule = Some(rule);
         self
     }
 

@@ -148,7 +148,8 @@ impl<'s> Lines<'s> {
         }
         if let Some(span) = empty_line {
             self.warnings.push(
-                Diagnostic::new(span, "empty continuation line")
+                Diagnostic::new(span, "Empty continuation line")
+                    .with_rule("NoEmptyContinuation")
                     .with_label("this blank line is inside an instruction")
                     .with_related(text.all().trim().span(), "the instruction continues here")
                     .with_help("remove the blank line, or start it with `#`"),

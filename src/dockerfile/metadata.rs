@@ -155,10 +155,10 @@ pub(crate) fn healthcheck(head: &mut Head<'_>, cx: &mut Context<'_>) -> Option<I
             }
             if has_flags {
                 let message = "flags have no effect on HEALTHCHECK NONE";
-                cx.warnings.push(Diagnostic::new(
-                    head.keyword.span().to(kind.span()),
-                    message,
-                ));
+                cx.warnings.push(
+                    Diagnostic::new(head.keyword.span().to(kind.span()), message)
+                        .with_rule("HealthcheckFlagsIgnored"),
+                );
             }
             Some(Instruction::Healthcheck(Healthcheck::None))
         }

@@ -5,6 +5,8 @@
 //! later, by the caller, through `words`, because their values depend on the build.
 
 mod arguments;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod assertions;
 mod csv;
 mod diagnostic;
 mod duration;
@@ -29,9 +31,10 @@ mod words;
 pub(crate) use diagnostic::Diagnostic;
 pub(crate) use duration::Duration;
 pub(crate) use instruction::{
-    AddInstruction, ArgDeclaration, CopyInstruction, Healthcheck, Instruction, RunInstruction,
-    RunNetwork, RunScript, RunSecurity, ShellOrExec, Source,
+    AddInstruction, ArgDeclaration, CopyInstruction, Healthcheck, Instruction, KeyValues,
+    RunInstruction, RunNetwork, RunScript, RunSecurity, ShellOrExec, Source,
 };
+pub(crate) use mount::RunMount;
 pub(crate) use nearest::nearest;
 pub(crate) use parse::{parse, parse_trigger};
 pub(crate) use port::PortRange;

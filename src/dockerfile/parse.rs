@@ -176,9 +176,13 @@ impl<'s> Parser<'s> {
 
     fn warn_about_repeated_name(&mut self, name: &Spanned<String>) {
         if let Some(earlier) = self.names.insert(name.value.clone(), name.span) {
-            let message = format!("duplicate stage name {:?}", name.value);
+            let message = format!(
+                "Duplicate stage name {:?}, stage names should be unique",
+                name.value
+            );
             self.warnings.push(
                 Diagnostic::new(name.span, message)
+                    .with_rule("DuplicateStageName")
                     .with_label("this stage hides the earlier one")
                     .with_related(earlier, "used here before"),
             );
@@ -375,6 +379,7 @@ fn unknown_instruction(head: &Head<'_>) -> Diagnostic {
         message.push_str(&format!(" (did you mean {candidate}?)"));
     }
     Diagnostic::new(head.keyword.span(), message)
+        .with_help(format!("known instructions: {}", KEYWORDS.join(", ")))
 }
 
 fn onbuild(

@@ -317,6 +317,10 @@ impl<'a> Lexer<'a> {
     ) -> Result<String, WordError> {
         let pattern = empty_is_unset && matches!(modifier, '#' | '%');
         let word = self.read_operand('}', pattern)?;
+        if pattern {
+            // A colon before a trimming operator changes nothing.
+            return self.trim(name, modifier, &word);
+        }
         let value = self.look_up(name);
         let chosen = value.filter(|value| !(empty_is_unset && value.is_empty()));
         match modifier {
@@ -336,8 +340,6 @@ impl<'a> Lexer<'a> {
                         (true, None) => "is not allowed to be unset".to_owned(),
                     },
                 }),
-            // A colon before a trimming operator changes nothing.
-            '#' | '%' => self.trim(name, modifier, &word),
             other => Err(WordError::UnsupportedModifier(format!(":{other}"))),
         }
     }

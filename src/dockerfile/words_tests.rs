@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use crate::dockerfile::assertions::word_holds;
+
 use super::*;
 
 fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -326,6 +328,14 @@ fn size_and_depth_are_bounded() {
     );
 }
 
+/// A trimming operator behind a colon made a second look-up.
+#[test]
+fn a_variable_is_looked_up_once() {
+    for word in ["${a:#x}", "${a:%%x}", "${a#x}", "${a//x/y}", "${a:-$b}"] {
+        word_holds(word);
+    }
+}
+
 proptest! {
     #[test]
     fn expansion_never_panics(word in "[a-c$\\{}:'\"\\\\/#%*?+ \n한-]{0,40}", value in "[ab/*\n]{0,12}") {
@@ -335,6 +345,7 @@ proptest! {
             drop(expand_to_words(&word, escape, &env));
         }
         drop(expand_heredoc(&word, &env));
+        word_holds(&word);
     }
 
     #[test]

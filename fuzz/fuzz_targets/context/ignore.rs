@@ -1,0 +1,1 @@
+../../../src/context/ignore.rs
