@@ -46,7 +46,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "init",
-        &["sandbox::passwd", "sandbox::spec", "sandbox::wire", "sys"],
+        &[
+            "sandbox::limits",
+            "sandbox::passwd",
+            "sandbox::spec",
+            "sandbox::wire",
+            "sys",
+        ],
     ),
     ("dockerfile", &[]),
     ("oci", &[]),

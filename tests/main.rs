@@ -23,6 +23,7 @@ mod ignore;
 mod import;
 mod layering;
 mod metadata;
+mod mounts;
 mod output;
 mod peers;
 mod progress;

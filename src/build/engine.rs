@@ -10,6 +10,7 @@ use super::base::{self, Base};
 use super::commit::LayerOptions;
 use super::error::{Error, StepError};
 use super::event::{Event, EventSender, VertexId};
+use super::mount::Mounted;
 use super::plan::{CopyFrom, Plan, PlannedBase, PlannedStage};
 use super::request::{Encoding, NamedSource, Request};
 use super::stage;
@@ -38,6 +39,7 @@ pub(crate) struct Engine<'a> {
     build_context: ContextPlace,
     context: OnceLock<Arc<OpenContext>>,
     images: BTreeMap<String, Image>,
+    pub(crate) mounted: Mounted,
     next_vertex: AtomicU32,
     cached: Mutex<BTreeSet<VertexId>>,
     results: Mutex<Vec<StageResult>>,
@@ -142,6 +144,7 @@ impl<'a> Engine<'a> {
             build_context,
             context,
             images: BTreeMap::new(),
+            mounted: Mounted::default(),
             next_vertex: AtomicU32::new(0),
             cached: Mutex::default(),
             results: Mutex::new(results),
@@ -251,11 +254,10 @@ impl<'a> Engine<'a> {
         for stage in self.plan.stages.iter().filter(|stage| stage.needed) {
             names.extend(self.key_of_base(&stage.base));
             for step in &stage.steps {
-                match &step.from {
-                    Some(CopyFrom::Image(name)) => names.push(name.clone()),
-                    Some(CopyFrom::Named(index)) => names.extend(self.key_of_named(*index)),
-                    Some(CopyFrom::Stage(_)) | None => {}
-                }
+                names.extend(
+                    step.sources()
+                        .filter_map(|source| self.key_of_source(source)),
+                );
             }
         }
         names.retain(|name| !self.images.contains_key(name));
@@ -272,6 +274,14 @@ impl<'a> Engine<'a> {
                 self.request.named_contexts[*index].name
             )),
             PlannedBase::Scratch | PlannedBase::Stage(_) => None,
+        }
+    }
+
+    fn key_of_source(&self, source: &CopyFrom) -> Option<String> {
+        match source {
+            CopyFrom::Image(name) => Some(name.clone()),
+            CopyFrom::Named(index) => self.key_of_named(*index),
+            CopyFrom::Stage(_) | CopyFrom::Scratch => None,
         }
     }
 
@@ -325,12 +335,10 @@ impl<'a> Engine<'a> {
                 return (stage.from_text.clone(), stage.from_span);
             }
             for step in &stage.steps {
-                let wanted = match &step.from {
-                    Some(CopyFrom::Image(name)) => Some(name.clone()),
-                    Some(CopyFrom::Named(index)) => self.key_of_named(*index),
-                    _ => None,
-                };
-                if wanted.as_deref() == Some(key) {
+                let mut wanted = step
+                    .sources()
+                    .filter_map(|source| self.key_of_source(source));
+                if wanted.any(|wanted| wanted == key) {
                     return (step.statement.text.clone(), step.location);
                 }
             }

@@ -101,6 +101,10 @@ pub(crate) enum StepError {
         source: oci_spec::distribution::ParseError,
     },
     #[error(transparent)]
+    Secret { source: super::secret::Error },
+    #[error("cannot forward the ssh agent {id:?}")]
+    Ssh { id: String, source: io::Error },
+    #[error(transparent)]
     Word { source: WordError },
     #[error(transparent)]
     Owner { source: passwd::Error },

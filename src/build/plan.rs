@@ -9,7 +9,8 @@ use super::request::Request;
 use super::scope::Globals;
 use super::support;
 use crate::dockerfile::{
-    Diagnostic, Dockerfile, Instruction, Span, Spanned, Stage, Statement, expand, nearest,
+    Diagnostic, Dockerfile, Instruction, MountFlag, Span, Spanned, Stage, Statement, expand,
+    nearest,
 };
 
 /// The stages to build, each after those it needs.
@@ -59,11 +60,29 @@ pub(crate) struct Step {
     pub(crate) location: Span,
     /// Where `--from` leads, when there is one.
     pub(crate) from: Option<CopyFrom>,
+    /// Where `from=` of each `RUN --mount` leads, in their order.
+    pub(crate) mounts: Vec<Option<CopyFrom>>,
+}
+
+impl Step {
+    /// Everything but the context that the step reads.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &CopyFrom> {
+        self.from.iter().chain(self.mounts.iter().flatten())
+    }
+
+    fn stages(&self) -> impl Iterator<Item = usize> {
+        self.sources().filter_map(|source| match source {
+            CopyFrom::Stage(index) => Some(*index),
+            _ => None,
+        })
+    }
 }
 
 /// What `--from` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CopyFrom {
+    /// No files at all; only mounts know it.
+    Scratch,
     Stage(usize),
     Named(usize),
     Image(String),
@@ -125,7 +144,7 @@ pub(crate) fn plan(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, V
         .iter()
         .filter(|stage| stage.needed)
         .flat_map(|stage| &stage.steps)
-        .filter_map(|step| support::check(&step.statement, step.location))
+        .filter_map(|step| support::check(&step.statement, step.location, request))
         .collect();
     if unsupported.is_empty() {
         Ok(plan)
@@ -215,15 +234,10 @@ fn plan_stage(
     }
     let mut steps = Vec::with_capacity(stage.statements.len());
     for statement in &stage.statements {
-        let from = plan_from(statement, dockerfile, request);
-        if let Some(CopyFrom::Stage(index)) = from {
-            dependencies.insert(index);
-        }
-        steps.push(Step {
-            statement: statement.clone(),
-            location: statement.span,
-            from,
-        });
+        let step = plan_step(statement, statement.span, dockerfile, request);
+        dependencies.extend(step.stages());
+        errors.extend(support::check_mounts(&step, dockerfile));
+        steps.push(step);
     }
     if !errors.is_empty() {
         return Err(errors);
@@ -261,6 +275,45 @@ fn named_context(name: &str, request: &Request) -> Option<usize> {
         .rposition(|context| context.name.eq_ignore_ascii_case(name))
 }
 
+fn plan_step(
+    statement: &Statement,
+    location: Span,
+    dockerfile: &Dockerfile,
+    request: &Request,
+) -> Step {
+    let from_mount = |mount: &MountFlag| {
+        let from = mount.from.as_ref().filter(|from| !from.value.is_empty())?;
+        Some(match resolve_name(&from.value, dockerfile, request) {
+            Some(source) => source,
+            None if from.value == "scratch" => CopyFrom::Scratch,
+            None => CopyFrom::Image(from.value.clone()),
+        })
+    };
+    let mounts = match &statement.instruction {
+        Instruction::Run(run) => run.mounts.iter().map(from_mount).collect(),
+        _ => Vec::new(),
+    };
+    Step {
+        statement: statement.clone(),
+        location,
+        from: plan_from(statement, dockerfile, request),
+        mounts,
+    }
+}
+
+/// A named context, else a stage by name.
+fn resolve_name(name: &str, dockerfile: &Dockerfile, request: &Request) -> Option<CopyFrom> {
+    if let Some(index) = named_context(name, request) {
+        return Some(CopyFrom::Named(index));
+    }
+    let lower = name.to_lowercase();
+    dockerfile
+        .stages
+        .iter()
+        .position(|stage| stage.name.as_ref().is_some_and(|name| name.value == lower))
+        .map(CopyFrom::Stage)
+}
+
 /// Resolves the `--from` of COPY: a named context, else a stage by name or number, else an image.
 fn plan_from(
     statement: &Statement,
@@ -271,23 +324,17 @@ fn plan_from(
         return None;
     };
     let from = &copy.from.as_ref()?.value;
-    if let Some(index) = named_context(from, request) {
-        return Some(CopyFrom::Named(index));
-    }
-    let lower = from.to_lowercase();
-    let by_name = dockerfile
-        .stages
-        .iter()
-        .position(|stage| stage.name.as_ref().is_some_and(|name| name.value == lower));
     let by_index = || {
         from.parse()
             .ok()
             .filter(|index| *index < dockerfile.stages.len())
+            .map(CopyFrom::Stage)
     };
-    Some(match by_name.or_else(by_index) {
-        Some(index) => CopyFrom::Stage(index),
-        None => CopyFrom::Image(from.clone()),
-    })
+    Some(
+        resolve_name(from, dockerfile, request)
+            .or_else(by_index)
+            .unwrap_or_else(|| CopyFrom::Image(from.clone())),
+    )
 }
 
 impl Plan {
@@ -303,16 +350,11 @@ impl Plan {
         let mut errors = Vec::new();
         let mut steps = Vec::with_capacity(triggers.len());
         for statement in triggers {
-            errors.extend(support::check(&statement, location));
-            let from = plan_from(&statement, dockerfile, request);
-            if let Some(CopyFrom::Stage(index)) = from {
-                self.stages[stage].dependencies.insert(index);
-            }
-            steps.push(Step {
-                statement,
-                location,
-                from,
-            });
+            errors.extend(support::check(&statement, location, request));
+            let step = plan_step(&statement, location, dockerfile, request);
+            self.stages[stage].dependencies.extend(step.stages());
+            errors.extend(support::check_mounts(&step, dockerfile));
+            steps.push(step);
         }
         let planned = &mut self.stages[stage];
         steps.append(&mut planned.steps);
@@ -338,11 +380,13 @@ impl Plan {
         let mut errors = Vec::new();
         for stage in &self.stages {
             for step in &stage.steps {
-                if let Some(CopyFrom::Stage(from)) = step.from
-                    && from > stage.index
-                {
+                for from in step.stages().filter(|from| *from > stage.index) {
+                    let verb = match step.from {
+                        Some(_) => "copy",
+                        None => "mount",
+                    };
                     let message = format!(
-                        "cannot copy from stage \"{}\", it needs to be defined before current \
+                        "cannot {verb} from stage \"{}\", it needs to be defined before current \
                          stage \"{}\"",
                         self.name_of(from),
                         self.name_of(stage.index),

@@ -1,19 +1,24 @@
 //! RUN: from an instruction to a sandbox, and from its end to an error that says what happened.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use super::engine::Engine;
 use super::error::StepError;
-use super::event::{Event, EventSender, Stream, VertexId};
+use super::event::{Event, Stream, VertexId};
 use super::key::KeyBuilder;
 use super::log_tail::LogTail;
+use super::mount::{Mounts, Prepared};
 use super::request;
+use super::run_options::HOSTNAME_ARGUMENT;
+use super::stage::Remember;
 use super::state::StageState;
-use crate::dockerfile::{RunInstruction, RunNetwork, RunScript};
-use crate::oci::{Digest, Platform};
-use crate::sandbox::{self, Cancel, Mount, Network, Spec, Status, spec};
-use crate::store::{Active, Store};
+use crate::dockerfile::{RunInstruction, RunNetwork, RunScript, RunSecurity};
+use crate::oci::Digest;
+use crate::sandbox::{self, Limit, Mount, Network, Spec, Status, spec};
+use crate::store::Active;
 
 /// Where a heredoc that names its interpreter is mounted, as BuildKit does it.
 const SCRIPT_DIRECTORY: &str = "/dev/pipes";
@@ -25,6 +30,8 @@ pub(crate) struct Run {
     /// An executable file to provide: its place and its text.
     script: Option<(String, String)>,
     network: Network,
+    insecure: bool,
+    hostname: String,
     /// The command as messages show it.
     pub(crate) shown: String,
 }
@@ -34,7 +41,7 @@ impl Run {
     pub(crate) fn new(
         instruction: &RunInstruction,
         state: &StageState,
-        network: request::Network,
+        engine: &Engine<'_>,
     ) -> Self {
         let mut script = None;
         let (arguments, shown) = match instruction.script() {
@@ -56,27 +63,35 @@ impl Run {
         };
         let network = match (
             instruction.network.as_ref().map(|network| network.value),
-            network,
+            engine.request.network,
         ) {
             (Some(RunNetwork::None), _) | (None, request::Network::None) => Network::None,
             (Some(RunNetwork::Default), request::Network::None) => Network::None,
             _ => Network::Host,
         };
+        let insecure = instruction
+            .security
+            .as_ref()
+            .is_some_and(|security| security.value == RunSecurity::Insecure);
+        let hostname = engine.plan.globals.build_arg(HOSTNAME_ARGUMENT);
+        let hostname = hostname
+            .filter(|name| !name.is_empty())
+            .unwrap_or(spec::DEFAULT_HOSTNAME);
         Self {
             arguments,
             script,
             network,
+            insecure,
+            hostname: hostname.to_owned(),
             shown,
         }
     }
 
-    /// Everything that the command can see of the build, besides the files below it.
-    pub(crate) fn key(
-        &self,
-        state: &StageState,
-        platform: &Platform,
-        clamp: Option<i64>,
-    ) -> Digest {
+    /// Everything that the command can see of the build, besides the files below it. As with BuildKit
+    /// that is also what the command line says about RUN; what is not said leaves no mark.
+    pub(crate) fn key(&self, state: &StageState, engine: &Engine<'_>, mounts: &Mounts) -> Digest {
+        let platform = &engine.request.platform;
+        let options = &engine.request.run;
         let mut key = KeyBuilder::new("run", state.snapshot.chain_id(), platform);
         key.list("argument", &self.arguments);
         key.list(
@@ -93,7 +108,23 @@ impl Run {
         if let Some((path, contents)) = &self.script {
             key.field("script", path).field("script contents", contents);
         }
-        if let Some(clamp) = clamp {
+        if self.insecure {
+            key.field("security", "insecure");
+        }
+        if self.hostname != spec::DEFAULT_HOSTNAME {
+            key.field("hostname", &self.hostname);
+        }
+        for (name, address) in &options.extra_hosts {
+            key.field("host", format!("{address} {name}"));
+        }
+        if let Some(size) = options.shm_size {
+            key.field("shm", size.to_string());
+        }
+        for Limit { name, soft, hard } in &options.limits {
+            key.field("limit", format!("{name} {soft} {hard}"));
+        }
+        mounts.add_to_key(&mut key);
+        if let Some(clamp) = engine.clamp {
             key.field("clamp", clamp.to_string());
         }
         key.finish()
@@ -102,14 +133,15 @@ impl Run {
     /// Runs the command over `active`. When this returns, nothing of it runs any more.
     pub(crate) fn execute(
         &self,
-        store: &Store,
+        engine: &Engine<'_>,
         state: &StageState,
         active: &Active,
+        mounts: &Mounts,
         id: VertexId,
-        events: &EventSender,
-        cancel: &Cancel,
-    ) -> Result<(), StepError> {
-        let spec = self.spec(store, state, active)?;
+    ) -> Result<Remember, StepError> {
+        let events = engine.events;
+        let mut prepared = mounts.prepare(engine, state)?;
+        let spec = self.spec(engine, state, active, &mut prepared)?;
         let mut tail = LogTail::new();
         let began = Instant::now();
         let exit = sandbox::run(
@@ -126,7 +158,7 @@ impl Run {
                     bytes: bytes.to_vec(),
                 });
             },
-            cancel,
+            engine.cancel,
         )
         .map_err(|source| match source {
             sandbox::Error::Canceled => StepError::Canceled,
@@ -139,7 +171,16 @@ impl Run {
             });
         }
         let how = match exit.status {
-            Status::Code(0) => return Ok(()),
+            Status::Code(0) if mounts.are_unchanged() => return Ok(Remember::Yes),
+            Status::Code(0) => {
+                let message = "the build context changed while the command ran, so its result is \
+                               not kept in the cache";
+                events.send(Event::Warning {
+                    id: Some(id),
+                    message: message.to_owned(),
+                });
+                return Ok(Remember::No);
+            }
             Status::Code(code) => format!("exit code: {code}"),
             Status::Signal(signal) => {
                 let name = nix::sys::signal::Signal::try_from(signal)
@@ -154,39 +195,59 @@ impl Run {
         })
     }
 
-    fn spec(&self, store: &Store, state: &StageState, active: &Active) -> Result<Spec, StepError> {
+    fn spec(
+        &self,
+        engine: &Engine<'_>,
+        state: &StageState,
+        active: &Active,
+        prepared: &mut Prepared,
+    ) -> Result<Spec, StepError> {
+        let store = engine.store;
+        let options = &engine.request.run;
         let mut lowers: Vec<PathBuf> = store.layer_paths(active.parent());
         lowers.push(store.stub());
         let mounts = self.script.iter().map(|(path, contents)| Mount::File {
             contents: contents.clone().into_bytes(),
             target: path.into(),
             mode: 0o755,
+            uid: 0,
+            gid: 0,
         });
+        let mut env: Vec<(OsString, OsString)> = state
+            .scope
+            .environment()
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        for (name, value) in std::mem::take(&mut prepared.environment) {
+            let name = OsString::from(name);
+            env.retain(|(there, _)| *there != name);
+            env.push((name, value));
+        }
+        let mut filters = sandbox::seccomp::filters().map_err(|source| StepError::Filters {
+            source: source.clone(),
+        })?;
+        if self.insecure {
+            // The list of dangers is the second; the first only answers for what does not exist.
+            filters = &filters[..1];
+        }
         Ok(Spec {
             lowers: lowers.into_iter().map(OsString::from).collect(),
             upper: active.upper().into(),
             work: active.work()?.into(),
             args: self.arguments.iter().map(OsString::from).collect(),
-            env: state
-                .scope
-                .environment()
-                .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
+            env,
             cwd: state.working_directory().into(),
             user: state.config.config.user.clone(),
-            hostname: spec::DEFAULT_HOSTNAME.to_owned(),
+            hostname: self.hostname.clone(),
             network: self.network,
             resolv_conf: resolv_conf(self.network),
-            hosts: hosts(),
-            shm_size: spec::DEFAULT_SHM_SIZE,
-            max_processes: None,
-            mounts: mounts.collect(),
-            filters: sandbox::seccomp::filters()
-                .map_err(|source| StepError::Filters {
-                    source: source.clone(),
-                })?
-                .to_vec(),
+            hosts: hosts(&self.hostname, &options.extra_hosts),
+            shm_size: options.shm_size.unwrap_or(spec::DEFAULT_SHM_SIZE),
+            limits: options.limits.clone(),
+            insecure: self.insecure,
+            mounts: mounts.chain(prepared.mounts.drain(..)).collect(),
+            filters: filters.to_vec(),
         })
     }
 }
@@ -200,10 +261,11 @@ fn resolv_conf(network: Network) -> Vec<u8> {
     }
 }
 
-fn hosts() -> Vec<u8> {
-    format!(
-        "127.0.0.1\tlocalhost {host}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
-        host = spec::DEFAULT_HOSTNAME
-    )
-    .into_bytes()
+fn hosts(hostname: &str, extra: &[(String, IpAddr)]) -> Vec<u8> {
+    let mut text =
+        format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for (name, address) in extra {
+        text.push_str(&format!("{address}\t{name}\n"));
+    }
+    text.into_bytes()
 }

@@ -1,9 +1,10 @@
 //! What the language has and this engine does not do yet: refused with its place, before any work.
 
 use super::copy::ChmodSpec;
+use super::plan::{CopyFrom, Step};
 use super::request::Request;
 use crate::dockerfile::{
-    Diagnostic, Directives, Instruction, RunSecurity, Source, Span, Spanned, Statement,
+    Diagnostic, Directives, Dockerfile, Instruction, RunSecurity, Source, Span, Spanned, Statement,
 };
 use crate::oci::Platform;
 
@@ -80,7 +81,11 @@ pub(crate) fn check_platform(
 }
 
 /// The part of an instruction that is not supported, if it has one.
-pub(crate) fn check(statement: &Statement, location: Span) -> Option<Diagnostic> {
+pub(crate) fn check(
+    statement: &Statement,
+    location: Span,
+    request: &Request,
+) -> Option<Diagnostic> {
     // A trigger of the base image has no text here: its place is the FROM line.
     let own = statement.span == location;
     let at = |span: Span| if own { span } else { location };
@@ -92,15 +97,23 @@ pub(crate) fn check(statement: &Statement, location: Span) -> Option<Diagnostic>
     };
     match &statement.instruction {
         Instruction::Run(run) => {
-            if !run.mounts.is_empty() {
-                return refuse(statement.keyword_span, "RUN --mount");
-            }
-            if !run.devices.is_empty() {
-                return refuse(run.devices[0].span, "RUN --device");
+            if let Some(device) = run.devices.first() {
+                return Some(
+                    Diagnostic::new(
+                        at(device.span),
+                        format!("RUN --device={} is not supported", device.value.name),
+                    )
+                    .with_help("a build without root has no devices to give"),
+                );
             }
             match &run.security {
-                Some(security) if security.value == RunSecurity::Insecure => {
-                    refuse(security.span, "RUN --security=insecure")
+                Some(security)
+                    if security.value == RunSecurity::Insecure && !request.run.allow_insecure =>
+                {
+                    Some(
+                        Diagnostic::new(at(security.span), "security.insecure is not allowed")
+                            .with_help("--allow security.insecure on the command line allows it"),
+                    )
                 }
                 _ => None,
             }
@@ -127,6 +140,30 @@ pub(crate) fn check(statement: &Statement, location: Span) -> Option<Diagnostic>
         }
         _ => None,
     }
+}
+
+/// Numbers of stages in `from=` of mounts, which are names only: BuildKit would take them for images.
+pub(crate) fn check_mounts(step: &Step, dockerfile: &Dockerfile) -> Vec<Diagnostic> {
+    let Instruction::Run(run) = &step.statement.instruction else {
+        return Vec::new();
+    };
+    let own = step.statement.span == step.location;
+    let numbered = run
+        .mounts
+        .iter()
+        .zip(&step.mounts)
+        .filter_map(|(mount, source)| {
+            let from = mount.from.as_ref()?;
+            let index: usize = from.value.parse().ok()?;
+            let is_stage = index < dockerfile.stages.len();
+            if !is_stage || !matches!(source, Some(CopyFrom::Image(_))) {
+                return None;
+            }
+            let span = if own { from.span } else { step.location };
+            let message = format!("a mount cannot name the stage {index} by its number");
+            Some(Diagnostic::new(span, message).with_help("give the stage a name with AS"))
+        });
+    numbered.collect()
 }
 
 fn check_copy(

@@ -6,6 +6,7 @@ mod failure;
 mod import;
 mod output;
 mod report;
+mod run_options;
 mod secret;
 mod session;
 

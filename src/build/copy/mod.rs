@@ -23,7 +23,7 @@ use std::path::PathBuf;
 pub(crate) use chmod::ChmodSpec;
 pub(crate) use error::Error;
 pub(crate) use host::copy_tree_to_host;
-pub(crate) use select::{Selection, select};
+pub(crate) use select::{Selection, select, select_path};
 
 use crate::context::ignore::Ignore;
 use crate::ownership::Ownership;
