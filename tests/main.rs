@@ -31,4 +31,6 @@ mod pull;
 mod reproducible;
 mod rootless;
 mod run;
+mod secrets;
+mod ssh;
 mod stages;

@@ -89,7 +89,11 @@ fn what_a_bind_shows() {
             "x\n",
         ),
         ("target=/$WHERE,source=${WHAT}", "cat /m/inner", "inner\n"),
-        ("\"target=/a,b\",source=sub", "cat /a,b/inner", "inner\n"),
+        (
+            "\\\"target=/a,b\\\",source=sub",
+            "cat /a,b/inner",
+            "inner\n",
+        ),
         ("target=/etc/hosts,source=file", "cat /etc/hosts", "file\n"),
     ] {
         let rig = Rig::new();

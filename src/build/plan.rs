@@ -431,6 +431,10 @@ impl Plan {
 
     /// Marks what the target needs, and the chain of stages that its layers come from.
     fn mark(&mut self) {
+        // Triggers add dependencies to stages that were marked before.
+        for stage in &mut self.stages {
+            stage.needed = false;
+        }
         let mut next = vec![self.target];
         while let Some(index) = next.pop() {
             if !self.stages[index].needed {
