@@ -31,6 +31,7 @@ mod pull;
 mod reproducible;
 mod rootless;
 mod run;
+mod run_options;
 mod secrets;
 mod ssh;
 mod stages;
