@@ -65,10 +65,10 @@ fn a_failing_stage_ends_the_others_and_the_build() {
     );
 }
 
-#[test]
-fn independent_stages_run_at_the_same_time() {
+/// Builds a Dockerfile in which `MEET` stands twice: each side waits there for the other, through the
+/// network that both share with the host.
+fn both_sides_meet(dockerfile: &str) {
     let rig = Rig::new();
-    // Each side waits for the other through the network that both share with the host.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let meeting = std::thread::spawn(move || {
@@ -77,13 +77,26 @@ fn independent_stages_run_at_the_same_time() {
         drop((first, second));
     });
     // nc ends when the peer closes, and the peer closes when both have come.
-    rig.dockerfile(&format!(
-        "FROM base AS one\nRUN timeout 60 nc 127.0.0.1 {port} && touch /one\n\
-         FROM base AS two\nRUN timeout 60 nc 127.0.0.1 {port} && touch /two\n\
-         FROM scratch\nCOPY --from=one /one /\nCOPY --from=two /two /"
-    ));
+    rig.dockerfile(&dockerfile.replace("MEET", &format!("timeout 60 nc 127.0.0.1 {port}")));
     rig.build(&[]).succeeds();
     meeting.join().unwrap();
+}
+
+#[test]
+fn independent_stages_run_at_the_same_time() {
+    both_sides_meet(
+        "FROM base AS one\nRUN MEET && touch /one\n\
+         FROM base AS two\nRUN MEET && touch /two\n\
+         FROM scratch\nCOPY --from=one /one /\nCOPY --from=two /two /",
+    );
+}
+
+#[test]
+fn a_stage_waits_for_another_only_where_it_reads_it() {
+    both_sides_meet(
+        "FROM base AS one\nRUN MEET && touch /one\n\
+         FROM base\nRUN MEET\nCOPY --from=one /one /",
+    );
 }
 
 #[test]

@@ -2,14 +2,13 @@
 
 use std::io::{self, Read};
 use std::os::fd::AsFd as _;
-use std::str::FromStr as _;
 
 use super::error::StepError;
 use super::event::{Event, EventSender, VertexId};
 use super::request::{NamedSource, Request};
 use crate::layer::{Decoder, Form, Limits, unpack};
 use crate::oci::{
-    ChainId, Descriptor, DiffId, Digest, Hasher, ImageConfig, Manifest, Platform, Reference,
+    self, ChainId, Descriptor, DiffId, Digest, Hasher, ImageConfig, Manifest, Platform, Reference,
     media_type,
 };
 use crate::store::{LayerBlob, Snapshot, StagedBlob, StagedSnapshot, Store};
@@ -44,7 +43,7 @@ impl std::fmt::Debug for Base {
 
 /// Parses an image name the way docker completes it.
 pub(crate) fn parse_reference(text: &str) -> Result<Reference, StepError> {
-    Reference::from_str(text).map_err(|source| StepError::Reference {
+    oci::parse_reference(text).map_err(|source| StepError::Reference {
         text: text.to_owned(),
         source,
     })

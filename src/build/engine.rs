@@ -411,8 +411,8 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Builds every needed stage, each on its own thread as soon as what it reads is done, and
-    /// returns the target's state. The first failure ends the others.
+    /// Builds every needed stage, each on its own thread, and returns the target's state. A stage waits
+    /// for another where it reads it, and not before. The first failure ends the others.
     pub(crate) fn build_stages(&self) -> Result<StageState, Error> {
         let needed: Vec<usize> = (0..self.plan.stages.len())
             .filter(|index| self.plan.stages[*index].needed)
@@ -425,7 +425,7 @@ impl<'a> Engine<'a> {
             for index in needed {
                 let first_error = &first_error;
                 scope.spawn(move || {
-                    let result = self.wait_and_build(index);
+                    let result = stage::build(self, index);
                     let stored = match result {
                         Ok(state) => StageResult::Done(Box::new(state)),
                         Err(error) => {
@@ -450,13 +450,6 @@ impl<'a> Engine<'a> {
             Some(error) => Err(error),
             None => self.result_of(self.plan.target),
         }
-    }
-
-    fn wait_and_build(&self, index: usize) -> Result<StageState, Error> {
-        for dependency in &self.plan.stages[index].dependencies {
-            self.result_of(*dependency)?;
-        }
-        stage::build(self, index)
     }
 
     /// Waits for a stage.

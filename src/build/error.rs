@@ -98,7 +98,7 @@ pub(crate) enum StepError {
     #[error("{text:?} is no name of an image")]
     Reference {
         text: String,
-        source: oci_spec::distribution::ParseError,
+        source: crate::oci::ReferenceError,
     },
     #[error(transparent)]
     Secret { source: super::secret::Error },

@@ -57,7 +57,7 @@ fn has_image(base: &PlannedBase) -> bool {
     matches!(base, PlannedBase::Image(_) | PlannedBase::Named(_))
 }
 
-/// Builds a stage whose dependencies are done.
+/// Builds a stage; the stages that it reads are being built on other threads.
 pub(crate) fn build(engine: &Engine<'_>, index: usize) -> Result<StageState, Error> {
     let stage = &engine.plan.stages[index];
     let mut count = Count::of(stage, engine.plan.stages.len());
@@ -154,6 +154,10 @@ fn execute(
                 Instruction::Copy(copy) => (copy, false),
                 _ => unreachable!("the arm above lets nothing else through"),
             };
+            if let Some(CopyFrom::Stage(from)) = step.from {
+                // Waiting is no part of the step.
+                engine.result_of(from).map_err(|_| StepError::Canceled)?;
+            }
             let id = engine.start_vertex(count.next(&step.statement.text));
             let made = CopyStep::new(copy, is_add, files.state, escape)
                 .and_then(|copy| Ok((copy, source_of(engine, id, step.from.as_ref())?)));

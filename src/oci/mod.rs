@@ -6,11 +6,12 @@
 mod config;
 mod digest;
 mod manifest;
+mod reference;
 
 pub(crate) use config::{Healthcheck, History, ImageConfig, RootFs};
 pub(crate) use digest::{ChainId, DiffId, Digest, Hasher};
 pub(crate) use manifest::{Descriptor, Index, Manifest, Platform, media_type};
-pub(crate) use oci_spec::distribution::Reference;
+pub(crate) use reference::{Reference, ReferenceError, parse_reference};
 
 /// Serialises a document the one way rbuild writes JSON: compact, keys of every map sorted.
 pub(crate) fn to_json<T: serde::Serialize>(document: &T) -> Vec<u8> {

@@ -187,8 +187,15 @@ pub(crate) fn loopback_up() -> Result<()> {
             ifru_flags: libc::c_short::try_from(up).expect("two low bits"),
         },
     };
+    // The C libraries disagree on the type of a request.
     // SAFETY: SIOCSIFFLAGS reads a whole ifreq, which outlives the call.
-    let status = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    let status = unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as libc::Ioctl,
+            &raw const request,
+        )
+    };
     Errno::result(status).map_err(|errno| Error::new("ioctl", "lo, SIOCSIFFLAGS", errno))?;
     Ok(())
 }

@@ -8,8 +8,8 @@ use std::sync::Mutex;
 use serde::Deserialize;
 
 use crate::oci::{
-    Descriptor, DiffId, Digest, Hasher, ImageConfig, Manifest, Platform, Reference, media_type,
-    to_json,
+    Descriptor, DiffId, Digest, Hasher, ImageConfig, Manifest, Platform, media_type,
+    parse_reference, to_json,
 };
 
 use super::archive::{Archive, Section};
@@ -195,6 +195,6 @@ impl Image {
 
 /// Whether two names mean the same image once docker's defaults are filled in.
 fn same_name(a: &str, b: &str) -> bool {
-    let full = |name: &str| name.parse::<Reference>().map(|name| name.whole());
+    let full = |name: &str| parse_reference(name).map(|name| name.whole());
     a == b || matches!((full(a), full(b)), (Ok(a), Ok(b)) if a == b)
 }

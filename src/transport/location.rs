@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::oci::Reference;
+use crate::oci::{Reference, parse_reference};
 
 use super::{Error, Options, Source};
 
@@ -33,7 +33,7 @@ impl Location {
             why: why.to_owned(),
         };
         let location = if let Some(name) = text.strip_prefix("docker-image://") {
-            let reference = name.parse::<Reference>();
+            let reference = parse_reference(name);
             Self::Image(reference.map_err(|error| bad(&error.to_string()))?)
         } else if let Some(rest) = text.strip_prefix("oci-layout://") {
             let (dir, selector) = split_selector(rest);

@@ -2,7 +2,7 @@ use std::io::Read as _;
 
 use super::image::{Image, amd64, arm64, index};
 use super::rig::{Access, Answer, Registry, blob_path};
-use crate::oci::{Descriptor, Digest, Platform, media_type, to_json};
+use crate::oci::{Descriptor, Digest, Platform, media_type, parse_reference, to_json};
 use crate::transport::error::Credentials;
 use crate::transport::{Error, Options, Resolved, Source, body, registry};
 
@@ -33,7 +33,7 @@ fn source(
     let options = Options {
         docker_config: Some(dir.path().to_owned()),
     };
-    let reference = format!("{}/app{rest}", server.host()).parse().unwrap();
+    let reference = parse_reference(&format!("{}/app{rest}", server.host())).unwrap();
     (Box::new(registry(reference, &options)), dir)
 }
 
@@ -344,6 +344,6 @@ fn a_registry_that_is_not_there_is_unreachable() {
     let options = Options {
         docker_config: Some("/nonexistent".into()),
     };
-    let error = registry(reference.parse().unwrap(), &options).resolve(&amd64());
+    let error = registry(parse_reference(&reference).unwrap(), &options).resolve(&amd64());
     assert!(matches!(error, Err(Error::Unreachable { .. })));
 }
