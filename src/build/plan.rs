@@ -70,7 +70,8 @@ impl Step {
         self.from.iter().chain(self.mounts.iter().flatten())
     }
 
-    fn stages(&self) -> impl Iterator<Item = usize> {
+    /// The stages among them.
+    pub(crate) fn stages(&self) -> impl Iterator<Item = usize> {
         self.sources().filter_map(|source| match source {
             CopyFrom::Stage(index) => Some(*index),
             _ => None,

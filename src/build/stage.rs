@@ -141,6 +141,9 @@ fn execute(
         Instruction::Run(instruction) => {
             let run = Run::new(instruction, files.state, engine);
             let created_by = run_history(&run, files.state);
+            for from in step.stages() {
+                engine.result_of(from).map_err(|_| StepError::Canceled)?;
+            }
             let id = engine.start_vertex(count.next(&step.statement.text));
             let key = Mounts::resolve(engine, id, instruction, step, files.state)
                 .map(|mounts| (run.key(files.state, engine, &mounts), mounts));

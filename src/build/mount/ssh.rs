@@ -16,6 +16,9 @@ use std::thread::JoinHandle;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_socket, socket,
+};
 
 use super::super::engine::Engine;
 use super::super::error::StepError;
@@ -169,7 +172,13 @@ fn serve(listener: &UnixListener, stopped: &UnixStream, agent: &Path) {
 
 fn connect(client: UnixStream, agent: &Path) -> io::Result<(UnixStream, UnixStream)> {
     client.set_nonblocking(false)?;
-    Ok((client, UnixStream::connect(agent)?))
+    // An agent that does not answer the door must not hold up the end of the step.
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let agent_end = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect_socket(agent_end.as_raw_fd(), &UnixAddr::new(agent)?)?;
+    let agent_end = UnixStream::from(agent_end);
+    agent_end.set_nonblocking(false)?;
+    Ok((client, agent_end))
 }
 
 /// Answers requests until one side has enough.
