@@ -15,6 +15,7 @@ mod rig;
 mod add;
 mod args;
 mod cache;
+mod cache_mounts;
 mod copy;
 mod errors;
 mod escape;
