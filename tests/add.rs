@@ -4,8 +4,8 @@ use std::io::Write as _;
 
 use tar::{Builder, EntryType};
 
-use crate::rig::Rig;
 use crate::rig::base::append;
+use crate::rig::{Rig, host};
 
 fn archive() -> Vec<u8> {
     let mut tar = Builder::new(Vec::new());
@@ -90,45 +90,6 @@ fn plain_files_and_directories_are_copied() {
 }
 
 #[test]
-fn an_archive_cannot_write_outside_its_destination() {
-    for (path, link) in [
-        ("../../escaped", None),
-        ("link/escaped", Some("/../../../../tmp")),
-    ] {
-        let mut tar = Builder::new(Vec::new());
-        if let Some(target) = link {
-            let mut header = tar::Header::new_gnu();
-            header.set_entry_type(EntryType::Symlink);
-            header.set_size(0);
-            header.set_mode(0o777);
-            tar.append_link(&mut header, "link", target).unwrap();
-        }
-        // The crate refuses to write such a path, as it should: the name is put in by hand.
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(EntryType::Regular);
-        header.set_size(1);
-        header.set_mode(0o644);
-        header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
-        header.set_cksum();
-        tar.append(&header, &b"x"[..]).unwrap();
-        let rig = Rig::new();
-        rig.write("evil.tar", tar.into_inner().unwrap());
-        rig.dockerfile("FROM base\nADD evil.tar /to/");
-        let archive = rig.path("image.tar");
-        let outcome = rig.build(&["-o", &format!("type=oci,dest={}", archive.display())]);
-        for outside in ["escaped", "store/escaped", "context/escaped"] {
-            assert!(
-                !rig.path(outside).exists(),
-                "{path} escaped: {}",
-                outcome.stderr
-            );
-        }
-        assert!(!std::path::Path::new("/tmp/escaped").exists(), "{path}");
-        assert!(matches!(outcome.code, Some(0 | 1)), "{}", outcome.stderr);
-    }
-}
-
-#[test]
 fn an_archive_that_is_cut_off_fails_the_step() {
     let rig = Rig::new();
     let bytes = gzip(&archive());
@@ -148,5 +109,115 @@ fn a_url_is_refused_before_any_work() {
         rig.dockerfile(&format!("FROM base\nRUN echo started\nADD {source} /to/"));
         let outcome = rig.build(&[]).exits_with(1).says(&["Dockerfile:3"]);
         assert!(!outcome.stderr.contains(" started"), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn unpack_says_what_becomes_of_an_archive() {
+    let rig = Rig::new();
+    rig.write("a.tar.gz", gzip(&archive()))
+        .write("text", "text");
+    for (add, there) in [
+        ("ADD a.tar.gz /to/", "to/d/file"),
+        ("ADD --unpack a.tar.gz /to/", "to/d/file"),
+        ("ADD --unpack=true a.tar.gz /to", "to/d/file"),
+        ("ADD --unpack=false a.tar.gz /to/", "to/a.tar.gz"),
+        ("ADD --unpack=false a.tar.gz /to", "to"),
+        ("ADD *.gz te* /to/", "to/text"),
+        ("ADD *.gz te* /to/", "to/d/file"),
+        ("ADD --link a.tar.gz /to/", "to/d/file"),
+    ] {
+        let image = rig.image(&format!("FROM base\n{add}"));
+        assert!(image.has(there), "{add}");
+        let kept = image.file(there).kind == crate::rig::image::Kind::File;
+        assert!(kept, "{add}");
+    }
+    rig.dockerfile("FROM base\nADD --unpack=true text /to");
+    // BuildKit copies it too, without a word.
+    rig.build(&[])
+        .succeeds()
+        .says(&["/text is no archive and was copied as it is"]);
+}
+
+#[test]
+fn members_belong_to_chown_or_to_whom_the_archive_says() {
+    if !host::maps_many_ids() {
+        return;
+    }
+    let mut tar = Builder::new(Vec::new());
+    for (kind, path, target) in [
+        (EntryType::Directory, "d/", ""),
+        (EntryType::Regular, "d/file", ""),
+        (EntryType::Link, "d/hard", "d/file"),
+        (EntryType::Symlink, "d/link", "file"),
+        (EntryType::Fifo, "d/fifo", ""),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        header.set_mode(0o755);
+        header.set_uid(7);
+        header.set_gid(8);
+        if target.is_empty() {
+            tar.append_data(&mut header, path, &b""[..]).unwrap();
+        } else {
+            tar.append_link(&mut header, path, target).unwrap();
+        }
+    }
+    let rig = Rig::new();
+    rig.write("a.tar", tar.into_inner().unwrap());
+    for (flags, made, members) in [
+        ("", (0, 0), (7, 8)),
+        ("--chown=app", (1000, 1000), (1000, 1000)),
+        ("--link --chown=3:4", (3, 4), (3, 4)),
+        ("--link", (0, 0), (7, 8)),
+    ] {
+        let image = rig.image(&format!("FROM base\nADD {flags} a.tar /n/m/"));
+        for (path, expected) in [
+            ("n", made),
+            ("n/m", made),
+            ("n/m/d", members),
+            ("n/m/d/file", members),
+            ("n/m/d/link", members),
+            ("n/m/d/fifo", members),
+        ] {
+            let node = image.file(path);
+            assert_eq!((node.uid, node.gid), expected, "{flags} {path}");
+        }
+    }
+}
+
+#[test]
+fn an_archive_goes_where_its_destination_leads_and_merges() {
+    let rig = Rig::new();
+    rig.write("a.tar", archive());
+    let image = rig.image(
+        "FROM base\nRUN mkdir -p /real/d && ln -s /real /to && echo kept > /real/d/kept && \
+         echo old > /real/d/file && mkdir /d2 && ln -s /etc /d2/d\nADD a.tar /to/\nADD a.tar /d2\n",
+    );
+    assert_eq!(image.text("real/d/file"), "packed");
+    assert_eq!(image.text("real/d/kept"), "kept\n");
+    assert_eq!(image.file("real/d").mode, 0o750);
+    // The archive's directory replaces a link at its name; nothing comes to /etc.
+    assert_eq!(image.text("d2/d/file"), "packed");
+    assert!(!image.has("etc/file"));
+    rig.dockerfile("FROM base\nADD a.tar /etc/passwd");
+    rig.build(&[])
+        .exits_with(1)
+        .says(&["cannot copy to non-directory: /etc/passwd"]);
+}
+
+#[test]
+fn chmod_is_not_about_what_an_archive_holds() {
+    let rig = Rig::new();
+    rig.write("a.tar", archive());
+    let image = rig.image("FROM base\nADD --chmod=600 a.tar /n/m/");
+    for (path, mode) in [
+        ("n", 0o755),
+        ("n/m", 0o755),
+        ("n/m/d", 0o750),
+        ("n/m/d/file", 0o640),
+    ] {
+        assert_eq!(image.file(path).mode, mode, "{path}");
     }
 }

@@ -282,19 +282,3 @@ fn a_fifo_in_the_context_is_copied() {
     let image = rig.image("FROM base\nCOPY dir /d");
     assert_eq!(image.file("d/fifo").kind, Kind::Fifo);
 }
-
-#[test]
-fn flags_that_are_not_executed_yet_are_refused_before_any_work() {
-    let rig = with_files();
-    for flag in ["--link", "--parents", "--exclude=*.o"] {
-        rig.dockerfile(&format!("FROM base\nRUN echo started\nCOPY {flag} a /new/"));
-        let outcome = rig.build(&[]);
-        if outcome.code == Some(0) {
-            continue;
-        }
-        let outcome = outcome
-            .exits_with(1)
-            .says(&["Dockerfile:3", flag.split('=').next().unwrap()]);
-        assert!(!outcome.stderr.contains(" started"), "{}", outcome.stderr);
-    }
-}

@@ -65,6 +65,39 @@ fn every_instruction_writes_its_part_of_the_configuration() {
             "Entrypoint",
             json!(["/bin/sh", "-c", "a b"]),
         ),
+        ("ENTRYPOINT []", "Entrypoint", Value::Null),
+        ("CMD []", "Cmd", Value::Null),
+        ("CMD a", "ArgsEscaped", json!(true)),
+        ("CMD [\"a\"]", "ArgsEscaped", json!(true)),
+        ("ENTRYPOINT a", "ArgsEscaped", Value::Null),
+        (
+            "CMD a\nENTRYPOINT [\"e\"]",
+            "Cmd",
+            json!(["/bin/sh", "-c", "a"]),
+        ),
+        (
+            "SHELL [\"/s\", \"-x\"]\nENTRYPOINT a",
+            "Entrypoint",
+            json!(["/s", "-x", "a"]),
+        ),
+        ("LABEL a=1", "WorkingDir", json!("/")),
+        ("WORKDIR a", "WorkingDir", json!("/a")),
+        ("WORKDIR /a/../../b//c/", "WorkingDir", json!("/b/c")),
+        ("WORKDIR ~", "WorkingDir", json!("/~")),
+        ("ENV a=1\nENV b=2\nENV a=3", "Env", json!(["a=3", "b=2"])),
+        ("ENV k=name\nENV $k=v", "Env", json!(["k=name", "name=v"])),
+        ("ENV a=", "Env", json!(["a="])),
+        ("ENV a b=c", "Env", json!(["a=b=c"])),
+        ("LABEL a 1 2", "Labels", json!({"a": "1 2"})),
+        (
+            "EXPOSE 127.0.0.1:80:8080",
+            "ExposedPorts",
+            json!({"8080/tcp": {}}),
+        ),
+        ("EXPOSE 9/sctp", "ExposedPorts", json!({"9/sctp": {}})),
+        ("USER 1000", "User", json!("1000")),
+        ("STOPSIGNAL term", "StopSignal", json!("term")),
+        ("STOPSIGNAL rtmin+3", "StopSignal", json!("rtmin+3")),
         ("ONBUILD RUN make", "OnBuild", json!(["RUN make"])),
         (
             "HEALTHCHECK --interval=5s --timeout=1m --start-period=1h --retries=3 CMD check me",
@@ -80,6 +113,16 @@ fn every_instruction_writes_its_part_of_the_configuration() {
             json!({"Test": ["CMD", "a"]}),
         ),
         ("HEALTHCHECK NONE", "Healthcheck", json!({"Test": ["NONE"]})),
+        (
+            "HEALTHCHECK --start-interval=1.5s --interval=0s CMD [\"a\", \"b\"]",
+            "Healthcheck",
+            json!({"Test": ["CMD", "a", "b"], "StartInterval": 1_500_000_000_u64}),
+        ),
+        (
+            "HEALTHCHECK CMD old\nHEALTHCHECK CMD new",
+            "Healthcheck",
+            json!({"Test": ["CMD-SHELL", "new"]}),
+        ),
     ] {
         let mut actual = setting(instructions, name);
         if let (Some(env), "Env") = (actual.as_array_mut(), name) {
@@ -212,6 +255,17 @@ fn invalid_values_are_refused_at_their_line() {
         ("ENV a", "ENV"),
         ("USER", "USER"),
         ("VOLUME [\"\"]", "VOLUME"),
+        ("EXPOSE", "EXPOSE requires at least one argument"),
+        ("EXPOSE a", "invalid containerPort: a"),
+        ("EXPOSE 9-8", "invalid containerPort: 9-8"),
+        ("CMD [\"a\", 1]", "arrays must be comprised of strings only"),
+        ("HEALTHCHECK", "HEALTHCHECK"),
+        ("HEALTHCHECK --retries=-1 CMD x", "retries"),
+        ("HEALTHCHECK --interval=1us CMD x", "1ms"),
+        ("LABEL a=1 b", "Syntax error - can't find = in \"b\""),
+        ("ARG", "ARG requires at least one argument"),
+        ("WORKDIR", "WORKDIR requires exactly one argument"),
+        ("STOPSIGNAL", "STOPSIGNAL requires exactly one argument"),
     ] {
         let rig = Rig::empty();
         rig.dockerfile(&format!("FROM scratch\n{instruction}"));

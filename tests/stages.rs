@@ -1,5 +1,7 @@
 //! FROM: stages, targets, bases, and what runs when.
 
+use std::fs;
+
 use crate::rig::Rig;
 
 #[test]
@@ -146,24 +148,290 @@ fn a_base_may_be_a_layout_or_an_archive() {
 }
 
 #[test]
-fn onbuild_triggers_run_in_the_child_and_are_gone_after() {
-    let rig = Rig::new();
-    rig.write("file", "context");
-    rig.dockerfile("FROM base\nONBUILD COPY file /copied\nONBUILD RUN touch /triggered");
-    rig.build(&["-t", "parent"]).succeeds();
-    let child = rig.image("FROM parent\nRUN test -e /triggered");
-    assert_eq!(child.text("copied"), "context");
-    assert!(
-        child
-            .setting("OnBuild")
-            .as_array()
-            .is_none_or(Vec::is_empty)
-    );
+fn targets_are_named_in_any_case_or_counted() {
+    let rig = Rig::empty();
+    let file = "FROM scratch AS One\nLABEL v=one\nFROM scratch AS two\nLABEL v=two\n\
+                FROM scratch AS one\nLABEL v=again";
+    for (target, expected) in [
+        ("two", "two"),
+        ("TWO", "two"),
+        ("one", "again"),
+        ("0", "one"),
+        ("2", "again"),
+    ] {
+        let image = rig.image_with(file, &["--target", target]);
+        assert_eq!(image.setting("Labels")["v"], expected, "{target}");
+    }
+    for (target, says) in [
+        (
+            "twoo",
+            &[
+                "target stage \"twoo\" could not be found",
+                "did you mean two?",
+            ][..],
+        ),
+        (
+            "zebra",
+            &[
+                "target stage \"zebra\" could not be found",
+                "the file has the stages one, two, one",
+            ],
+        ),
+        ("3", &["target stage \"3\" could not be found"]),
+        ("-1", &["target stage \"-1\" could not be found"]),
+    ] {
+        let option = format!("--target={target}");
+        rig.build(&[&option]).exits_with(1).says(says);
+    }
 }
 
 #[test]
-fn platforms_other_than_this_machines_are_not_taken_for_it() {
+fn copies_name_stages_in_any_case_or_by_number() {
     let rig = Rig::new();
-    rig.dockerfile("FROM --platform=linux/s390x base\nRUN true");
-    assert_ne!(rig.build(&[]).code, Some(0));
+    let file = "FROM base AS Abc\nRUN touch /x\nFROM scratch\nCOPY --from=";
+    for from in ["abc", "ABC", "0"] {
+        assert!(rig.image(&format!("{file}{from} /x /x")).has("x"), "{from}");
+    }
+    for (from, says) in [
+        ("1", "circular dependency detected on stage: 1"),
+        ("2", "invalid stage index 2"),
+        ("-1", "invalid stage index -1"),
+    ] {
+        rig.dockerfile(&format!("{file}{from} /x /x"));
+        rig.build(&[]).exits_with(1).says(&[says]);
+    }
+    // FROM takes the exact name only: anything else is an image.
+    rig.dockerfile("FROM base AS abc\nFROM Abc");
+    rig.build(&[])
+        .exits_with(1)
+        .says(&["Dockerfile:2", "lowercase"]);
+}
+
+#[test]
+fn a_stage_may_be_named_like_its_base_or_an_image() {
+    let rig = Rig::new();
+    let image = rig.image(
+        "FROM base AS base\nRUN touch /one\nFROM base AS base\nRUN touch /two\nFROM base\n\
+         RUN test -e /one && touch /three",
+    );
+    assert!(image.has("two") && image.has("three"));
+}
+
+#[test]
+fn a_named_context_takes_the_place_of_an_image() {
+    let rig = Rig::new();
+    rig.dockerfile("FROM base\nRUN touch /mine\nENV X=y\nONBUILD LABEL triggered=yes");
+    rig.build(&["-t", "mine"]).succeeds();
+    for (name, from) in [
+        ("alpine", "alpine"),
+        ("alpine", "alpine:latest"),
+        ("alpine", "docker.io/library/alpine"),
+        ("docker.io/library/alpine:latest", "alpine"),
+        ("alpine:3.20", "alpine:3.20"),
+        ("ghcr.io/a/b", "ghcr.io/a/b:latest"),
+        ("given", "given"),
+    ] {
+        let option = format!("{name}=docker-image://mine");
+        let options = ["--build-context", &option];
+        let image = rig.image_with(&format!("FROM {from}\nLABEL a=b"), &options);
+        assert!(image.has("mine"), "{name} for {from}");
+        assert_eq!(
+            image.setting("Labels")["triggered"],
+            "yes",
+            "{name} for {from}"
+        );
+        let copy = format!("FROM scratch\nCOPY --from={from} /mine /copied");
+        assert!(
+            rig.image_with(&copy, &options).has("copied"),
+            "{name} for {from}"
+        );
+    }
+    // The last of a name wins; one for the platform comes before; other tags are other images.
+    let machine = if cfg!(target_arch = "x86_64") {
+        "amd64"
+    } else {
+        "arm64"
+    };
+    let exact = format!("x::linux/{machine}=docker-image://mine");
+    let options = [
+        "--build-context",
+        &exact,
+        "--build-context",
+        "x=docker-image://base",
+    ];
+    assert!(rig.image_with("FROM x\nLABEL a=b", &options).has("mine"));
+    let options = [
+        "--build-context",
+        "x::linux/s390x=docker-image://mine",
+        "--build-context",
+        "x=docker-image://base",
+    ];
+    assert!(!rig.image_with("FROM x\nLABEL a=b", &options).has("mine"));
+}
+
+#[test]
+fn a_named_context_takes_the_place_of_a_stage() {
+    let rig = Rig::new();
+    rig.dockerfile("FROM base\nRUN echo mine > /made\nENV X=y");
+    rig.build(&["-t", "mine"]).succeeds();
+    let other = rig.path("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("made"), "directory\n").unwrap();
+    fs::write(other.join("ignored"), "").unwrap();
+    fs::write(other.join(".dockerignore"), "ignored").unwrap();
+    let directory = format!("Build={}", other.display());
+    let file = "FROM nosuchimage AS build\nRUN false\nFROM scratch\nCOPY --from=build /made /out\n";
+    for (context, expected) in [
+        ("build=docker-image://mine", "mine\n"),
+        (directory.as_str(), "directory\n"),
+    ] {
+        let options = ["--build-context", context];
+        assert_eq!(rig.image_with(file, &options).text("out"), expected);
+        // By number too, and as a base.
+        let by_number = file.replace("=build", "=0");
+        assert_eq!(rig.image_with(&by_number, &options).text("out"), expected);
+        let based = "FROM nosuchimage AS build\nRUN false\nFROM build\nLABEL a=b";
+        let image = rig.image_with(based, &options);
+        assert_eq!(image.text("made"), expected);
+        assert!(!image.has("ignored"));
+        assert_eq!(
+            image.setting("Env").to_string().contains("X=y"),
+            context.contains("mine")
+        );
+        // And as the target.
+        let image = rig.image_with("FROM nosuchimage AS build\nRUN false", &options);
+        assert_eq!(image.text("made"), expected);
+    }
+}
+
+#[test]
+fn a_directory_may_be_a_base() {
+    let rig = Rig::empty();
+    let other = rig.path("other");
+    fs::create_dir_all(other.join("sub")).unwrap();
+    fs::write(other.join("sub/file"), "content").unwrap();
+    let context = format!("files={}", other.display());
+    let options = ["--build-context", &context];
+    let image = rig.image_with("FROM files\nLABEL a=b", &options);
+    assert_eq!(image.text("sub/file"), "content");
+    assert_eq!(image.setting("Labels")["a"], "b");
+}
+
+#[test]
+fn scratch_and_the_context_are_never_taken_over() {
+    let rig = Rig::new();
+    let options = [
+        "--build-context",
+        "scratch=docker-image://base",
+        "--build-context",
+        "empty=docker-image://scratch",
+    ];
+    for base in ["scratch", "empty"] {
+        let image = rig.image_with(&format!("FROM {base}\nLABEL a=b"), &options);
+        assert!(image.layers.is_empty(), "{base}");
+        assert_eq!(image.setting("WorkingDir"), "/");
+    }
+}
+
+#[test]
+fn frontends_are_built_in_or_refused() {
+    let rig = Rig::empty();
+    let digest = format!("@sha256:{}", "a".repeat(64));
+    for syntax in [
+        "docker/dockerfile",
+        "docker/dockerfile:1",
+        "docker/dockerfile:1.7-labs",
+        "docker/dockerfile:labs",
+        "docker.io/docker/dockerfile:1",
+        "docker/dockerfile-upstream:master",
+        "docker/dockerfile-upstream:master-labs",
+        &format!("docker/dockerfile:1{digest}"),
+        &format!("docker/dockerfile{digest}"),
+        "dockerfile.v0",
+    ] {
+        rig.dockerfile(&format!("# syntax={syntax}\nFROM scratch\nLABEL a=b"));
+        rig.build(&[]).succeeds();
+        rig.dockerfile("# syntax=foreign/one\nFROM scratch\nLABEL a=b");
+        rig.build(&["--build-arg", &format!("BUILDKIT_SYNTAX={syntax}")])
+            .succeeds();
+    }
+    for (text, line) in [
+        ("# syntax=foreign/one:1\nFROM scratch", 1),
+        (
+            "#!/usr/bin/env rbuild\n# syntax=foreign/one:1\nFROM scratch",
+            2,
+        ),
+        ("# escape=`\n#SYNTAX = foreign/one:1\nFROM scratch", 2),
+        ("// syntax=foreign/one:1\nfunction build() {}", 1),
+        ("{\"syntax\": \"foreign/one:1\", \"steps\": []}", 1),
+        ("# syntax=foreign/one:1\nkind: pipeline\nsteps: [", 1),
+    ] {
+        rig.dockerfile(text);
+        let place = format!("Dockerfile:{line}");
+        rig.build(&[]).exits_with(1).says(&[
+            "the frontend foreign/one:1 is not supported",
+            "rbuild runs no frontend images",
+            &place,
+        ]);
+    }
+    rig.dockerfile("FROM scratch\nLABEL a=b");
+    rig.build(&["--build-arg=BUILDKIT_SYNTAX=foreign/one"])
+        .exits_with(1)
+        .says(&["the frontend foreign/one is not supported"]);
+    rig.dockerfile("# syntax=docker/dockerfile:1\n# syntax=docker/dockerfile:1\nFROM scratch");
+    rig.build(&[]).exits_with(1).says(&[
+        "only one syntax parser directive can be used",
+        "Dockerfile:2",
+    ]);
+}
+
+#[test]
+fn files_are_read_as_they_come() {
+    let image = |name: &str, text: &str| {
+        let rig = Rig::empty();
+        rig.write(name, text);
+        let archive = rig.path("image.tar");
+        rig.build(&["-o", &format!("type=oci,dest={}", archive.display())])
+            .succeeds();
+        crate::rig::image::Image::open(&archive).setting("Labels")["a"].clone()
+    };
+    for (name, text, expected) in [
+        ("Dockerfile", "FROM scratch\nLABEL a=b", "b"),
+        ("dockerfile", "FROM scratch\nLABEL a=b", "b"),
+        ("Containerfile", "FROM scratch\nLABEL a=b", "b"),
+        ("Dockerfile", "\u{feff}FROM scratch\nLABEL a=b", "b"),
+        (
+            "Dockerfile",
+            "\u{feff}# escape=`\nFROM scratch\nLABEL a=c:\\d",
+            "c:\\d",
+        ),
+        ("Dockerfile", "FROM scratch\r\nLABEL \\\r\n  a=b\r\n", "b"),
+        (
+            "Dockerfile",
+            "# ESCAPE = `\nFROM scratch\nLABEL `\n  a=b",
+            "b",
+        ),
+        (
+            "Dockerfile",
+            "# comment\n# escape=`\nFROM scratch\nLABEL \\\n  a=b",
+            "b",
+        ),
+        (
+            "Dockerfile",
+            "#!/usr/bin/env rbuild\nFROM scratch\nLABEL a=b",
+            "b",
+        ),
+        (
+            "Dockerfile",
+            "  from scratch\n\tlabel \\\n# inside\n\n  a=b",
+            "b",
+        ),
+    ] {
+        assert_eq!(image(name, text), expected, "{name}: {text:?}");
+    }
+    let rig = Rig::empty();
+    rig.dockerfile("# escape=x\nFROM scratch");
+    rig.build(&[])
+        .exits_with(1)
+        .says(&["invalid escape token 'x' does not match", "Dockerfile:1"]);
 }

@@ -1,30 +1,25 @@
-//! COPY, ADD and WORKDIR: the steps that write files without running anything.
+//! COPY and ADD: the steps that write files without running anything.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::sync::Arc;
 
-use nix::fcntl::OFlag;
-
 use super::copy::{
-    Archives, ChmodSpec, Copied, Destination, Origin, Selection, Tree, add, copy, select,
+    Archives, ChmodSpec, Copied, Destination, Filter, Origin, Selection, Tree, Unpack, add, copy,
+    select, select_with_parents,
 };
 use super::error::StepError;
 use super::key::KeyBuilder;
+use super::owner;
 use super::state::StageState;
 use crate::context::Context;
 use crate::context::digest::Memo;
-use crate::dockerfile::{CopyInstruction, Source, expand_heredoc};
-use crate::layer::{Decoder, Form, Limits, is_tar, unpack};
+use crate::dockerfile::{CopyInstruction, Source, Spanned, expand_heredoc};
+use crate::layer::{Decoder, Form, Limits, is_tar, unpack_as};
 use crate::oci::{ChainId, Digest, Platform};
-use crate::sandbox::passwd;
 use crate::store::{Active, Snapshot, Store};
 use crate::sys;
-
-/// The largest passwd or group file that is read.
-const LARGEST_PASSWD: u64 = 10 << 20;
 
 /// Where the sources of a COPY are.
 #[derive(Debug, Clone)]
@@ -54,15 +49,22 @@ pub(crate) struct CopyStep {
     is_directory: bool,
     chown: Option<String>,
     mode: Option<(String, ChmodSpec)>,
-    is_add: bool,
+    /// What becomes of archives; `None` for COPY.
+    unpack: Option<Unpack>,
+    /// `--link`: written into an empty directory, whatever is below.
+    pub(crate) is_linked: bool,
+    with_parents: bool,
+    excludes: Vec<String>,
+    filter: Filter,
     /// The instruction as the history shows it.
     pub(crate) shown: String,
 }
 
 impl CopyStep {
+    /// `unpack` is `None` for COPY.
     pub(crate) fn new(
         instruction: &CopyInstruction,
-        is_add: bool,
+        unpack: Option<Unpack>,
         state: &StageState,
         escape: char,
     ) -> Result<Self, StepError> {
@@ -75,20 +77,24 @@ impl CopyStep {
         };
         let mut paths = Vec::new();
         let mut inline = Vec::new();
-        let mut shown = vec![if is_add { "ADD" } else { "COPY" }.to_owned()];
-        let chown = instruction
-            .chown
-            .as_ref()
-            .map(|word| expand(&word.value))
-            .transpose()?;
-        let chmod = instruction
-            .chmod
-            .as_ref()
-            .map(|word| expand(&word.value))
-            .transpose()?;
-        if let Some(from) = &instruction.from {
-            shown.push(format!("--from={}", from.value));
+        let mut shown = vec![if unpack.is_some() { "ADD" } else { "COPY" }.to_owned()];
+        let optional = |word: &Option<Spanned<String>>| {
+            let word = word.as_ref();
+            word.map(|word| expand(&word.value)).transpose()
+        };
+        let chown = optional(&instruction.chown)?;
+        let chmod = optional(&instruction.chmod)?;
+        if instruction.parents {
+            shown.push("--parents".to_owned());
         }
+        let excludes = instruction
+            .excludes
+            .iter()
+            .map(|word| expand(&word.value))
+            .collect::<Result<Vec<_>, _>>()?;
+        let filter = Filter::excluding(&excludes).map_err(|source| StepError::Value {
+            message: format!("invalid excludepatterns: {source}"),
+        })?;
         shown.extend(chown.iter().map(|chown| format!("--chown={chown}")));
         shown.extend(chmod.iter().map(|chmod| format!("--chmod={chmod}")));
         for source in &instruction.sources {
@@ -112,23 +118,19 @@ impl CopyStep {
         }
         let written = expand(&instruction.destination.value)?;
         shown.push(written.clone());
-        let mode = match chmod {
-            None => None,
-            Some(text) => {
-                let spec = ChmodSpec::parse(&text).map_err(|error| StepError::Value {
-                    message: error.to_string(),
-                })?;
-                Some((text, spec))
-            }
-        };
+        let mode = chmod.map(parse_mode).transpose()?;
         Ok(Self {
+            is_linked: is_linked(instruction.link, chown.as_deref(), mode.is_some())?,
+            unpack,
+            with_parents: instruction.parents,
+            excludes,
+            filter,
             paths,
             inline,
             is_directory: names_directory(&written),
             destination: join(state.working_directory(), &written),
             chown,
             mode,
-            is_add,
             shown: shown.join(" "),
         })
     }
@@ -139,8 +141,12 @@ impl CopyStep {
             SourceTree::Context(open) => context_tree(&open.context),
             SourceTree::Rootfs { view, .. } => rootfs_tree(view.as_fd()),
         };
-        let mut selection =
-            select(&tree, &patterns).map_err(|source| StepError::Copy { source })?;
+        let selected = if self.with_parents {
+            select_with_parents(&tree, &patterns, &self.filter)
+        } else {
+            select(&tree, &patterns, &self.filter)
+        };
+        let mut selection = selected.map_err(|source| StepError::Copy { source })?;
         for (name, bytes) in &self.inline {
             selection.append(Selection::inline(name, bytes.clone()));
         }
@@ -157,7 +163,9 @@ impl CopyStep {
         platform: &Platform,
         clamp: Option<i64>,
     ) -> Result<(Digest, Option<Selection<'a>>), StepError> {
-        let mut key = KeyBuilder::new("copy", state.snapshot.chain_id(), platform);
+        let below = state.snapshot.chain_id().filter(|_| !self.is_linked);
+        let mut key = KeyBuilder::new("copy", below, platform);
+        key.field("link", [u8::from(self.is_linked)]);
         let (content, selection) = match source {
             SourceTree::Context(open) => {
                 let selection = self.select(source)?;
@@ -166,6 +174,8 @@ impl CopyStep {
             SourceTree::Rootfs { chain, .. } => {
                 let mut of_selection = KeyBuilder::new("selection", chain.as_ref(), platform);
                 of_selection.list("path", &self.paths);
+                of_selection.list("exclude", &self.excludes);
+                of_selection.field("parents", [u8::from(self.with_parents)]);
                 of_selection.list("name", self.inline.iter().map(|(name, _)| name));
                 of_selection.list("inline", self.inline.iter().map(|(_, bytes)| bytes));
                 let memo_key = of_selection.finish();
@@ -187,7 +197,7 @@ impl CopyStep {
             "chmod",
             self.mode.as_ref().map_or("-", |(text, _)| text.as_str()),
         );
-        key.field("add", [u8::from(self.is_add)]);
+        key.field("unpack", [u8::from(self.unpacks())]);
         if let Some(clamp) = clamp {
             key.field("clamp", clamp.to_string());
         }
@@ -202,10 +212,16 @@ impl CopyStep {
         selection: Option<Selection<'a>>,
         active: &Active,
     ) -> Result<Copied, StepError> {
-        let root = store.mount(active)?;
+        // An overlay would mark each new directory as hiding what is below, and a layer that is put on
+        // others later must hide nothing.
+        let (root, form) = if self.is_linked {
+            (open_upper(active)?, Form::PlainUpper)
+        } else {
+            (store.mount(active)?, Form::Plain)
+        };
         let owner = match &self.chown {
             None => None,
-            Some(chown) => Some(lookup_owner(root.as_fd(), chown)?),
+            Some(chown) => Some(owner::lookup(root.as_fd(), chown)?),
         };
         let destination = Destination {
             root: root.as_fd(),
@@ -219,22 +235,18 @@ impl CopyStep {
             Some(selection) => selection,
             None => self.select(source)?,
         };
-        let copied = if self.is_add {
+        let copied = if let Some(unpack) = self.unpack {
             let extract = &mut |file: File, directory: BorrowedFd<'_>| {
                 let mut tar = Decoder::detect(file)?;
-                unpack(
-                    &mut tar,
-                    directory,
-                    store.ownership(),
-                    Form::Plain,
-                    &Limits::default(),
-                )?;
+                let limits = Limits::default();
+                unpack_as(&mut tar, directory, store.ownership(), form, owner, &limits)?;
                 Ok(())
             };
             add(
                 &selection,
                 &destination,
                 Archives {
+                    unpack,
                     sniff: &is_archive,
                     extract,
                 },
@@ -244,6 +256,57 @@ impl CopyStep {
         };
         copied.map_err(|source| StepError::Copy { source })
     }
+
+    fn unpacks(&self) -> bool {
+        self.unpack.is_some_and(|unpack| unpack != Unpack::Never)
+    }
+}
+
+/// What an ADD with this `--unpack` does with the archives among its local sources.
+pub(crate) fn unpack_of(flag: Option<bool>) -> Unpack {
+    match flag {
+        None => Unpack::Archives,
+        Some(true) => Unpack::Asked,
+        Some(false) => Unpack::Never,
+    }
+}
+
+/// Whether the step makes a layer of its own. BuildKit drops `--link` when `--chmod` is there; here both
+/// are done, except where a name in `--chown` needs the files of the image: there `--link` is dropped
+/// too, so that what BuildKit builds is built. Without `--chmod` such a name is an error, as there.
+pub(crate) fn is_linked(
+    link: Option<bool>,
+    chown: Option<&str>,
+    has_mode: bool,
+) -> Result<bool, StepError> {
+    let Some(chown) = chown.filter(|_| link == Some(true)) else {
+        return Ok(link == Some(true));
+    };
+    match owner::in_numbers(chown) {
+        Some(owner) => owner.map(|_| true),
+        None if has_mode => Ok(false),
+        None => Err(StepError::Value {
+            message: format!(
+                "--chown={chown} cannot be used with --link, which does not see the image's users: \
+                 write numbers, or leave --link out"
+            ),
+        }),
+    }
+}
+
+fn open_upper(active: &Active) -> Result<OwnedFd, StepError> {
+    let path = active.upper();
+    sys::fs::open_directory(&path).map_err(|source| StepError::Directory {
+        path: path.display().to_string(),
+        source,
+    })
+}
+
+fn parse_mode(text: String) -> Result<(String, ChmodSpec), StepError> {
+    let spec = ChmodSpec::parse(&text).map_err(|error| StepError::Value {
+        message: error.to_string(),
+    })?;
+    Ok((text, spec))
 }
 
 fn digest(selection: &Selection<'_>, memo: &Memo) -> Result<Digest, StepError> {
@@ -301,125 +364,6 @@ pub(crate) fn join(directory: &str, path: &str) -> String {
         }
     }
     format!("/{}", parts.join("/"))
-}
-
-/// The numbers of `user[:group]` in the image's own files. Unlike BuildKit, which takes an unknown
-/// name for root, this fails as the Dockerfile reference says.
-fn lookup_owner(root: BorrowedFd<'_>, owner: &str) -> Result<(u32, u32), StepError> {
-    let passwd = read_small(root, "etc/passwd")?;
-    let group = read_small(root, "etc/group")?;
-    passwd::lookup_owner(&passwd, &group, owner).map_err(|source| StepError::Owner { source })
-}
-
-/// A small regular file of the image; empty when it is missing.
-fn read_small(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>, StepError> {
-    let fail = |source| StepError::ReadImage {
-        path: format!("/{path}"),
-        source,
-    };
-    let fd = match sys::fs::open_in_root(
-        root,
-        Path::new(path),
-        OFlag::O_RDONLY | OFlag::O_NONBLOCK,
-        0,
-    ) {
-        Ok(fd) => fd,
-        Err(error) if error.errno == nix::errno::Errno::ENOENT => return Ok(Vec::new()),
-        Err(error) => return Err(fail(error)),
-    };
-    let stat = sys::fs::stat(&fd).map_err(fail)?;
-    if sys::fs::Kind::of(&stat) != sys::fs::Kind::Regular {
-        return Err(StepError::Value {
-            message: format!("/{path} is not a regular file"),
-        });
-    }
-    let mut bytes = Vec::new();
-    File::from(fd)
-        .take(LARGEST_PASSWD)
-        .read_to_end(&mut bytes)
-        .map_err(|error| StepError::Value {
-            message: format!("cannot read /{path}: {error}"),
-        })?;
-    Ok(bytes)
-}
-
-/// The key of a WORKDIR that makes its directory.
-pub(crate) fn workdir_key(
-    state: &StageState,
-    path: &str,
-    platform: &Platform,
-    clamp: Option<i64>,
-) -> Digest {
-    let mut key = KeyBuilder::new("workdir", state.snapshot.chain_id(), platform);
-    key.field("path", path)
-        .field("user", &state.config.config.user);
-    if let Some(clamp) = clamp {
-        key.field("clamp", clamp.to_string());
-    }
-    key.finish()
-}
-
-/// Creates `path` and its missing parents, 0755, owned by the stage's user.
-pub(crate) fn create_workdir(
-    store: &Store,
-    state: &StageState,
-    active: &Active,
-    path: &str,
-) -> Result<(), StepError> {
-    let root = store.mount(active)?;
-    let user = &state.config.config.user;
-    let (uid, gid) = if user.is_empty() {
-        (0, 0)
-    } else {
-        let passwd = read_small(root.as_fd(), "etc/passwd")?;
-        let group = read_small(root.as_fd(), "etc/group")?;
-        let identity = passwd::lookup_user(&passwd, &group, user)
-            .map_err(|source| StepError::Owner { source })?;
-        (identity.uid, identity.gid)
-    };
-    let mut done = String::new();
-    for part in path.split('/').filter(|part| !part.is_empty()) {
-        let fail = |path: &str| {
-            let path = format!("{path}/{part}");
-            move |source| StepError::Directory { path, source }
-        };
-        let parent = sys::fs::open_in_root(
-            root.as_fd(),
-            Path::new(&done),
-            OFlag::O_RDONLY | OFlag::O_DIRECTORY,
-            0,
-        )
-        .map_err(fail(&done))?;
-        match sys::fs::make_directory_at(&parent, part.as_ref(), 0o755) {
-            Ok(()) => {
-                sys::fs::chmod_at(&parent, part.as_ref(), 0o755).map_err(fail(&done))?;
-                if (uid, gid) != (0, 0) {
-                    store
-                        .ownership()
-                        .set_at(&parent, part.as_ref(), uid, gid)
-                        .map_err(|source| StepError::SetOwner {
-                            path: path.to_owned(),
-                            source,
-                        })?;
-                }
-            }
-            Err(error) if error.errno == nix::errno::Errno::EEXIST => {}
-            Err(error) => return Err(fail(&done)(error)),
-        }
-        done = format!("{done}/{part}");
-    }
-    // What is there must be a directory, also where a link led.
-    sys::fs::open_in_root(
-        root.as_fd(),
-        Path::new(path),
-        OFlag::O_PATH | OFlag::O_DIRECTORY,
-        0,
-    )
-    .map_err(|source| StepError::Directory {
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(())
 }
 
 /// The view of a stage's or an image's snapshot as a source.

@@ -1,17 +1,16 @@
 //! Base images: found in the store or at a source, verified, unpacked into snapshots.
 
 use std::io::{self, Read};
-use std::os::fd::AsFd as _;
 
 use super::error::StepError;
 use super::event::{Event, EventSender, VertexId};
 use super::request::{NamedSource, Request};
-use crate::layer::{Decoder, Form, Limits, unpack};
+use super::unpacked::{Unpacked, unpack_layer};
 use crate::oci::{
-    self, ChainId, Descriptor, DiffId, Digest, Hasher, ImageConfig, Manifest, Platform, Reference,
+    self, ChainId, Descriptor, DiffId, Digest, ImageConfig, Manifest, Platform, Reference,
     media_type,
 };
-use crate::store::{LayerBlob, Snapshot, StagedBlob, StagedSnapshot, Store};
+use crate::store::{LayerBlob, Snapshot, StagedBlob, Store};
 use crate::transport::{self, Resolved, Source};
 
 /// A base image whose documents are known. Its layers may still be elsewhere.
@@ -49,32 +48,54 @@ pub(crate) fn parse_reference(text: &str) -> Result<Reference, StepError> {
     })
 }
 
-/// Finds the image `text` for the request's platform: in the store, else in its registry. With
-/// `--pull` the registry is asked first.
-pub(crate) fn find_image(store: &Store, text: &str, request: &Request) -> Result<Base, StepError> {
+/// Finds the image `text` for `platform`: in the store, else in its registry. With `--pull` the
+/// registry is asked first. A name that the store has for another platform is no answer; a digest
+/// is, as it is in a registry.
+pub(crate) fn find_image(
+    store: &Store,
+    text: &str,
+    platform: &Platform,
+    request: &Request,
+) -> Result<Base, StepError> {
     let reference = parse_reference(text)?;
-    if (!request.pull || reference.digest().is_some())
+    let by_digest = reference.digest().is_some();
+    let mut other = None;
+    if (!request.pull || by_digest)
         && let Some(base) = find_stored(store, &reference, text)?
     {
-        return Ok(base);
+        if by_digest || base.is_for(platform) {
+            return Ok(base);
+        }
+        other = Some(base.platform());
     }
     let options = transport::Options::default();
     let source: Box<dyn Source> = Box::new(transport::registry(reference.clone(), &options));
-    resolve(source, text, Some(reference), &request.platform)
+    let found = resolve(source, text, Some(reference), platform);
+    found.map_err(|source| match other {
+        None => source,
+        Some(stored) => StepError::OtherPlatform {
+            name: text.to_owned(),
+            stored: stored.to_string(),
+            wanted: platform.to_string(),
+            source: Box::new(source),
+        },
+    })
 }
 
-/// Opens what a named context names; `None` when it is a directory.
+/// Opens the image that a named context names; only called for contexts that are one.
 pub(crate) fn find_named(
     store: &Store,
     source: &NamedSource,
     name: &str,
+    platform: &Platform,
     request: &Request,
-) -> Result<Option<Base>, StepError> {
+) -> Result<Base, StepError> {
     let NamedSource::Image(location) = source else {
-        return Ok(None);
+        let message = format!("the context {name} holds files, not an image");
+        return Err(StepError::Value { message });
     };
     if let transport::Location::Image(reference) = location {
-        return find_image(store, &reference.whole(), request).map(Some);
+        return find_image(store, &reference.whole(), platform, request);
     }
     let base_error = |source| StepError::Base {
         name: name.to_owned(),
@@ -83,7 +104,7 @@ pub(crate) fn find_named(
     let opened = location
         .open(&transport::Options::default())
         .map_err(base_error)?;
-    resolve(opened, name, None, &request.platform).map(Some)
+    resolve(opened, name, None, platform)
 }
 
 fn find_stored(
@@ -136,6 +157,19 @@ fn resolve(
 }
 
 impl Base {
+    /// What the image says it runs on.
+    pub(crate) fn platform(&self) -> Platform {
+        let config = &self.config;
+        let variant = config.variant.as_deref();
+        Platform::new(&config.os, &config.architecture, variant).normalized()
+    }
+
+    /// Whether a stored image answers the wish for one for `platform`.
+    fn is_for(&self, platform: &Platform) -> bool {
+        let own = self.platform();
+        own.same_machine(platform) && (platform.variant.is_none() || own.satisfies(platform))
+    }
+
     /// The name with the digest of what was found under it.
     pub(crate) fn pinned(&self) -> String {
         if self.name.contains('@') {
@@ -209,6 +243,9 @@ impl Base {
             tag: Some(tag),
             ..
         }) = &self.remote
+            // A name in the store is this machine's image; that for another platform is looked up
+            // again, its layers are here.
+            && self.is_for(&Platform::host())
         {
             keep(store, resolved, tag)?;
         }
@@ -355,112 +392,6 @@ impl<F: FnMut(u64)> Read for Tee<F> {
         }
         self.read += length as u64;
         (self.progress)(self.read);
-        Ok(length)
-    }
-}
-
-/// A layer's directory, complete, that stands on nothing yet.
-#[derive(Debug)]
-pub(crate) struct Unpacked {
-    active: crate::store::Active,
-}
-
-impl Unpacked {
-    /// Puts the layer on `parent`.
-    pub(crate) fn publish(
-        self,
-        store: &Store,
-        parent: &Snapshot,
-        diff_id: DiffId,
-    ) -> Result<Snapshot, StepError> {
-        let active = store.rebase(self.active, parent)?;
-        let staged: StagedSnapshot = store.stage(active, diff_id);
-        Ok(store.publish_snapshot(staged)?)
-    }
-}
-
-/// Why a layer could not be unpacked.
-#[derive(Debug)]
-pub(crate) enum UnpackFailure {
-    Store(crate::store::Error),
-    Decode(io::Error),
-    Unpack(crate::layer::UnpackError),
-    DiffId { expected: DiffId, actual: DiffId },
-    Open(crate::sys::Error),
-}
-
-impl UnpackFailure {
-    pub(crate) fn into_step(self, name: &str, origin: &str) -> StepError {
-        let name = name.to_owned();
-        match self {
-            Self::Store(source) => StepError::Store { source },
-            Self::Decode(source) => StepError::Blob {
-                name,
-                origin: origin.to_owned(),
-                source,
-            },
-            Self::Unpack(source) => StepError::Unpack { name, source },
-            Self::DiffId { expected, actual } => StepError::DiffId {
-                name,
-                expected,
-                actual,
-            },
-            Self::Open(source) => StepError::Directory { path: name, source },
-        }
-    }
-}
-
-/// Unpacks a compressed layer into a new directory and checks that its tar is `expected`.
-fn unpack_layer(
-    store: &Store,
-    blob: &mut dyn Read,
-    expected: &DiffId,
-) -> Result<Unpacked, UnpackFailure> {
-    let (unpacked, actual) = unpack_blob(store, blob)?;
-    if actual == *expected {
-        Ok(unpacked)
-    } else {
-        Err(UnpackFailure::DiffId {
-            expected: expected.clone(),
-            actual,
-        })
-    }
-}
-
-/// Unpacks a compressed layer into a new directory and says which one it is.
-pub(crate) fn unpack_blob(
-    store: &Store,
-    blob: &mut dyn Read,
-) -> Result<(Unpacked, DiffId), UnpackFailure> {
-    let active = store
-        .prepare(&Snapshot::default())
-        .map_err(UnpackFailure::Store)?;
-    let root = crate::sys::fs::open_directory(&active.upper()).map_err(UnpackFailure::Open)?;
-    let mut tar = Hashing {
-        reader: Decoder::detect(blob).map_err(UnpackFailure::Decode)?,
-        hasher: Hasher::new(),
-    };
-    unpack(
-        &mut tar,
-        root.as_fd(),
-        store.ownership(),
-        Form::Overlay,
-        &Limits::default(),
-    )
-    .map_err(UnpackFailure::Unpack)?;
-    io::copy(&mut tar, &mut io::sink()).map_err(UnpackFailure::Decode)?;
-    Ok((Unpacked { active }, DiffId(tar.hasher.finish())))
-}
-
-struct Hashing<R> {
-    reader: R,
-    hasher: Hasher,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.reader.read(buffer)?;
-        self.hasher.update(&buffer[..length]);
         Ok(length)
     }
 }

@@ -183,7 +183,10 @@ pub(crate) fn layer_blob(
                 .map_err(|source| StepError::Compress { source })?;
         }
         None => {
-            let paths = store.layer_paths(snapshot);
+            let paths = match store.linked_files(snapshot) {
+                Some(path) => vec![path],
+                None => store.layer_paths(snapshot),
+            };
             let (top, below) = paths
                 .split_first()
                 .expect("a snapshot with a layer has a path");

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::add::{self, OpenContext, SourceTree};
-use super::base::{self, Base};
 use super::commit::LayerOptions;
 use super::error::{Error, StepError};
 use super::event::{Event, EventSender, VertexId};
+use super::images::{Image, ImageKey, ImageSource};
 use super::mount::Mounted;
-use super::plan::{CopyFrom, Plan, PlannedBase, PlannedStage};
+use super::named;
+use super::plan::{Plan, PlannedBase, PlannedStage};
 use super::request::{Encoding, NamedSource, Request};
 use super::stage;
 use super::state::StageState;
@@ -32,13 +33,13 @@ pub(crate) struct Engine<'a> {
     pub(crate) cancel: &'a Cancel,
     /// RFC 3339 of the source date epoch.
     pub(crate) epoch: Option<String>,
-    /// The time that no file of a layer may be later than.
+    /// The time that no file of a layer may be later than, seconds since 1970.
     pub(crate) clamp: Option<i64>,
     /// How layers of the final image are written; `None` when no output has layers.
     pub(crate) encoding: Option<Encoding>,
     build_context: ContextPlace,
     context: OnceLock<Arc<OpenContext>>,
-    images: BTreeMap<String, Image>,
+    pub(super) images: BTreeMap<ImageKey, Image>,
     pub(crate) mounted: Mounted,
     next_vertex: AtomicU32,
     cached: Mutex<BTreeSet<VertexId>>,
@@ -68,35 +69,8 @@ enum StageResult {
     Failed,
 }
 
-/// An image that the build reads, fetched when the first stage wants its files.
-#[derive(Debug)]
-pub(crate) struct Image {
-    pub(crate) base: Base,
-    snapshot: Mutex<Option<Snapshot>>,
-}
-
-impl Image {
-    /// The image's files, and whether they were there already. Several stages that ask at once wait
-    /// for one transfer.
-    pub(crate) fn fetch(
-        &self,
-        engine: &Engine<'_>,
-        id: VertexId,
-    ) -> Result<(Snapshot, bool), StepError> {
-        let mut snapshot = lock(&self.snapshot);
-        if let Some(snapshot) = &*snapshot {
-            return Ok((snapshot.clone(), true));
-        }
-        if let Some(there) = self.base.stored(engine.store)? {
-            return Ok((snapshot.insert(there).clone(), true));
-        }
-        let fetched = self.base.fetch(engine.store, engine.events, id)?;
-        Ok((snapshot.insert(fetched).clone(), false))
-    }
-}
-
 /// A poisoned lock means that another stage's thread panicked; its data is still whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -111,7 +85,7 @@ impl<'a> Engine<'a> {
         store: &'a Store,
         events: &'a EventSender,
         cancel: &'a Cancel,
-        epoch: Option<String>,
+        source_date_epoch: Option<i64>,
         encoding: Option<Encoding>,
         build_context: ContextPlace,
     ) -> Self {
@@ -138,8 +112,8 @@ impl<'a> Engine<'a> {
             store,
             events,
             cancel,
-            epoch,
-            clamp: request.source_date_epoch.filter(|_| rewrite),
+            epoch: source_date_epoch.map(stage::rfc3339),
+            clamp: source_date_epoch.filter(|_| rewrite),
             encoding,
             build_context,
             context,
@@ -195,8 +169,8 @@ impl<'a> Engine<'a> {
     pub(crate) fn resolve_images(&mut self, dockerfile: &Dockerfile) -> Result<(), Error> {
         let mut triggered = vec![false; self.plan.stages.len()];
         loop {
-            for name in self.needed_images() {
-                self.resolve(&name)?;
+            for wanted in self.needed_images() {
+                self.resolve(wanted)?;
             }
             let next = (0..self.plan.stages.len())
                 .find(|index| self.plan.stages[*index].needed && !triggered[*index]);
@@ -210,6 +184,7 @@ impl<'a> Engine<'a> {
         let stage = &self.plan.stages[index];
         let (name, texts) = match &stage.base {
             PlannedBase::Scratch => return Ok(()),
+            _ if stage.replaced => return Ok(()),
             PlannedBase::Stage(base) => {
                 let of_parent = self.plan.stages[*base].steps.iter();
                 let triggers = of_parent.filter_map(|step| match &step.statement.instruction {
@@ -220,8 +195,8 @@ impl<'a> Engine<'a> {
                 });
                 (stage.from_text.clone(), triggers.collect())
             }
-            base @ (PlannedBase::Image(_) | PlannedBase::Named(_)) => {
-                let image = self.image_of_base(base);
+            PlannedBase::Image(_) | PlannedBase::Named(_) => {
+                let image = self.image_of_base(stage);
                 (
                     image.base.name.clone(),
                     image.base.config.config.on_build.clone(),
@@ -246,119 +221,6 @@ impl<'a> Engine<'a> {
         self.plan
             .add_triggers(index, statements, dockerfile, self.request)
             .map_err(|diagnostics| Error::Dockerfile { diagnostics })
-    }
-
-    /// The images by the key that [`Engine::image`] takes, with the span that wants them.
-    fn needed_images(&self) -> Vec<String> {
-        let mut names = Vec::new();
-        for stage in self.plan.stages.iter().filter(|stage| stage.needed) {
-            names.extend(self.key_of_base(&stage.base));
-            for step in &stage.steps {
-                names.extend(
-                    step.sources()
-                        .filter_map(|source| self.key_of_source(source)),
-                );
-            }
-        }
-        names.retain(|name| !self.images.contains_key(name));
-        names.sort();
-        names.dedup();
-        names
-    }
-
-    fn key_of_base(&self, base: &PlannedBase) -> Option<String> {
-        match base {
-            PlannedBase::Image(name) => Some(name.clone()),
-            PlannedBase::Named(index) => Some(format!(
-                "context {}",
-                self.request.named_contexts[*index].name
-            )),
-            PlannedBase::Scratch | PlannedBase::Stage(_) => None,
-        }
-    }
-
-    fn key_of_source(&self, source: &CopyFrom) -> Option<String> {
-        match source {
-            CopyFrom::Image(name) => Some(name.clone()),
-            CopyFrom::Named(index) => self.key_of_named(*index),
-            CopyFrom::Stage(_) | CopyFrom::Scratch => None,
-        }
-    }
-
-    /// `None` for a directory.
-    fn key_of_named(&self, index: usize) -> Option<String> {
-        let named = &self.request.named_contexts[index];
-        matches!(named.source, NamedSource::Image(_)).then(|| format!("context {}", named.name))
-    }
-
-    fn resolve(&mut self, key: &str) -> Result<(), Error> {
-        let shown = key.strip_prefix("context ").unwrap_or(key);
-        let id = self.start_vertex(format!("[internal] load metadata for {shown}"));
-        let found = match key.strip_prefix("context ") {
-            None => base::find_image(self.store, key, self.request),
-            Some(name) => {
-                let named = self
-                    .request
-                    .named_contexts
-                    .iter()
-                    .rfind(|named| named.name == name);
-                let named = named.expect("the key was made from one of them");
-                base::find_named(self.store, &named.source, name, self.request).and_then(|found| {
-                    found.ok_or_else(|| StepError::Value {
-                        message: format!("the context {name} is a directory, not an image"),
-                    })
-                })
-            }
-        };
-        let base = self.end_vertex(id, found).map_err(|source| {
-            let (step, location) = self.place_of(key);
-            Error::Step {
-                step,
-                location,
-                source: Box::new(source),
-            }
-        })?;
-        self.images.insert(
-            key.to_owned(),
-            Image {
-                base,
-                snapshot: Mutex::new(None),
-            },
-        );
-        Ok(())
-    }
-
-    /// The first line that wants the image.
-    fn place_of(&self, key: &str) -> (String, crate::dockerfile::Span) {
-        for stage in self.plan.stages.iter().filter(|stage| stage.needed) {
-            if self.key_of_base(&stage.base).as_deref() == Some(key) {
-                return (stage.from_text.clone(), stage.from_span);
-            }
-            for step in &stage.steps {
-                let mut wanted = step
-                    .sources()
-                    .filter_map(|source| self.key_of_source(source));
-                if wanted.any(|wanted| wanted == key) {
-                    return (step.statement.text.clone(), step.location);
-                }
-            }
-        }
-        (String::new(), crate::dockerfile::Span::default())
-    }
-
-    /// An image by its name in the Dockerfile.
-    pub(crate) fn image(&self, key: &str) -> &Image {
-        self.images
-            .get(key)
-            .expect("every image was resolved before the first stage began")
-    }
-
-    pub(crate) fn image_of_base(&self, base: &PlannedBase) -> &Image {
-        self.image(
-            &self
-                .key_of_base(base)
-                .expect("only called for bases that are images"),
-        )
     }
 
     /// The build context, opened by the first step that reads it.
@@ -404,8 +266,13 @@ impl<'a> Engine<'a> {
                 )))
             }
             NamedSource::Image(_) => {
-                let key = format!("context {}", named.name);
-                let (snapshot, _) = self.image(&key).fetch(self, id)?;
+                let snapshot = if named::is_scratch(index, self.request) {
+                    Snapshot::default()
+                } else {
+                    let source = ImageSource::Named(index);
+                    let image = self.resolved(source, &self.request.platform);
+                    image.fetch(self, id)?.0
+                };
                 add::rootfs_source(self.store, &snapshot)
             }
         }

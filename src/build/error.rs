@@ -76,6 +76,13 @@ pub(crate) enum StepError {
         name: String,
         source: Box<transport::Error>,
     },
+    #[error("cannot use the base image {name}: the store has it for {stored}, not for {wanted}")]
+    OtherPlatform {
+        name: String,
+        stored: String,
+        wanted: String,
+        source: Box<Self>,
+    },
     #[error("cannot read the base image {name} from {}", origin)]
     Blob {
         name: String,

@@ -6,7 +6,9 @@ use super::export::ImageBlobs;
 use super::request::{Encoding, Request};
 use super::state::StageState;
 use crate::layer::Compression;
-use crate::oci::{Descriptor, Digest, ImageConfig, Manifest, Reference, media_type, to_json};
+use crate::oci::{
+    Descriptor, Digest, History, ImageConfig, Manifest, Platform, Reference, media_type, to_json,
+};
 use crate::store::Store;
 
 /// The time of an image none of whose parts has one.
@@ -29,9 +31,66 @@ pub(crate) fn configuration(
     for (name, value) in &request.labels {
         config.config.labels.insert(name.clone(), value.clone());
     }
-    let created = epoch.or(state.created.as_deref()).unwrap_or(NO_TIME);
-    config.created = Some(created.to_owned());
+    if request.platform_given {
+        set_platform(&mut config, &request.platform);
+    }
+    let normal = Platform::new(&config.os, &config.architecture, config.variant.as_deref());
+    let normal = normal.normalized();
+    (config.os, config.architecture, config.variant) =
+        (normal.os, normal.architecture, normal.variant);
+    set_times(&mut config.history, epoch);
+    let last = config
+        .history
+        .iter()
+        .rev()
+        .find_map(|row| row.created.clone());
+    let created = epoch.map(str::to_owned).or(last);
+    config.created = Some(created.unwrap_or_else(|| NO_TIME.to_owned()));
     config
+}
+
+/// The platform of the command line is the image's, whatever its base says. Without one the image
+/// keeps the platform of its base.
+fn set_platform(config: &mut ImageConfig, platform: &Platform) {
+    let base = Platform::new(&config.os, &config.architecture, None);
+    let same = base.same_machine(platform);
+    config.os.clone_from(&platform.os);
+    config.architecture.clone_from(&platform.architecture);
+    if platform.variant.is_some() || !same {
+        config.variant.clone_from(&platform.variant);
+    }
+    if let Some(version) = &platform.os_version {
+        let version = version.clone().into();
+        config.other.insert("os.version".to_owned(), version);
+    } else if !same {
+        config.other.remove("os.version");
+    }
+}
+
+/// Gives times to the rows that have none: that of the first new layer to those before it, that of
+/// the layer before to the others. With an epoch no row is later than it.
+fn set_times(history: &mut [History], epoch: Option<&str>) {
+    let first_without = history.iter().position(|row| row.created.is_none());
+    let mut created = first_without.and_then(|first| {
+        let (before, after) = history.split_at(first);
+        let next = after.iter().find_map(|row| row.created.clone());
+        next.or_else(|| before.last().and_then(|row| row.created.clone()))
+    });
+    for row in &mut history[first_without.unwrap_or_default()..] {
+        if row.created.is_some() {
+            created.clone_from(&row.created);
+        } else {
+            row.created.clone_from(&created);
+        }
+    }
+    let Some(epoch) = epoch else { return };
+    let limit = epoch.parse::<jiff::Timestamp>().ok();
+    for row in history {
+        let own = row.created.as_deref().map(str::parse::<jiff::Timestamp>);
+        if !matches!(own, Some(Ok(own)) if limit.is_some_and(|limit| own <= limit)) {
+            row.created = Some(epoch.to_owned());
+        }
+    }
 }
 
 /// The image's id, as docker calls it: the digest of its configuration.
@@ -68,7 +127,7 @@ pub(crate) fn assemble(
         annotations: std::collections::BTreeMap::new(),
     };
     let mut manifest = store.put_blob(manifest_type, &to_json(&manifest))?;
-    manifest.platform = Some(crate::oci::Platform::new(
+    manifest.platform = Some(Platform::new(
         &config.os,
         &config.architecture,
         config.variant.as_deref(),
@@ -114,4 +173,37 @@ pub(crate) fn publish(
         .collect();
     store.sync_blobs(parts.iter().map(|part| &part.digest))?;
     store.set_tags(tags, &image.manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_without_a_time_get_that_of_the_layers_around_them() {
+        let (a, b, c) = (
+            Some("2001-01-01T00:00:00Z"),
+            Some("2002-01-01T00:00:00Z"),
+            Some("2003-01-01T00:00:00Z"),
+        );
+        for (rows, epoch, expected) in [
+            (&[a, None, b, None][..], None, &[a, b, b, b][..]),
+            (&[a, None, b, None, c, None], None, &[a, b, b, b, c, c]),
+            (&[a, None], None, &[a, a]),
+            (&[None, None], None, &[None, None]),
+            (&[a, b], None, &[a, b]),
+            (&[a, c, None], b, &[a, b, b]),
+        ] {
+            let mut history: Vec<History> = rows
+                .iter()
+                .map(|created| History {
+                    created: created.map(str::to_owned),
+                    ..History::default()
+                })
+                .collect();
+            set_times(&mut history, epoch);
+            let times: Vec<_> = history.iter().map(|row| row.created.as_deref()).collect();
+            assert_eq!(times, expected, "{rows:?}");
+        }
+    }
 }

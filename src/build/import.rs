@@ -3,11 +3,11 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::base::{UnpackFailure, unpack_blob};
 use super::error::StepError;
 use super::export::ImageBlobs;
 use super::image;
 use super::stage::{now, rfc3339};
+use super::unpacked::{UnpackFailure, unpack_blob};
 use crate::layer::{Compression, Encoder};
 use crate::oci::{
     Digest, History, ImageConfig, Manifest, Platform, Reference, RootFs, media_type, to_json,

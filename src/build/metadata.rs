@@ -41,13 +41,8 @@ pub(crate) fn apply(
                     .declare(declaration, escape, evaluation.globals)
                     .map_err(|source| StepError::Word { source })?;
                 let name = &declaration.name.value;
-                let value = state
-                    .scope
-                    .arguments()
-                    .iter()
-                    .find(|(there, _)| there == name);
-                shown.push(match value {
-                    Some((_, value)) => format!("{name}={value}"),
+                shown.push(match state.scope.declared(name) {
+                    Some(value) => format!("{name}={value}"),
                     None => name.clone(),
                 });
             }
@@ -76,9 +71,12 @@ pub(crate) fn apply(
             format!("MAINTAINER {}", name.value)
         }
         Instruction::Expose(ports) => {
+            // BuildKit sorts the words as they are written, before it expands them.
+            let mut sorted: Vec<&str> = ports.iter().map(|word| word.value.as_str()).collect();
+            sorted.sort_unstable();
             let mut shown = Vec::new();
-            for word in ports {
-                let (words, _) = expand_to_words(&word.value, escape, &scope)
+            for word in sorted {
+                let (words, _) = expand_to_words(word, escape, &scope)
                     .map_err(|source| StepError::Word { source })?;
                 for word in words {
                     let range =
@@ -86,24 +84,9 @@ pub(crate) fn apply(
                     shown.extend(range.entries());
                 }
             }
-            shown.sort();
-            shown.dedup();
-            for port in &shown {
-                let empty = serde_json::Value::Object(serde_json::Map::new());
-                state
-                    .config
-                    .config
-                    .exposed_ports
-                    .insert(port.clone(), empty);
-            }
-            format!(
-                "EXPOSE map[{}]",
-                shown
-                    .iter()
-                    .map(|p| format!("{p}:{{}}"))
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            )
+            let exposed = &mut state.config.config.exposed_ports;
+            exposed.extend(shown.iter().map(|port| (port.clone(), empty_object())));
+            format!("EXPOSE [{}]", shown.join(" "))
         }
         Instruction::Volume(paths) => {
             let mut shown = Vec::new();
@@ -112,8 +95,8 @@ pub(crate) fn apply(
                 if path.is_empty() {
                     return Err(value("VOLUME specified can not be an empty string"));
                 }
-                let empty = serde_json::Value::Object(serde_json::Map::new());
-                state.config.config.volumes.insert(path.clone(), empty);
+                let volumes = &mut state.config.config.volumes;
+                volumes.insert(path.clone(), empty_object());
                 shown.push(path);
             }
             format!("VOLUME [{}]", shown.join(" "))
@@ -136,17 +119,18 @@ pub(crate) fn apply(
             format!("SHELL [{}]", shell.join(" "))
         }
         Instruction::Cmd(command) => {
-            let (arguments, escaped) = in_exec_form(state, command);
-            let shown = format!("CMD {}", json(&arguments));
-            state.config.config.cmd = Some(arguments);
-            state.config.config.args_escaped = escaped;
+            let arguments = in_exec_form(state, command);
+            let shown = format!("CMD {}", quoted(&arguments));
+            state.config.config.cmd = none_if_empty(arguments);
+            // Of both forms, as BuildKit has it; it means something on Windows only.
+            state.config.config.args_escaped = true;
             state.cmd_set = true;
             shown
         }
         Instruction::Entrypoint(command) => {
-            let (arguments, _) = in_exec_form(state, command);
-            let shown = format!("ENTRYPOINT {}", json(&arguments));
-            state.config.config.entrypoint = Some(arguments);
+            let arguments = in_exec_form(state, command);
+            let shown = format!("ENTRYPOINT {}", quoted(&arguments));
+            state.config.config.entrypoint = none_if_empty(arguments);
             if !state.cmd_set {
                 state.config.config.cmd = None;
             }
@@ -159,8 +143,9 @@ pub(crate) fn apply(
             shown
         }
         Instruction::Onbuild(onbuild) => {
+            // The one instruction that BuildKit's history does not tell of.
             state.config.config.on_build.push(onbuild.trigger.clone());
-            format!("ONBUILD {}", onbuild.trigger)
+            return Ok(true);
         }
         Instruction::Add(_)
         | Instruction::Copy(_)
@@ -177,18 +162,55 @@ fn value(message: impl Into<String>) -> StepError {
     }
 }
 
-fn json(arguments: &[String]) -> String {
-    serde_json::to_string(arguments).expect("strings are JSON")
+fn empty_object() -> serde_json::Value {
+    serde_json::Value::Object(serde_json::Map::new())
 }
 
-/// The argument vector of a command, and whether it came from the shell form.
-fn in_exec_form(state: &StageState, command: &ShellOrExec) -> (Vec<String>, bool) {
+/// `ENTRYPOINT []` and `CMD []` leave nothing behind: Go writes no empty list.
+fn none_if_empty(arguments: Vec<String>) -> Option<Vec<String>> {
+    Some(arguments).filter(|arguments| !arguments.is_empty())
+}
+
+/// A list of words as Go's `%q` prints it: `["a" "b"]`.
+fn quoted(words: &[String]) -> String {
+    let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
+    format!("[{}]", words.join(" "))
+}
+
+/// Go's `strconv.Quote`.
+fn quote(word: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in word.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            '\u{7}' => quoted.push_str("\\a"),
+            '\u{8}' => quoted.push_str("\\b"),
+            '\u{b}' => quoted.push_str("\\v"),
+            '\u{c}' => quoted.push_str("\\f"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            control if control.is_ascii_control() => {
+                quoted.push_str(&format!("\\x{:02x}", u32::from(control)));
+            }
+            control if control.is_control() => {
+                quoted.push_str(&format!("\\u{:04x}", u32::from(control)));
+            }
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// The argument vector of a command.
+fn in_exec_form(state: &StageState, command: &ShellOrExec) -> Vec<String> {
     match command {
-        ShellOrExec::Exec(arguments) => (arguments.value.clone(), false),
+        ShellOrExec::Exec(arguments) => arguments.value.clone(),
         ShellOrExec::Shell(text) => {
             let mut arguments = state.shell();
             arguments.push(text.value.clone());
-            (arguments, true)
+            arguments
         }
     }
 }
@@ -222,28 +244,92 @@ fn healthcheck(check: &Healthcheck) -> oci::Healthcheck {
                 start_period: nanoseconds(start_period),
                 start_interval: nanoseconds(start_interval),
                 retries: retries.map_or(0, i64::from),
+                ..oci::Healthcheck::default()
             }
         }
     }
 }
 
-/// Go's `%q` of Docker's health configuration, as `docker history` shows it.
+/// Go's `%+v` of Docker's health configuration, as the history of current BuildKit shows it.
 fn describe(check: &oci::Healthcheck) -> String {
-    let quoted: Vec<String> = check.test.iter().map(|word| format!("{word:?}")).collect();
-    let seconds = |nanoseconds: i64| {
-        if nanoseconds == 0 {
-            "0s".to_owned()
-        } else {
-            format!("{}s", nanoseconds as f64 / 1e9)
-        }
-    };
     format!(
-        "&{{[{}] {} {} {} {} {}}}",
-        quoted.join(" "),
-        seconds(check.interval),
-        seconds(check.timeout),
-        seconds(check.start_period),
-        seconds(check.start_interval),
+        "{{Test:[{}] Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
+        check.test.join(" "),
+        go_duration(check.interval),
+        go_duration(check.timeout),
+        go_duration(check.start_period),
+        go_duration(check.start_interval),
         check.retries,
     )
+}
+
+/// Nanoseconds as Go's `time.Duration` prints them: `1h0m0s`, `1.5s`, `20ms`.
+fn go_duration(nanoseconds: i64) -> String {
+    let decimal = |unit: u64| {
+        let total = nanoseconds.unsigned_abs();
+        let (whole, rest) = (total / unit, total % unit);
+        let digits = unit.ilog10() as usize;
+        let fraction = format!("{rest:0digits$}");
+        match fraction.trim_end_matches('0') {
+            "" => whole.to_string(),
+            fraction => format!("{whole}.{fraction}"),
+        }
+    };
+    match nanoseconds.unsigned_abs() {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{nanoseconds}ns"),
+        1_000..1_000_000 => format!("{}\u{b5}s", decimal(1_000)),
+        1_000_000..1_000_000_000 => format!("{}ms", decimal(1_000_000)),
+        total => {
+            let seconds = total / 1_000_000_000;
+            let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+            let below_minute = total - (hours * 3600 + minutes * 60) * 1_000_000_000;
+            let whole = below_minute / 1_000_000_000;
+            let fraction = format!("{:09}", below_minute % 1_000_000_000);
+            let fraction = match fraction.trim_end_matches('0') {
+                "" => String::new(),
+                digits => format!(".{digits}"),
+            };
+            match (hours, minutes) {
+                (0, 0) => format!("{whole}{fraction}s"),
+                (0, _) => format!("{minutes}m{whole}{fraction}s"),
+                _ => format!("{hours}h{minutes}m{whole}{fraction}s"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_in_go() {
+        for (nanoseconds, expected) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_500, "1.5\u{b5}s"),
+            (20_000_000, "20ms"),
+            (1_500_000_000, "1.5s"),
+            (5_000_000_000, "5s"),
+            (60_000_000_000, "1m0s"),
+            (3_661_000_000_000, "1h1m1s"),
+            (3_600_000_000_000, "1h0m0s"),
+        ] {
+            assert_eq!(go_duration(nanoseconds), expected);
+        }
+    }
+
+    #[test]
+    fn words_are_quoted_as_in_go() {
+        for (word, expected) in [
+            ("a b", "\"a b\""),
+            ("a\"b\\c", r#""a\"b\\c""#),
+            ("tab\tend\n", r#""tab\tend\n""#),
+            ("\u{1b}[0m", r#""\x1b[0m""#),
+            ("\u{d55c}", "\"\u{d55c}\""),
+        ] {
+            assert_eq!(quote(word), expected);
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod error;
 pub(crate) mod event;
 pub(crate) mod export;
 mod image;
+mod images;
 pub(crate) mod import;
 mod input;
 mod key;
@@ -19,8 +20,11 @@ pub(crate) mod log_lines;
 mod log_tail;
 mod metadata;
 mod mount;
+mod named;
+mod owner;
 mod plan;
 pub(crate) mod request;
+mod resolve;
 mod run;
 pub(crate) mod run_options;
 mod scope;
@@ -28,6 +32,8 @@ pub(crate) mod secret;
 mod stage;
 mod state;
 mod support;
+mod unpacked;
+mod workdir;
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -146,7 +152,9 @@ fn plan_text(
     request: &Request,
     context: ContextPlace,
 ) -> Result<Box<Loaded>, Box<Failure>> {
-    let planned = parse(&text.text)
+    let planned = support::check_frontend(&text.text, request)
+        .map_err(|foreign| vec![foreign])
+        .and_then(|()| parse(&text.text))
         .and_then(|dockerfile| plan::plan(&dockerfile, request).map(|plan| (dockerfile, plan)));
     match planned {
         Ok((dockerfile, plan)) => Ok(Box::new(Loaded {
@@ -190,21 +198,13 @@ pub(crate) fn run(
         let message = warning.message.clone();
         events.send(Event::Warning { id: None, message });
     }
-    let declared = plan.declared_arguments(&dockerfile);
-    let unused: Vec<String> = plan.globals.unused(&declared).map(str::to_owned).collect();
-    if !unused.is_empty() {
-        let message = format!(
-            "one or more build-args were not consumed: [{}]",
-            unused.join(" ")
-        );
-        events.send(Event::Warning { id: None, message });
-    }
-    let epoch = request.source_date_epoch.map(stage::rfc3339);
+    let seconds = request.source_date_epoch.or(plan.source_date_epoch);
     let encoding = image_encoding(request);
     let mut engine = Engine::new(
-        request, plan, store, events, cancel, epoch, encoding, context,
+        request, plan, store, events, cancel, seconds, encoding, context,
     );
     engine.resolve_images(&dockerfile).map_err(fail)?;
+    warn_of_unused_arguments(&engine, &dockerfile);
     let state = engine.build_stages().map_err(fail)?;
     engine.save_memo();
     if cancel.is_canceled() {
@@ -226,6 +226,19 @@ pub(crate) fn run(
         image_id: Some(image_id.clone()),
     });
     Ok(Built { image_id, manifest })
+}
+
+/// Only now are the triggers of the bases known, which may declare arguments too.
+fn warn_of_unused_arguments(engine: &Engine<'_>, dockerfile: &Dockerfile) {
+    let declared = engine.plan.declared_arguments(dockerfile);
+    let unused: Vec<&str> = engine.plan.globals.unused(&declared).collect();
+    if !unused.is_empty() {
+        let message = format!(
+            "one or more build-args were not consumed: [{}]",
+            unused.join(" ")
+        );
+        engine.events.send(Event::Warning { id: None, message });
+    }
 }
 
 /// How the image's layers are written first; `None` when nobody wants an image.

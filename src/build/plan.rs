@@ -5,13 +5,17 @@
 
 use std::collections::BTreeSet;
 
+use super::named;
 use super::request::Request;
+use super::resolve::{find_target, named_base, plan_base, plan_from, plan_mounts};
 use super::scope::Globals;
 use super::support;
 use crate::dockerfile::{
-    Diagnostic, Dockerfile, Instruction, MountFlag, Span, Spanned, Stage, Statement, expand,
-    nearest,
+    Diagnostic, Dockerfile, Instruction, Lookup as _, Span, Spanned, Stage, Statement, expand,
+    parse_trigger,
 };
+use crate::oci::Platform;
+use crate::sandbox::binfmt;
 
 /// The stages to build, each after those it needs.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub(crate) struct Plan {
     /// Every stage of the file, in its order; those that the target does not need are not `needed`.
     pub(crate) stages: Vec<PlannedStage>,
     pub(crate) target: usize,
+    /// What a global `ARG SOURCE_DATE_EPOCH=` says, in seconds since 1970.
+    pub(crate) source_date_epoch: Option<i64>,
     /// Worth saying, fails nothing.
     pub(crate) warnings: Vec<Diagnostic>,
 }
@@ -31,6 +37,10 @@ pub(crate) struct PlannedStage {
     pub(crate) index: usize,
     pub(crate) name: Option<String>,
     pub(crate) base: PlannedBase,
+    /// What the stage's image is for and its commands run on.
+    pub(crate) platform: Platform,
+    /// A named context stands for the whole stage: its lines mean nothing.
+    pub(crate) replaced: bool,
     pub(crate) from_span: Span,
     pub(crate) from_text: String,
     pub(crate) steps: Vec<Step>,
@@ -62,6 +72,8 @@ pub(crate) struct Step {
     pub(crate) from: Option<CopyFrom>,
     /// Where `from=` of each `RUN --mount` leads, in their order.
     pub(crate) mounts: Vec<Option<CopyFrom>>,
+    /// A trigger of the stage's base.
+    pub(crate) is_trigger: bool,
 }
 
 impl Step {
@@ -76,6 +88,12 @@ impl Step {
             CopyFrom::Stage(index) => Some(*index),
             _ => None,
         })
+    }
+
+    /// The instruction as progress shows it.
+    pub(crate) fn shown(&self) -> String {
+        let prefix = if self.is_trigger { "ONBUILD " } else { "" };
+        format!("{prefix}{}", self.statement.text)
     }
 }
 
@@ -100,26 +118,13 @@ impl PlannedStage {
     }
 }
 
-/// Plans the build. All errors of the file are reported at once.
+/// Plans the build. All errors of the file are reported at once. Nothing is fetched and nothing
+/// runs; of the machine it is only read what it can run, when a stage is for another architecture.
 pub(crate) fn plan(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, Vec<Diagnostic>> {
     let escape = dockerfile.directives.escape;
     let mut errors = Vec::new();
-    support::check_directives(&dockerfile.directives, request, &mut errors);
-    let mut globals = Globals::new(
-        &request.build_args,
-        &request.platform,
-        request.target.as_deref(),
-    );
-    for statement in &dockerfile.global_args {
-        let Instruction::Arg(declarations) = &statement.instruction else {
-            continue;
-        };
-        for declaration in declarations {
-            if let Err(error) = globals.declare(declaration, escape) {
-                errors.push(Diagnostic::new(statement.span, error.to_string()));
-            }
-        }
-    }
+    let globals = globals(dockerfile, request, &mut errors);
+    let source_date_epoch = epoch_of(&globals, dockerfile, &mut errors);
     let target = find_target(dockerfile, request.target.as_deref())?;
     let mut stages = Vec::with_capacity(dockerfile.stages.len());
     for stage in &dockerfile.stages {
@@ -131,21 +136,25 @@ pub(crate) fn plan(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, V
     if !errors.is_empty() {
         return Err(errors);
     }
+    for index in 0..stages.len() {
+        // A stage on another one has its platform, whatever its own FROM says (as BuildKit).
+        if let PlannedBase::Stage(base) = stages[index].base {
+            stages[index].platform = stages[base].platform.clone();
+        }
+    }
     let mut plan = Plan {
         escape,
         globals,
         stages,
         target,
+        source_date_epoch,
         warnings: dockerfile.warnings.clone(),
     };
     plan.check_order()?;
     plan.mark();
-    let unsupported: Vec<Diagnostic> = plan
-        .stages
-        .iter()
-        .filter(|stage| stage.needed)
-        .flat_map(|stage| &stage.steps)
-        .filter_map(|step| support::check(&step.statement, step.location, request))
+    let needed = plan.stages.iter().filter(|stage| stage.needed);
+    let unsupported: Vec<Diagnostic> = needed
+        .flat_map(|stage| unsupported(stage, request))
         .collect();
     if unsupported.is_empty() {
         Ok(plan)
@@ -154,39 +163,70 @@ pub(crate) fn plan(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, V
     }
 }
 
-fn find_target(dockerfile: &Dockerfile, target: Option<&str>) -> Result<usize, Vec<Diagnostic>> {
-    let last = dockerfile.stages.len() - 1;
-    let Some(target) = target else {
-        return Ok(last);
-    };
-    let lower = target.to_lowercase();
-    let names = || {
-        dockerfile
-            .stages
-            .iter()
-            .filter_map(|stage| stage.name.as_ref())
-    };
-    let by_name = dockerfile
+/// The arguments that FROM lines see, and stages that declare them.
+fn globals(dockerfile: &Dockerfile, request: &Request, errors: &mut Vec<Diagnostic>) -> Globals {
+    let last = dockerfile
         .stages
-        .iter()
-        .rposition(|stage| stage.name.as_ref().is_some_and(|name| name.value == lower));
-    let by_index = || target.parse().ok().filter(|index| *index <= last);
-    by_name.or_else(by_index).ok_or_else(|| {
-        let span = dockerfile.stages[last].from.span;
-        let mut error = Diagnostic::new(
-            span,
-            format!("target stage \"{target}\" could not be found"),
-        );
-        if let Some(near) = nearest(&lower, names().map(|name| name.value.as_str())) {
-            error = error.with_help(format!("did you mean {near}?"));
-        } else {
-            let known: Vec<&str> = names().map(|name| name.value.as_str()).collect();
-            if !known.is_empty() {
-                error = error.with_help(format!("the file has the stages {}", known.join(", ")));
+        .last()
+        .and_then(|stage| stage.name.as_ref());
+    let target = request
+        .target
+        .as_deref()
+        .or(last.map(|name| name.value.as_str()));
+    let mut globals = Globals::new(&request.build_args, &request.platform, target);
+    for statement in &dockerfile.global_args {
+        let Instruction::Arg(declarations) = &statement.instruction else {
+            continue;
+        };
+        for declaration in declarations {
+            if let Err(error) = globals.declare(declaration, dockerfile.directives.escape) {
+                errors.push(Diagnostic::new(statement.span, error.to_string()));
             }
         }
-        vec![error]
-    })
+    }
+    globals
+}
+
+/// The epoch that the file itself gives. One of the command line was read before and wins.
+fn epoch_of(
+    globals: &Globals,
+    dockerfile: &Dockerfile,
+    errors: &mut Vec<Diagnostic>,
+) -> Option<i64> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    if globals.build_arg(NAME).is_some() {
+        return None;
+    }
+    let text = globals.get(NAME).filter(|text| !text.is_empty())?;
+    if let Ok(seconds) = text.parse()
+        && jiff::Timestamp::from_second(seconds).is_ok()
+    {
+        return Some(seconds);
+    }
+    let declares = |statement: &&Statement| match &statement.instruction {
+        Instruction::Arg(declarations) => declarations.iter().any(|one| one.name.value == NAME),
+        _ => false,
+    };
+    let line = dockerfile.global_args.iter().rfind(declares);
+    let span = line.map_or(Span::default(), |statement| statement.span);
+    errors.push(
+        Diagnostic::new(span, format!("invalid {NAME}: {text}"))
+            .with_help("a number of seconds since 1970 is known, other values are not"),
+    );
+    None
+}
+
+/// What of a needed stage cannot be done here.
+fn unsupported(stage: &PlannedStage, request: &Request) -> Vec<Diagnostic> {
+    let of_language = |step: &Step| support::check(&step.statement, step.location, request);
+    let mut found: Vec<Diagnostic> = stage.steps.iter().filter_map(of_language).collect();
+    let is_run = |step: &&Step| matches!(step.statement.instruction, Instruction::Run(_));
+    if let Some(run) = stage.steps.iter().find(is_run)
+        && !binfmt::can_run(&stage.platform)
+    {
+        found.push(support::no_emulator(&stage.platform, run.location));
+    }
+    found
 }
 
 fn plan_stage(
@@ -201,141 +241,109 @@ fn plan_stage(
         expand(&word.value, escape, globals)
             .map_err(|error| Diagnostic::new(word.span, error.to_string()))
     };
-    let base = match expanded(&stage.base) {
-        Ok(base) if base.value.is_empty() => {
-            let message = format!("base name ({}) should not be blank", stage.base.value);
-            let mut error = Diagnostic::new(stage.base.span, message);
-            if let Some(unset) = base.unset.first() {
-                error = error.with_help(format!(
-                    "{unset} has no value: declare it with ARG {unset}=… before the first FROM, or \
-                     give --build-arg {unset}=…"
-                ));
-            }
-            errors.push(error);
-            String::new()
-        }
-        Ok(base) => base.value,
-        Err(error) => {
-            errors.push(error);
-            String::new()
+    let base = expanded(&stage.base).and_then(|base| named_base(base, &stage.base));
+    let platform = match &stage.platform {
+        None => Ok(request.platform.clone()),
+        Some(written) => expanded(written)
+            .and_then(|expanded| support::parse_platform(&expanded, written, &globals.names())),
+    };
+    let (base, platform) = match (base, platform) {
+        (Ok(base), Ok(platform)) => (base, platform),
+        (base, platform) => {
+            errors.extend(base.err());
+            errors.extend(platform.err());
+            (String::new(), request.platform.clone())
         }
     };
-    if let Some(platform) = &stage.platform {
-        match expanded(platform) {
-            Ok(expanded) => {
-                support::check_platform(&expanded.value, platform, &request.platform, &mut errors);
-            }
+    let taken_over = stage
+        .name
+        .as_ref()
+        .and_then(|name| named::find(&name.value, &platform, request));
+    let mut planned = PlannedStage {
+        index: stage.index,
+        name: stage.name.as_ref().map(|name| name.value.clone()),
+        base: match taken_over {
+            Some(index) => PlannedBase::Named(index),
+            None => plan_base(&base, stage, &platform, dockerfile, request),
+        },
+        platform,
+        replaced: taken_over.is_some(),
+        from_span: stage.from.span,
+        from_text: stage.from.text.clone(),
+        steps: Vec::new(),
+        dependencies: BTreeSet::new(),
+        needed: false,
+        exported: false,
+    };
+    if planned.base == PlannedBase::Scratch {
+        // BuildKit gives an empty stage the build's platform, whatever its own FROM says.
+        planned.platform = request.platform.clone();
+    }
+    use_named_base(&mut planned, request);
+    let own = stage.statements.iter().filter(|_| !planned.replaced);
+    for statement in own {
+        let location = statement.span;
+        let statement = statement.clone();
+        match plan_step(statement, location, false, dockerfile, request) {
+            Ok(step) => planned.steps.push(step),
             Err(error) => errors.push(error),
         }
     }
-    let planned_base = plan_base(&base, stage, dockerfile, request);
-    let mut dependencies = BTreeSet::new();
-    if let PlannedBase::Stage(index) = planned_base {
-        dependencies.insert(index);
+    planned.find_dependencies();
+    if errors.is_empty() {
+        Ok(planned)
+    } else {
+        Err(errors)
     }
-    let mut steps = Vec::with_capacity(stage.statements.len());
-    for statement in &stage.statements {
-        let step = plan_step(statement, statement.span, dockerfile, request);
-        dependencies.extend(step.stages());
-        errors.extend(support::check_mounts(&step, dockerfile));
-        steps.push(step);
-    }
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    Ok(PlannedStage {
-        index: stage.index,
-        name: stage.name.as_ref().map(|name| name.value.clone()),
-        base: planned_base,
-        from_span: stage.from.span,
-        from_text: stage.from.text.clone(),
-        steps,
-        dependencies,
-        needed: false,
-        exported: false,
-    })
-}
-
-fn plan_base(base: &str, stage: &Stage, dockerfile: &Dockerfile, request: &Request) -> PlannedBase {
-    if let Some(index) = named_context(base, request) {
-        return PlannedBase::Named(index);
-    }
-    let earlier = &dockerfile.stages[..stage.index];
-    let is_named = |stage: &Stage| stage.name.as_ref().is_some_and(|name| name.value == base);
-    match earlier.iter().rposition(is_named) {
-        Some(index) => PlannedBase::Stage(index),
-        None if base == "scratch" => PlannedBase::Scratch,
-        None => PlannedBase::Image(base.to_owned()),
-    }
-}
-
-fn named_context(name: &str, request: &Request) -> Option<usize> {
-    request
-        .named_contexts
-        .iter()
-        .rposition(|context| context.name.eq_ignore_ascii_case(name))
 }
 
 fn plan_step(
-    statement: &Statement,
+    statement: Statement,
     location: Span,
+    is_trigger: bool,
     dockerfile: &Dockerfile,
     request: &Request,
-) -> Step {
-    let from_mount = |mount: &MountFlag| {
-        let from = mount.from.as_ref().filter(|from| !from.value.is_empty())?;
-        Some(match resolve_name(&from.value, dockerfile, request) {
-            Some(source) => source,
-            None if from.value == "scratch" => CopyFrom::Scratch,
-            None => CopyFrom::Image(from.value.clone()),
-        })
-    };
-    let mounts = match &statement.instruction {
-        Instruction::Run(run) => run.mounts.iter().map(from_mount).collect(),
-        _ => Vec::new(),
-    };
-    Step {
-        statement: statement.clone(),
+) -> Result<Step, Diagnostic> {
+    Ok(Step {
+        from: plan_from(&statement, location, dockerfile, request)?,
+        mounts: plan_mounts(&statement, location, dockerfile, request)?,
+        statement,
         location,
-        from: plan_from(statement, dockerfile, request),
-        mounts,
+        is_trigger,
+    })
+}
+
+/// A named context that is no image is the file system of a stage that starts from nothing.
+fn use_named_base(planned: &mut PlannedStage, request: &Request) {
+    let PlannedBase::Named(index) = planned.base else {
+        return;
+    };
+    let is_files = named::is_files(index, request);
+    if !is_files && !named::is_scratch(index, request) {
+        return;
+    }
+    planned.base = PlannedBase::Scratch;
+    if is_files {
+        let statement = parse_trigger("COPY . /").expect("the text is an instruction");
+        planned.steps.push(Step {
+            statement,
+            location: planned.from_span,
+            from: Some(CopyFrom::Named(index)),
+            mounts: Vec::new(),
+            is_trigger: false,
+        });
     }
 }
 
-/// A named context, else a stage by name.
-fn resolve_name(name: &str, dockerfile: &Dockerfile, request: &Request) -> Option<CopyFrom> {
-    if let Some(index) = named_context(name, request) {
-        return Some(CopyFrom::Named(index));
+impl PlannedStage {
+    /// Notes the stages whose result this one reads.
+    fn find_dependencies(&mut self) {
+        let from_steps = self.steps.iter().flat_map(Step::stages);
+        self.dependencies.extend(from_steps);
+        if let PlannedBase::Stage(index) = self.base {
+            self.dependencies.insert(index);
+        }
     }
-    let lower = name.to_lowercase();
-    dockerfile
-        .stages
-        .iter()
-        .position(|stage| stage.name.as_ref().is_some_and(|name| name.value == lower))
-        .map(CopyFrom::Stage)
-}
-
-/// Resolves the `--from` of COPY: a named context, else a stage by name or number, else an image.
-fn plan_from(
-    statement: &Statement,
-    dockerfile: &Dockerfile,
-    request: &Request,
-) -> Option<CopyFrom> {
-    let Instruction::Copy(copy) = &statement.instruction else {
-        return None;
-    };
-    let from = &copy.from.as_ref()?.value;
-    let by_index = || {
-        from.parse()
-            .ok()
-            .filter(|index| *index < dockerfile.stages.len())
-            .map(CopyFrom::Stage)
-    };
-    Some(
-        resolve_name(from, dockerfile, request)
-            .or_else(by_index)
-            .unwrap_or_else(|| CopyFrom::Image(from.clone())),
-    )
 }
 
 impl Plan {
@@ -351,15 +359,16 @@ impl Plan {
         let mut errors = Vec::new();
         let mut steps = Vec::with_capacity(triggers.len());
         for statement in triggers {
-            errors.extend(support::check(&statement, location, request));
-            let step = plan_step(&statement, location, dockerfile, request);
-            self.stages[stage].dependencies.extend(step.stages());
-            errors.extend(support::check_mounts(&step, dockerfile));
-            steps.push(step);
+            match plan_step(statement, location, true, dockerfile, request) {
+                Ok(step) => steps.push(step),
+                Err(error) => errors.push(error),
+            }
         }
         let planned = &mut self.stages[stage];
         steps.append(&mut planned.steps);
         planned.steps = steps;
+        planned.find_dependencies();
+        errors.append(&mut unsupported(planned, request));
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -432,15 +441,12 @@ impl Plan {
 
     /// Marks what the target needs, and the chain of stages that its layers come from.
     fn mark(&mut self) {
-        // Triggers add dependencies to stages that were marked before.
-        for stage in &mut self.stages {
-            stage.needed = false;
-        }
+        let mut seen = BTreeSet::new();
         let mut next = vec![self.target];
         while let Some(index) = next.pop() {
-            if !self.stages[index].needed {
+            if seen.insert(index) {
                 self.stages[index].needed = true;
-                next.extend(self.stages[index].dependencies.clone());
+                next.extend(&self.stages[index].dependencies);
             }
         }
         let mut next = Some(self.target);
@@ -453,17 +459,15 @@ impl Plan {
         }
     }
 
-    /// Names that ARG lines declare, anywhere in the file.
+    /// Names that ARG lines declare, anywhere in the file or in a trigger.
     pub(crate) fn declared_arguments(&self, dockerfile: &Dockerfile) -> Vec<String> {
-        let of_stages = self
-            .stages
-            .iter()
-            .flat_map(|stage| &stage.steps)
-            .map(|s| &s.statement);
+        let of_file = dockerfile.stages.iter().flat_map(|stage| &stage.statements);
+        let steps = self.stages.iter().flat_map(|stage| &stage.steps);
         dockerfile
             .global_args
             .iter()
-            .chain(of_stages)
+            .chain(of_file)
+            .chain(steps.map(|step| &step.statement))
             .filter_map(|statement| match &statement.instruction {
                 Instruction::Arg(declarations) => Some(declarations),
                 _ => None,

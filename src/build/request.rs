@@ -26,7 +26,10 @@ pub(crate) struct Request {
     pub(crate) outputs: Vec<Output>,
     /// Seconds since 1970 that replace the time of the build.
     pub(crate) source_date_epoch: Option<i64>,
+    /// What is built for.
     pub(crate) platform: Platform,
+    /// The platform was asked for; without that the image keeps its base's.
+    pub(crate) platform_given: bool,
 }
 
 /// Where the build's files are.

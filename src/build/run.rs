@@ -12,11 +12,10 @@ use super::key::KeyBuilder;
 use super::log_tail::LogTail;
 use super::mount::{Mounts, Prepared};
 use super::request;
-use super::run_options::HOSTNAME_ARGUMENT;
 use super::stage::Remember;
 use super::state::StageState;
 use crate::dockerfile::{RunInstruction, RunNetwork, RunScript, RunSecurity};
-use crate::oci::Digest;
+use crate::oci::{Digest, Platform};
 use crate::sandbox::{self, Limit, Mount, Network, Spec, Status, spec};
 use crate::store::Active;
 
@@ -31,7 +30,6 @@ pub(crate) struct Run {
     script: Option<(String, String)>,
     network: Network,
     insecure: bool,
-    hostname: String,
     /// The command as messages show it.
     pub(crate) shown: String,
 }
@@ -73,24 +71,24 @@ impl Run {
             .security
             .as_ref()
             .is_some_and(|security| security.value == RunSecurity::Insecure);
-        let hostname = engine.plan.globals.build_arg(HOSTNAME_ARGUMENT);
-        let hostname = hostname
-            .filter(|name| !name.is_empty())
-            .unwrap_or(spec::DEFAULT_HOSTNAME);
         Self {
             arguments,
             script,
             network,
             insecure,
-            hostname: hostname.to_owned(),
             shown,
         }
     }
 
     /// Everything that the command can see of the build, besides the files below it. As with BuildKit
     /// that is also what the command line says about RUN; what is not said leaves no mark.
-    pub(crate) fn key(&self, state: &StageState, engine: &Engine<'_>, mounts: &Mounts) -> Digest {
-        let platform = &engine.request.platform;
+    pub(crate) fn key(
+        &self,
+        state: &StageState,
+        engine: &Engine<'_>,
+        platform: &Platform,
+        mounts: &Mounts,
+    ) -> Digest {
         let options = &engine.request.run;
         let mut key = KeyBuilder::new("run", state.snapshot.chain_id(), platform);
         key.list("argument", &self.arguments);
@@ -105,14 +103,14 @@ impl Run {
         key.field("user", &state.config.config.user);
         key.field("directory", state.working_directory());
         key.field("network", format!("{:?}", self.network));
+        if let Some(hostname) = state.scope.hostname() {
+            key.field("hostname", hostname);
+        }
         if let Some((path, contents)) = &self.script {
             key.field("script", path).field("script contents", contents);
         }
         if self.insecure {
             key.field("security", "insecure");
-        }
-        if self.hostname != spec::DEFAULT_HOSTNAME {
-            key.field("hostname", &self.hostname);
         }
         for (name, address) in &options.extra_hosts {
             key.field("host", format!("{address} {name}"));
@@ -234,6 +232,7 @@ impl Run {
                 })?
                 .to_vec()
         };
+        let hostname = state.scope.hostname().unwrap_or(spec::DEFAULT_HOSTNAME);
         Ok(Spec {
             lowers: lowers.into_iter().map(OsString::from).collect(),
             upper: active.upper().into(),
@@ -242,10 +241,10 @@ impl Run {
             env,
             cwd: state.working_directory().into(),
             user: state.config.config.user.clone(),
-            hostname: self.hostname.clone(),
+            hostname: hostname.to_owned(),
             network: self.network,
             resolv_conf: resolv_conf(self.network),
-            hosts: hosts(&self.hostname, &options.extra_hosts),
+            hosts: hosts(hostname, &options.extra_hosts),
             shm_size: options.shm_size.unwrap_or(spec::DEFAULT_SHM_SIZE),
             limits: options.limits.clone(),
             insecure: self.insecure,

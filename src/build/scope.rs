@@ -3,22 +3,22 @@
 use crate::dockerfile::{ArgDeclaration, Expanded, Lookup, WordError, expand};
 use crate::oci::Platform;
 
-/// Arguments that need no ARG, go to RUN when given, and stay out of history and cache keys
-/// (Dockerfile reference, "Predefined ARGs").
-const PROXY_ARGS: [&str; 12] = [
+/// Arguments that need no ARG in either case of letters, go to RUN when given, and stay out of
+/// history and cache keys (Dockerfile reference, "Predefined ARGs").
+const PROXIES: [&str; 5] = [
     "HTTP_PROXY",
-    "http_proxy",
     "HTTPS_PROXY",
-    "https_proxy",
     "FTP_PROXY",
-    "ftp_proxy",
     "NO_PROXY",
-    "no_proxy",
     "ALL_PROXY",
-    "all_proxy",
-    "SOCKS_PROXY",
-    "socks_proxy",
 ];
+
+/// Arguments that speak to the builder and are no variables even where a stage declares them.
+const NOT_IN_ENVIRONMENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
+fn is_proxy(name: &str) -> bool {
+    PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
+}
 
 /// What the command line and the lines before the first FROM define.
 #[derive(Debug, Clone, Default)]
@@ -28,8 +28,8 @@ pub(crate) struct Globals {
 }
 
 impl Globals {
-    /// The build arguments, and the arguments that describe `platform` and the target stage
-    /// (Dockerfile reference, "Automatic platform ARGs in the global scope").
+    /// The build arguments, and the arguments that describe `platform` and the name of the target
+    /// stage (Dockerfile reference, "Automatic platform ARGs in the global scope").
     pub(crate) fn new(
         build_args: &[(String, String)],
         platform: &Platform,
@@ -59,10 +59,12 @@ impl Globals {
                 globals.values.push((name, Some(value)));
             }
         }
-        let target = target.unwrap_or("default").to_owned();
-        globals
-            .values
-            .push(("TARGETSTAGE".to_owned(), Some(target)));
+        let target = globals
+            .build_arg("TARGETSTAGE")
+            .or(target)
+            .unwrap_or("default");
+        let target = ("TARGETSTAGE".to_owned(), Some(target.to_owned()));
+        globals.values.push(target);
         globals
     }
 
@@ -74,13 +76,18 @@ impl Globals {
             .map(|(_, value)| value.as_str())
     }
 
+    /// Every name that a FROM line may use.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.values.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
     /// Takes an ARG line before the first FROM. Returns the variables that had no value.
     pub(crate) fn declare(
         &mut self,
         declaration: &ArgDeclaration,
         escape: char,
     ) -> Result<Vec<String>, WordError> {
-        let name = expand(&declaration.name.value, escape, self)?.value;
+        let name = declaration.name.value.clone();
         let mut unset = Vec::new();
         let value = match (self.build_arg(&name), &declaration.default) {
             (Some(given), _) => Some(given.to_owned()),
@@ -103,7 +110,7 @@ impl Globals {
             .map(|(name, _)| name.as_str())
             .filter(move |name| {
                 !declared.iter().any(|there| there == name)
-                    && !PROXY_ARGS.contains(name)
+                    && !is_proxy(name)
                     && !name.starts_with("BUILDKIT_")
                     && *name != "SOURCE_DATE_EPOCH"
                     && !self.values.iter().any(|(there, _)| there == name)
@@ -125,9 +132,10 @@ impl Lookup for Globals {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scope {
     variables: Vec<(String, String)>,
-    /// The ARGs declared so far that have a value, for the history.
-    arguments: Vec<(String, String)>,
+    /// The ARGs declared so far, each once, with the value that they had there.
+    arguments: Vec<(String, Option<String>)>,
     proxies: Vec<(String, String)>,
+    hostname: Option<String>,
 }
 
 impl Scope {
@@ -138,11 +146,19 @@ impl Scope {
             let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
             scope.set(name, value);
         }
-        for name in PROXY_ARGS {
-            if let Some(value) = globals.build_arg(name) {
+        for name in PROXIES {
+            // The value reaches programs that know either case, as BuildKit has it.
+            let lower = name.to_lowercase();
+            let given = globals.build_arg(&lower).or(globals.build_arg(name));
+            if let Some(value) = given {
                 scope.proxies.push((name.to_owned(), value.to_owned()));
+                scope.proxies.push((lower, value.to_owned()));
             }
         }
+        scope.hostname = globals
+            .build_arg("BUILDKIT_SANDBOX_HOSTNAME")
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned);
         scope
     }
 
@@ -159,7 +175,7 @@ impl Scope {
         escape: char,
         globals: &Globals,
     ) -> Result<Vec<String>, WordError> {
-        let name = self.expand(&declaration.name.value, escape)?.value;
+        let name = declaration.name.value.clone();
         let mut unset = Vec::new();
         let value = match (globals.build_arg(&name), &declaration.default) {
             (Some(given), _) => Some(given.to_owned()),
@@ -170,9 +186,14 @@ impl Scope {
             }
             (None, None) => globals.get(&name).map(str::to_owned),
         };
-        if let Some(value) = value {
-            set(&mut self.arguments, &name, &value);
-            self.set(&name, &value);
+        if let Some(value) = &value
+            && !NOT_IN_ENVIRONMENT.contains(&name.as_str())
+        {
+            self.set(&name, value);
+        }
+        match self.arguments.iter_mut().find(|(there, _)| *there == name) {
+            Some((_, old)) => *old = value,
+            None => self.arguments.push((name, value)),
         }
         Ok(unset)
     }
@@ -197,9 +218,25 @@ impl Scope {
         environment
     }
 
-    /// The ARGs in scope, for the history of a RUN.
-    pub(crate) fn arguments(&self) -> &[(String, String)] {
-        &self.arguments
+    /// The ARGs in scope as the history of a RUN shows them: with the value that the RUN sees, and
+    /// none when there is none.
+    pub(crate) fn arguments(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.arguments.iter().map(|(name, declared)| {
+            let value = self.get(name).or(declared.as_deref());
+            (name.as_str(), value.unwrap_or_default())
+        })
+    }
+
+    /// The value that the last declaration of `name` gave it.
+    pub(crate) fn declared(&self, name: &str) -> Option<&str> {
+        let mut found = self.arguments.iter();
+        let (_, value) = found.find(|(there, _)| there == name)?;
+        value.as_deref()
+    }
+
+    /// The host name that `BUILDKIT_SANDBOX_HOSTNAME` gives to RUN.
+    pub(crate) fn hostname(&self) -> Option<&str> {
+        self.hostname.as_deref()
     }
 }
 
@@ -277,10 +314,9 @@ mod tests {
         let globals = globals(&[("HTTP_PROXY", "http://proxy")]);
         let scope = Scope::of_environment(&[], &globals);
         assert!(scope.visible().is_empty());
-        assert_eq!(
-            scope.environment(),
-            [("HTTP_PROXY".to_owned(), "http://proxy".to_owned())]
-        );
+        let proxy = |name: &str| (name.to_owned(), "http://proxy".to_owned());
+        let expected = [proxy("HTTP_PROXY"), proxy("http_proxy")];
+        assert_eq!(scope.environment(), expected);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::mount::Mounts;
 use super::plan::{CopyFrom, PlannedBase, PlannedStage, Step};
 use super::run::Run;
 use super::state::StageState;
+use super::workdir;
 use crate::dockerfile::Instruction;
 use crate::oci::Digest;
 use crate::store::{Active, CacheRecord, Snapshot};
@@ -86,10 +87,10 @@ fn start(
 ) -> Result<StageState, Error> {
     let globals = &engine.plan.globals;
     match &stage.base {
-        PlannedBase::Scratch => Ok(StageState::scratch(&engine.request.platform, globals)),
+        PlannedBase::Scratch => Ok(StageState::scratch(&stage.platform, globals)),
         PlannedBase::Stage(base) => Ok(StageState::of_stage(engine.result_of(*base)?)),
         PlannedBase::Image(_) | PlannedBase::Named(_) => {
-            let image = engine.image_of_base(&stage.base);
+            let image = engine.image_of_base(stage);
             let id = engine.start_vertex(count.next(&format!("FROM {}", image.base.pinned())));
             let fetched = image.fetch(engine, id).map(|(snapshot, was_there)| {
                 if was_there {
@@ -136,6 +137,7 @@ fn execute(
         engine,
         stage,
         state,
+        is_linked: false,
     };
     match &step.statement.instruction {
         Instruction::Run(instruction) => {
@@ -144,36 +146,41 @@ fn execute(
             for from in step.stages() {
                 engine.result_of(from).map_err(|_| StepError::Canceled)?;
             }
-            let id = engine.start_vertex(count.next(&step.statement.text));
-            let key = Mounts::resolve(engine, id, instruction, step, files.state)
-                .map(|mounts| (run.key(files.state, engine, &mounts), mounts));
+            let id = engine.start_vertex(count.next(&step.shown()));
+            let key = Mounts::resolve(engine, id, instruction, step, files.state).map(|mounts| {
+                (
+                    run.key(files.state, engine, &stage.platform, &mounts),
+                    mounts,
+                )
+            });
             files.step(id, key, &created_by, |active, state, mounts| {
                 run.execute(engine, state, active, &mounts, id)
             })
         }
         Instruction::Copy(_) | Instruction::Add(_) => {
-            let (copy, is_add) = match &step.statement.instruction {
-                Instruction::Add(add) => (&add.copy, true),
-                Instruction::Copy(copy) => (copy, false),
+            let (copy, unpack) = match &step.statement.instruction {
+                Instruction::Add(add) => (&add.copy, Some(add::unpack_of(add.unpack))),
+                Instruction::Copy(copy) => (copy, None),
                 _ => unreachable!("the arm above lets nothing else through"),
             };
             if let Some(CopyFrom::Stage(from)) = step.from {
                 // Waiting is no part of the step.
                 engine.result_of(from).map_err(|_| StepError::Canceled)?;
             }
-            let id = engine.start_vertex(count.next(&step.statement.text));
-            let made = CopyStep::new(copy, is_add, files.state, escape)
+            let id = engine.start_vertex(count.next(&step.shown()));
+            let made = CopyStep::new(copy, unpack, files.state, escape)
                 .and_then(|copy| Ok((copy, source_of(engine, id, step.from.as_ref())?)));
             let (copy, source) = match made {
                 Ok(made) => made,
                 Err(error) => return engine.end_vertex(id, Err(error)),
             };
             let created_by = format!("{} # buildkit", copy.shown);
+            files.is_linked = copy.is_linked;
             let key = copy.key(
                 engine.store,
                 &source,
                 files.state,
-                &engine.request.platform,
+                &stage.platform,
                 engine.clamp,
             );
             files.step(id, key, &created_by, |active, _, selection| {
@@ -189,7 +196,7 @@ fn execute(
             })
         }
         Instruction::Workdir(path) => {
-            let id = engine.start_vertex(count.next(&step.statement.text));
+            let id = engine.start_vertex(count.next(&step.shown()));
             let expanded = files
                 .state
                 .scope
@@ -199,10 +206,10 @@ fn execute(
                 Ok(expanded) => add::join(files.state.working_directory(), &expanded.value),
                 Err(error) => return engine.end_vertex(id, Err(error)),
             };
-            let key = add::workdir_key(files.state, &path, &engine.request.platform, engine.clamp);
+            let key = workdir::workdir_key(files.state, &path, &stage.platform, engine.clamp);
             let created_by = format!("WORKDIR {path}");
             files.step(id, Ok((key, ())), &created_by, |active, state, ()| {
-                add::create_workdir(engine.store, state, active, &path)?;
+                workdir::create_workdir(engine.store, state, active, &path)?;
                 Ok(Remember::Yes)
             })?;
             state.config.config.working_dir = path;
@@ -215,16 +222,12 @@ fn execute(
 /// `RUN |1 A=b /bin/sh -c make # buildkit`, the text that `docker history` has for a RUN.
 fn run_history(run: &Run, state: &StageState) -> String {
     let arguments = state.scope.arguments();
-    if arguments.is_empty() {
+    if arguments.len() == 0 {
         return format!("RUN {} # buildkit", run.shown);
     }
-    let shown: Vec<String> = arguments.iter().map(|(n, v)| format!("{n}={v}")).collect();
-    format!(
-        "RUN |{} {} {} # buildkit",
-        arguments.len(),
-        shown.join(" "),
-        run.shown
-    )
+    let count = arguments.len();
+    let shown: Vec<String> = arguments.map(|(n, v)| format!("{n}={v}")).collect();
+    format!("RUN |{count} {} {} # buildkit", shown.join(" "), run.shown)
 }
 
 /// The tree that a COPY or a mount reads.
@@ -261,6 +264,8 @@ struct Files<'a, 'b> {
     engine: &'a Engine<'a>,
     stage: &'a PlannedStage,
     state: &'b mut StageState,
+    /// The layer is made from nothing, then put on what the stage has.
+    is_linked: bool,
 }
 
 impl Files<'_, '_> {
@@ -288,7 +293,15 @@ impl Files<'_, '_> {
             }
         });
         let record = engine.end_vertex(id, made)?;
-        self.state.snapshot = engine.store.snapshot(record.chain_id.as_ref())?;
+        let made = engine.store.snapshot(record.chain_id.as_ref())?;
+        self.state.snapshot = match &record.diff_id {
+            Some(layer) if self.is_linked => {
+                let below = &self.state.snapshot;
+                engine.store.link(&made, layer.clone(), below)?
+            }
+            None if self.is_linked => self.state.snapshot.clone(),
+            _ => made,
+        };
         let epoch = engine.epoch.as_deref();
         self.state.add_layer(
             created_by.to_owned(),
@@ -306,7 +319,13 @@ impl Files<'_, '_> {
         write: impl FnOnce(&Active, &StageState, T) -> Result<Remember, StepError>,
     ) -> Result<CacheRecord, StepError> {
         let engine = self.engine;
-        let active = engine.store.prepare(&self.state.snapshot)?;
+        let nothing = Snapshot::default();
+        let below = if self.is_linked {
+            &nothing
+        } else {
+            &self.state.snapshot
+        };
+        let active = engine.store.prepare(below)?;
         let remember = write(&active, self.state, input)?;
         if engine.cancel.is_canceled() {
             return Err(StepError::Canceled);

@@ -1,12 +1,23 @@
 //! What a stage is after some of its steps.
 
+use super::add;
 use super::scope::{Globals, Scope};
-use crate::oci::{DiffId, History, ImageConfig, Platform, RootFs};
+use crate::oci::{ContainerConfig, DiffId, History, ImageConfig, Platform, RootFs};
 use crate::store::Snapshot;
 
 /// The search path of images that name none (BuildKit's `system.DefaultPathEnvUnix`).
 pub(crate) const DEFAULT_PATH: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What tools that read histories expect of one that follows BuildKit's conventions.
+const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
+
+/// What another builder wrote about its own build; it says nothing of an image built on that one.
+const BUILDERS_OWN: [&str; 3] = [
+    "moby.buildkit.buildinfo.v0",
+    "moby.buildkit.buildinfo.v1",
+    "moby.buildkit.cache.v0",
+];
 
 /// A stage at one point: its files, its configuration, its variables.
 #[derive(Debug, Clone)]
@@ -14,8 +25,6 @@ pub(crate) struct StageState {
     pub(crate) snapshot: Snapshot,
     pub(crate) config: ImageConfig,
     pub(crate) scope: Scope,
-    /// When the newest layer was made, RFC 3339; the base's own time before that.
-    pub(crate) created: Option<String>,
     /// CMD was set in this stage, so ENTRYPOINT leaves it.
     pub(crate) cmd_set: bool,
 }
@@ -28,6 +37,10 @@ impl StageState {
             os: platform.os.clone(),
             variant: platform.variant.clone(),
             rootfs: RootFs::default(),
+            config: ContainerConfig {
+                working_dir: "/".to_owned(),
+                ..ContainerConfig::default()
+            },
             ..ImageConfig::default()
         };
         Self::of_image(Snapshot::default(), config, globals)
@@ -36,17 +49,24 @@ impl StageState {
     /// A stage on an image.
     pub(crate) fn of_image(snapshot: Snapshot, mut config: ImageConfig, globals: &Globals) -> Self {
         let environment = &mut config.config.env;
-        if !environment.iter().any(|entry| entry.starts_with("PATH=")) {
+        // Windows finds its programs by itself.
+        if config.os != "windows" && !environment.iter().any(|entry| entry.starts_with("PATH=")) {
             environment.push(format!("PATH={DEFAULT_PATH}"));
         }
         config.config.on_build.clear();
         let scope = Scope::of_environment(environment, globals);
-        let created = config.created.clone();
+        let directory = &mut config.config.working_dir;
+        if !directory.is_empty() {
+            *directory = add::join("/", directory);
+        }
+        config.created = None;
+        for stale in BUILDERS_OWN {
+            config.other.remove(stale);
+        }
         Self {
             snapshot,
             config,
             scope,
-            created,
             cmd_set: false,
         }
     }
@@ -87,9 +107,10 @@ impl StageState {
         self.scope.set(name, value);
     }
 
-    /// Records an instruction that changed no files.
+    /// Records an instruction that changed no files. Without an epoch the row has no time until
+    /// [`super::image::configuration`] knows the layers around it.
     pub(crate) fn add_history(&mut self, created_by: String, epoch: Option<&str>) {
-        self.push_history(created_by, true, epoch);
+        self.push_history(created_by, true, epoch.map(str::to_owned));
     }
 
     /// Records a step and the layer it made, if it made one, at the time it did.
@@ -100,17 +121,20 @@ impl StageState {
         created: &str,
         epoch: Option<&str>,
     ) {
-        self.created = Some(created.to_owned());
         let empty = layer.is_none();
         self.config.rootfs.diff_ids.extend(layer);
-        self.push_history(created_by, empty, epoch);
+        let created = match epoch {
+            None if empty => None,
+            epoch => Some(epoch.unwrap_or(created).to_owned()),
+        };
+        self.push_history(created_by, empty, created);
     }
 
-    fn push_history(&mut self, created_by: String, empty_layer: bool, epoch: Option<&str>) {
+    fn push_history(&mut self, created_by: String, empty_layer: bool, created: Option<String>) {
         self.config.history.push(History {
-            created: epoch.map(str::to_owned).or_else(|| self.created.clone()),
+            created,
             created_by: Some(created_by),
-            comment: Some("rbuild.dockerfile.v0".to_owned()),
+            comment: Some(HISTORY_COMMENT.to_owned()),
             empty_layer,
             ..History::default()
         });

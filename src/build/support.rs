@@ -1,83 +1,96 @@
 //! What the language has and this engine does not do yet: refused with its place, before any work.
 
-use super::copy::ChmodSpec;
-use super::plan::{CopyFrom, Step};
+use super::add::is_linked;
+use super::copy::{ChmodSpec, Filter};
 use super::request::Request;
 use crate::dockerfile::{
-    Diagnostic, Directives, Dockerfile, Instruction, RunSecurity, Source, Span, Spanned, Statement,
+    CopyInstruction, Diagnostic, Expanded, Instruction, RunSecurity, Source, Span, Spanned,
+    Statement, nearest, syntax,
 };
 use crate::oci::Platform;
 
-/// Refuses a foreign frontend. `docker/dockerfile` in any version is the language built in here.
-pub(crate) fn check_directives(
-    directives: &Directives,
-    request: &Request,
-    errors: &mut Vec<Diagnostic>,
-) {
+/// Refuses a foreign frontend, before the text is parsed as what it may not be. `docker/dockerfile`
+/// in any version is the language built in here.
+pub(crate) fn check_frontend(text: &str, request: &Request) -> Result<(), Diagnostic> {
     let argument = request
         .build_args
         .iter()
         .rev()
         .find(|(name, _)| name == "BUILDKIT_SYNTAX");
-    let (syntax, span) = match (argument, &directives.syntax) {
-        (Some((_, value)), syntax) => (
-            value.as_str(),
-            syntax
-                .as_ref()
-                .map_or(Span::default(), |syntax| syntax.span),
-        ),
-        (None, Some(syntax)) => (syntax.value.as_str(), syntax.span),
-        (None, None) => return,
+    let written = syntax(text);
+    let span = written.as_ref().map_or(Span::default(), |word| word.span);
+    let frontend = match (argument, &written) {
+        (Some((_, value)), _) if !value.is_empty() => value,
+        (_, Some(written)) => &written.value,
+        (_, None) => return Ok(()),
     };
-    if !is_built_in(syntax) {
-        errors.push(
-            Diagnostic::new(span, format!("the frontend {syntax} is not supported"))
-                .with_label("rbuild runs no frontend images")
-                .with_help(
-                    "docker/dockerfile is built in; --build-arg BUILDKIT_SYNTAX=dockerfile.v0 \
-                     ignores this line",
-                ),
-        );
+    if is_built_in(frontend) {
+        return Ok(());
     }
+    Err(
+        Diagnostic::new(span, format!("the frontend {frontend} is not supported"))
+            .with_label("rbuild runs no frontend images")
+            .with_help(
+                "docker/dockerfile is built in; --build-arg BUILDKIT_SYNTAX=dockerfile.v0 ignores \
+                 this line",
+            ),
+    )
 }
 
 fn is_built_in(syntax: &str) -> bool {
     if syntax == "dockerfile.v0" {
         return true;
     }
-    let name = syntax.strip_prefix("docker.io/").unwrap_or(syntax);
-    let name = name.split(['@', ' ']).next().unwrap_or(name);
+    let name = syntax.split(['@', ' ']).next().unwrap_or(syntax);
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
     let name = name.split(':').next().unwrap_or(name);
     matches!(name, "docker/dockerfile" | "docker/dockerfile-upstream")
 }
 
-/// Refuses a stage for another platform than the build's.
-pub(crate) fn check_platform(
-    expanded: &str,
+/// The value of `FROM --platform`; `known` are the arguments that it may name.
+pub(crate) fn parse_platform(
+    expanded: &Expanded,
     written: &Spanned<String>,
-    wanted: &Platform,
-    errors: &mut Vec<Diagnostic>,
-) {
-    let mut parts = expanded.splitn(3, '/');
-    let (os, architecture, variant) = (
-        parts.next().unwrap_or(""),
-        parts.next().unwrap_or(""),
-        parts.next(),
-    );
-    if expanded.is_empty() {
-        errors.push(Diagnostic::new(
-            written.span,
-            format!("empty platform value from expression {}", written.value),
-        ));
-    } else if !Platform::new(os, architecture, variant).satisfies(wanted) {
-        errors.push(
-            Diagnostic::new(
-                written.span,
-                format!("the platform {expanded} is not supported: this build is for {wanted}"),
-            )
-            .with_help("only the platform of this machine can be built"),
-        );
+    known: &[&str],
+) -> Result<Platform, Diagnostic> {
+    let suggest = |error: Diagnostic| {
+        let mut unset = expanded.unset.iter();
+        match unset.find_map(|name| nearest(name, known.iter().copied())) {
+            Some(near) => error.with_help(format!("did you mean {near}?")),
+            None => error,
+        }
+    };
+    let shown = &written.value;
+    if expanded.value.is_empty() {
+        let message = format!("empty platform value from expression {shown}");
+        return Err(suggest(Diagnostic::new(written.span, message)));
     }
+    expanded.value.parse().map_err(|error| {
+        let message = format!("failed to parse platform {shown}: {error}");
+        suggest(Diagnostic::new(written.span, message))
+    })
+}
+
+/// A RUN for an architecture that nothing here can run.
+pub(crate) fn no_emulator(platform: &Platform, run: Span) -> Diagnostic {
+    let host = Platform::host();
+    let error = Diagnostic::new(
+        run,
+        format!("RUN for {platform} cannot be carried out on {host}"),
+    );
+    if platform.os != host.os {
+        return error.with_help(format!("only {} programs can be run here", host.os));
+    }
+    let architecture = &platform.architecture;
+    error
+        .with_label(format!(
+            "this kernel has no handler for {architecture} programs"
+        ))
+        .with_help(format!(
+            "register an emulator with binfmt_misc and the flag F, which takes root once: \
+             apt-get install qemu-user-static binfmt-support, or docker run --privileged \
+             tonistiigi/binfmt --install {architecture}; stages that only COPY need none"
+        ))
 }
 
 /// The part of an instruction that is not supported, if it has one.
@@ -118,16 +131,37 @@ pub(crate) fn check(
                 _ => None,
             }
         }
-        Instruction::Copy(copy) => check_copy(copy, &at, &refuse, statement),
+        Instruction::Copy(copy) => {
+            let remote = copy.sources.iter().find_map(|source| match source {
+                Source::Path(path) if is_remote(&path.value) => Some(path),
+                _ => None,
+            });
+            if let Some(path) = remote {
+                let is_url = path.value.starts_with("http") && !path.value.ends_with(".git");
+                let what = if is_url { "a URL" } else { "a git ref" };
+                return Some(
+                    Diagnostic::new(at(path.span), format!("source can't be {what} for COPY"))
+                        .with_help("ADD fetches"),
+                );
+            }
+            check_copy(copy, &at)
+        }
         Instruction::Add(add) => {
             if let Some(checksum) = &add.checksum {
-                return refuse(checksum.span, "ADD --checksum");
+                let problem = match &add.copy.sources[..] {
+                    [Source::Path(path)] if is_remote(&path.value) => {
+                        return refuse(checksum.span, "ADD --checksum");
+                    }
+                    [Source::Path(path)] if path.value.contains('$') => {
+                        return refuse(checksum.span, "ADD --checksum");
+                    }
+                    [_] => "checksum requires HTTP(S) or Git sources",
+                    _ => "checksum can't be specified for multiple sources",
+                };
+                return Some(Diagnostic::new(at(checksum.span), problem));
             }
             if add.keep_git_dir.is_some() {
                 return refuse(statement.keyword_span, "ADD --keep-git-dir");
-            }
-            if add.unpack.is_some() {
-                return refuse(statement.keyword_span, "ADD --unpack");
             }
             for source in &add.copy.sources {
                 if let Source::Path(path) = source
@@ -136,57 +170,33 @@ pub(crate) fn check(
                     return refuse(path.span, "ADD of a remote source");
                 }
             }
-            check_copy(&add.copy, &at, &refuse, statement)
+            check_copy(&add.copy, &at)
         }
         _ => None,
     }
 }
 
-/// Numbers of stages in `from=` of mounts, which are names only: BuildKit would take them for images.
-pub(crate) fn check_mounts(step: &Step, dockerfile: &Dockerfile) -> Vec<Diagnostic> {
-    let Instruction::Run(run) = &step.statement.instruction else {
-        return Vec::new();
-    };
-    let own = step.statement.span == step.location;
-    let numbered = run
-        .mounts
-        .iter()
-        .zip(&step.mounts)
-        .filter_map(|(mount, source)| {
-            let from = mount.from.as_ref()?;
-            let index: usize = from.value.parse().ok()?;
-            let is_stage = index < dockerfile.stages.len();
-            if !is_stage || !matches!(source, Some(CopyFrom::Image(_))) {
-                return None;
-            }
-            let span = if own { from.span } else { step.location };
-            let message = format!("a mount cannot name the stage {index} by its number");
-            Some(Diagnostic::new(span, message).with_help("give the stage a name with AS"))
-        });
-    numbered.collect()
-}
-
-fn check_copy(
-    copy: &crate::dockerfile::CopyInstruction,
-    at: &dyn Fn(Span) -> Span,
-    refuse: &dyn Fn(Span, &str) -> Option<Diagnostic>,
-    statement: &Statement,
-) -> Option<Diagnostic> {
-    if copy.link == Some(true) {
-        return refuse(statement.keyword_span, "--link");
-    }
-    if copy.parents {
-        return refuse(statement.keyword_span, "--parents");
-    }
-    if let Some(chmod) = &copy.chmod
-        && !chmod.value.contains(['$', '\\', '`', '"', '\''])
+/// What is wrong with the flags that COPY and ADD share, as far as they are written out.
+fn check_copy(copy: &CopyInstruction, at: &dyn Fn(Span) -> Span) -> Option<Diagnostic> {
+    let is_literal = |text: &str| !text.contains(['$', '\\', '`', '"', '\'']);
+    if let Some(chmod) = copy.chmod.as_ref().filter(|word| is_literal(&word.value))
         && let Err(error) = ChmodSpec::parse(&chmod.value)
     {
         return Some(Diagnostic::new(at(chmod.span), error.to_string()));
     }
-    copy.excludes
-        .first()
-        .and_then(|exclude| refuse(exclude.span, "--exclude"))
+    if let Some(chown) = copy.chown.as_ref().filter(|word| is_literal(&word.value))
+        && let Err(error) = is_linked(copy.link, Some(&chown.value), copy.chmod.is_some())
+    {
+        return Some(Diagnostic::new(at(chown.span), error.to_string()));
+    }
+    let literal = copy.excludes.iter().filter(|word| is_literal(&word.value));
+    for exclude in literal {
+        if let Err(error) = Filter::excluding(std::slice::from_ref(&exclude.value)) {
+            let message = format!("invalid excludepatterns: {error}");
+            return Some(Diagnostic::new(at(exclude.span), message));
+        }
+    }
+    None
 }
 
 /// Whether ADD would fetch this source: a URL, or a git reference.

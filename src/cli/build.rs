@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::epoch;
 use super::failure;
 use super::output;
+use super::platform;
 use super::report::print_error;
 use super::run_options::{self, RunArgs};
 use super::secret;
@@ -43,6 +45,9 @@ pub(super) struct BuildArgs {
     /// The stage to build, by name or number [default: the last]
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
+    /// The platform to build for: OS/ARCH[/VARIANT], or local [default: this machine's]
+    #[arg(long, value_name = "PLATFORM", env = "DOCKER_DEFAULT_PLATFORM")]
+    platform: Option<String>,
     /// Label of the image; repeatable
     #[arg(long = "label", value_name = "NAME=VALUE")]
     labels: Vec<String>,
@@ -209,7 +214,7 @@ impl BuildArgs {
             .iter()
             .map(|tag| parse_tag(tag))
             .collect::<Result<_, _>>()?;
-        let build_args: Vec<(String, String)> = self
+        let mut build_args: Vec<(String, String)> = self
             .build_args
             .iter()
             .filter_map(|argument| parse_build_arg(argument).transpose())
@@ -239,13 +244,14 @@ impl BuildArgs {
         {
             return Err("only one output can go to standard output".to_owned());
         }
+        let platform = self.platform.as_deref().map(platform::parse).transpose()?;
         for (_, value) in build_args
             .iter()
             .filter(|(name, _)| name == HOSTNAME_ARGUMENT)
         {
             run_options::check_hostname(value)?;
         }
-        let source_date_epoch = source_date_epoch(&build_args)?;
+        let source_date_epoch = epoch::of_build(&mut build_args, &context)?;
         if source_date_epoch.is_none() && self.outputs.iter().any(|o| o.rewrite_timestamp) {
             return Err("rewrite-timestamp=true needs SOURCE_DATE_EPOCH".to_owned());
         }
@@ -264,7 +270,8 @@ impl BuildArgs {
             run: self.run.into_options(),
             outputs: self.outputs,
             source_date_epoch,
-            platform: Platform::host(),
+            platform_given: platform.is_some(),
+            platform: platform.unwrap_or_else(Platform::host),
         })
     }
 }
@@ -322,25 +329,4 @@ fn parse_named_context(text: &str) -> Result<NamedContext, String> {
         name: name.to_owned(),
         source,
     })
-}
-
-/// The build argument, else the environment (reproducible-builds.org, SOURCE_DATE_EPOCH).
-pub(super) fn source_date_epoch(build_args: &[(String, String)]) -> Result<Option<i64>, String> {
-    let given = build_args
-        .iter()
-        .rev()
-        .find(|(name, _)| name == "SOURCE_DATE_EPOCH");
-    let text = match given {
-        Some((_, value)) => Some(value.clone()),
-        None => std::env::var("SOURCE_DATE_EPOCH").ok(),
-    };
-    match text.as_deref() {
-        None | Some("") => Ok(None),
-        Some(text) => match text.parse() {
-            Ok(seconds) if jiff::Timestamp::from_second(seconds).is_ok() => Ok(Some(seconds)),
-            _ => Err(format!(
-                "SOURCE_DATE_EPOCH={text} is not a number of seconds since 1970"
-            )),
-        },
-    }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::build::source_date_epoch;
+use super::epoch;
 use super::report::{Report, causes_of, chain, print, print_error};
 use super::{Exit, failure, session};
 use crate::build;
@@ -38,7 +38,7 @@ pub(super) fn run(arguments: &ImportArgs, root: &Path) -> Exit {
             return Exit::Usage;
         }
     };
-    let epoch = match source_date_epoch(&[]) {
+    let epoch = match epoch::of_environment() {
         Ok(epoch) => epoch,
         Err(message) => {
             print_error(&message);

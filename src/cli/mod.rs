@@ -1,10 +1,12 @@
 //! The command line: what was typed becomes a request, and its end becomes an exit code.
 
 mod build;
+mod epoch;
 mod exit;
 mod failure;
 mod import;
 mod output;
+mod platform;
 mod report;
 mod run_options;
 mod secret;

@@ -9,6 +9,8 @@ use std::path::{Component, Path};
 
 use super::glob::{BadPattern, DoubleStar, Glob};
 
+mod patterns;
+
 /// The rules of one ignore file, in its order. The default hides nothing.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ignore {
@@ -163,14 +165,20 @@ impl Ignore {
 
 impl Rule {
     fn parse(number: usize, line: &str) -> Result<Option<Self>, Error> {
+        if line.starts_with('#') {
+            return Ok(None);
+        }
+        Self::of_text(number, line.trim())
+    }
+
+    fn of_text(number: usize, text: &str) -> Result<Option<Self>, Error> {
+        if text.is_empty() {
+            return Ok(None);
+        }
         let error = |problem| Error {
             line: number,
             problem,
         };
-        let text = line.trim();
-        if line.starts_with('#') || text.is_empty() {
-            return Ok(None);
-        }
         let (exception, pattern) = match text.strip_prefix('!') {
             Some(pattern) => (true, pattern.trim()),
             None => (false, text),

@@ -22,6 +22,7 @@ mod run;
 mod signal;
 mod size;
 mod span;
+mod syntax;
 mod text;
 mod words;
 
@@ -40,6 +41,7 @@ pub(crate) use port::PortRange;
 pub(crate) use signal::is_signal;
 pub(crate) use size::parse_size;
 pub(crate) use span::{Span, Spanned};
+pub(crate) use syntax::syntax;
 pub(crate) use words::{Expanded, Lookup, WordError, expand, expand_heredoc, expand_to_words};
 
 /// A parsed Dockerfile; it has at least one stage.

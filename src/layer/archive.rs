@@ -2,14 +2,16 @@
 //!
 //! Bodies of extended headers are limited before they are read, and a size in a PAX record always
 //! wins over the header's, so this reader and a strict one never see different members in the same
-//! bytes. Sparse files are refused, not unpacked as their condensed form.
+//! bytes.
 
 use std::io::{self, Read};
 
 use tar::EntryType;
 
 use super::header::{BLOCK, Member, RawHeader};
+use super::overrides::Overrides;
 use super::pax;
+use super::sparse::{self, SparseMap};
 
 /// The most that an extended header or a long name may hold. Attributes are 64 KiB at most each.
 const MAX_EXTENSION: u64 = 1 << 20;
@@ -29,8 +31,6 @@ pub(crate) enum Error {
     Malformed { path: String, what: &'static str },
     #[error("the archive's member {path:?} is of type {kind:?}, which is not supported")]
     Kind { path: String, kind: char },
-    #[error("the archive's member {path:?} is a sparse file, which is not supported")]
-    Sparse { path: String },
     #[error("the archive has a global header for {key:?}, which is not supported")]
     Global { key: String },
     #[error("the archive is larger than the limit of {limit} bytes")]
@@ -42,7 +42,7 @@ pub(crate) enum Error {
 pub(crate) fn is_tar(prefix: &[u8]) -> bool {
     prefix
         .first_chunk::<BLOCK>()
-        .is_some_and(|block| block[0] != 0 && RawHeader::new(block).is_some())
+        .is_some_and(|block| RawHeader::new(block).is_some())
 }
 
 /// A tar that is read once, from front to back.
@@ -54,6 +54,8 @@ pub(super) struct Archive<'a> {
     /// Bytes of the current member's data that were not read yet, and the padding after them.
     data: u64,
     padding: u64,
+    /// Where the data of the current member belongs, if it is a sparse file.
+    sparse: Option<SparseMap>,
     /// The path of the last member, for errors.
     near: Vec<u8>,
 }
@@ -75,6 +77,7 @@ impl<'a> Archive<'a> {
             limit,
             data: 0,
             padding: 0,
+            sparse: None,
             near: Vec::new(),
         }
     }
@@ -127,6 +130,66 @@ impl<'a> Archive<'a> {
         Ok(count)
     }
 
+    /// Where the data of the current member belongs; `None` for a file without holes.
+    pub(super) fn take_sparse(&mut self) -> Option<SparseMap> {
+        self.sparse.take()
+    }
+
+    /// Gets to the data of a file, which are `size` bytes, past the map that may be before it.
+    fn sparse_map(
+        &mut self,
+        header: RawHeader<'_>,
+        size: u64,
+        records: Option<sparse::Records>,
+    ) -> Result<Option<SparseMap>, Error> {
+        const WRONG: &str = "the map of a sparse file is wrong";
+        let (numbers, whole) = if header.kind() == b'S' {
+            let (fields, mut goes_on, whole) =
+                header.old_sparse().ok_or_else(|| self.malformed(WRONG))?;
+            let mut numbers = Vec::new();
+            sparse::old_numbers(fields, &mut numbers).ok_or_else(|| self.malformed(WRONG))?;
+            while goes_on {
+                let mut block = [0_u8; BLOCK];
+                if !self.fill(&mut block)? {
+                    return Err(self.truncated());
+                }
+                goes_on = block[504] != 0;
+                sparse::old_numbers(&block[..504], &mut numbers)
+                    .ok_or_else(|| self.malformed(WRONG))?;
+            }
+            self.expect_data(size);
+            (numbers, whole)
+        } else {
+            self.expect_data(size);
+            let Some(records) = records else {
+                return Ok(None);
+            };
+            match records.form().ok_or_else(|| self.malformed(WRONG))? {
+                sparse::Form::Parts { numbers, size } => (numbers, size),
+                sparse::Form::InData { size } => (self.map_in_data(WRONG)?, size),
+            }
+        };
+        let map = SparseMap::new(&numbers, whole, self.data);
+        map.map(Some).ok_or_else(|| self.malformed(WRONG))
+    }
+
+    fn map_in_data(&mut self, wrong: &'static str) -> Result<Vec<u64>, Error> {
+        let mut lines = sparse::Lines::default();
+        loop {
+            let mut block = [0_u8; BLOCK];
+            let mut filled = 0;
+            while filled < BLOCK {
+                match self.read_data(&mut block[filled..])? {
+                    0 => return Err(self.malformed(wrong)),
+                    count => filled += count,
+                }
+            }
+            if lines.take(&block).ok_or_else(|| self.malformed(wrong))? {
+                return Ok(lines.numbers);
+            }
+        }
+    }
+
     fn member(&mut self, header: RawHeader<'_>, extensions: &Extensions) -> Result<Member, Error> {
         let mut path = header.path();
         let mut link = header.link().to_vec();
@@ -157,12 +220,10 @@ impl<'a> Archive<'a> {
             size,
             mtime: (mtime, 0),
             attributes: Vec::new(),
+            sparse: None,
         };
         if let Some(body) = &extensions.pax {
-            read.apply(body).map_err(|refusal| match refusal {
-                Refusal::Malformed(what) => self.malformed(what),
-                Refusal::Sparse => Error::Sparse { path: self.near() },
-            })?;
+            read.apply(body).map_err(|what| self.malformed(what))?;
         }
         self.near.clone_from(&read.path);
         let kind = self.kind(header.kind(), &read.path)?;
@@ -179,12 +240,20 @@ impl<'a> Archive<'a> {
             return Err(self.malformed("a device number is no number"));
         };
         // Only files have data: in headers of links and directories the size means something else.
-        let size = if kind == EntryType::Regular {
+        let mut size = if kind == EntryType::Regular {
             read.size
         } else {
             0
         };
-        self.expect_data(size);
+        self.sparse = if kind == EntryType::Regular {
+            self.sparse_map(header, size, read.sparse)?
+        } else {
+            self.expect_data(size);
+            None
+        };
+        if let Some(map) = &self.sparse {
+            size = map.size;
+        }
         Ok(Member {
             path: read.path,
             link: read.link,
@@ -210,7 +279,7 @@ impl<'a> Archive<'a> {
             b'4' => EntryType::Block,
             b'5' => EntryType::Directory,
             b'6' => EntryType::Fifo,
-            b'S' => return Err(Error::Sparse { path: self.near() }),
+            b'S' => EntryType::Regular,
             other => {
                 return Err(Error::Kind {
                     path: self.near(),
@@ -348,72 +417,4 @@ impl Extensions {
 
 fn until_nul(text: &[u8]) -> &[u8] {
     text.split(|byte| *byte == 0).next().unwrap_or_default()
-}
-
-/// The fields that PAX records can replace.
-struct Overrides {
-    path: Vec<u8>,
-    link: Vec<u8>,
-    uid: i64,
-    gid: i64,
-    size: u64,
-    mtime: (i64, i64),
-    attributes: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-enum Refusal {
-    Malformed(&'static str),
-    Sparse,
-}
-
-impl Overrides {
-    fn apply(&mut self, body: &[u8]) -> Result<(), Refusal> {
-        let records = pax::parse(body).ok_or(Refusal::Malformed(
-            "a record of an extended header is malformed",
-        ))?;
-        for (key, value) in records {
-            // An empty value takes the record back; what the header says holds.
-            if value.is_empty() && !key.starts_with(pax::XATTR) {
-                continue;
-            }
-            match key {
-                b"path" => self.path = checked_text(value)?,
-                b"linkpath" => self.link = checked_text(value)?,
-                b"size" => self.size = decimal(value)?,
-                b"uid" => self.uid = decimal(value)?,
-                b"gid" => self.gid = decimal(value)?,
-                b"mtime" => {
-                    self.mtime =
-                        pax::parse_time(value).ok_or(Refusal::Malformed("a time is no number"))?;
-                }
-                _ if key.starts_with(b"GNU.sparse.") => return Err(Refusal::Sparse),
-                // Keys that are not known are to be ignored, says pax(1).
-                _ => {
-                    if let Some(name) = key.strip_prefix(pax::XATTR) {
-                        let name = checked_text(name)?;
-                        self.attributes.retain(|(known, _)| *known != name);
-                        self.attributes.push((name, value.to_vec()));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn checked_text(text: &[u8]) -> Result<Vec<u8>, Refusal> {
-    if text.contains(&0) {
-        return Err(Refusal::Malformed("a name holds a zero byte"));
-    }
-    Ok(text.to_vec())
-}
-
-fn decimal<N: std::str::FromStr>(text: &[u8]) -> Result<N, Refusal> {
-    std::str::from_utf8(text)
-        .ok()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
-        .and_then(|text| text.parse().ok())
-        .ok_or(Refusal::Malformed(
-            "a number in an extended header is no number",
-        ))
 }

@@ -40,7 +40,7 @@ fn archive_name(stored: &[u8], view: View) -> Option<Vec<u8>> {
 /// The name under which an attribute of an archive is stored; `None` as for [`archive_name`].
 pub(super) fn stored_name(name: &[u8], form: Form) -> Option<OsString> {
     let stored = match name.strip_prefix(OVERLAY) {
-        Some(rest) if form == Form::Overlay => [ESCAPED, rest].concat(),
+        Some(rest) if form != Form::Plain => [ESCAPED, rest].concat(),
         _ if portable(name) => name.to_vec(),
         _ => return None,
     };

@@ -24,7 +24,7 @@ pub(super) struct Member {
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
-    /// Bytes of data that follow.
+    /// Bytes of data that follow; of a sparse file that is read, its whole size.
     pub(super) size: u64,
     /// Seconds since 1970, and nanoseconds.
     pub(super) mtime: (i64, i64),
@@ -189,6 +189,13 @@ impl<'a> RawHeader<'a> {
         number(&self.0[136..148])
     }
 
+    /// Of a sparse file in GNU tar's old form: the fields of its first parts, whether a block with more
+    /// follows, and the size of the whole file.
+    pub(super) fn old_sparse(self) -> Option<(&'a [u8], bool, u64)> {
+        let size = u64::try_from(number(&self.0[483..495])?).ok()?;
+        Some((&self.0[386..482], self.0[482] != 0, size))
+    }
+
     pub(super) fn device(self) -> Option<(u32, u32)> {
         let part = |field| number(field).and_then(|part| u32::try_from(part).ok());
         Some((part(&self.0[329..337])?, part(&self.0[337..345])?))
@@ -205,7 +212,7 @@ fn text(field: &[u8]) -> &[u8] {
 
 /// Octal digits between blanks and NULs, nothing being zero; or GNU's two's complement, big endian,
 /// marked by the highest bit.
-fn number(field: &[u8]) -> Option<i64> {
+pub(super) fn number(field: &[u8]) -> Option<i64> {
     let first = *field.first()?;
     if first & 0x80 != 0 {
         // The mark is no part of the number; the bit after it is the sign.

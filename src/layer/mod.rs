@@ -13,16 +13,18 @@ mod decompress;
 mod diff;
 mod gzip;
 mod header;
+mod overrides;
 mod pack;
 mod pax;
 mod place;
+mod sparse;
 mod unpack;
 
 pub(crate) use archive::is_tar;
 pub(crate) use compress::Encoder;
 pub(crate) use decompress::Decoder;
 pub(crate) use pack::{Error as PackError, PackOptions, pack, pack_tree};
-pub(crate) use unpack::{Error as UnpackError, Form, Limits, unpack};
+pub(crate) use unpack::{Error as UnpackError, Form, Limits, unpack, unpack_as};
 
 /// How a layer's tar is compressed in a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

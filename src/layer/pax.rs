@@ -3,6 +3,9 @@
 /// The start of the key that holds an extended attribute, as star and GNU tar write it.
 pub(super) const XATTR: &[u8] = b"SCHILY.xattr.";
 
+/// The start of the keys that GNU tar describes sparse files with.
+pub(super) const SPARSE: &[u8] = b"GNU.sparse.";
+
 /// Appends the record `LENGTH KEY=VALUE\n`, whose length counts its own digits.
 pub(super) fn append(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;

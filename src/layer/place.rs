@@ -176,7 +176,7 @@ impl<'a> Place<'a> {
             return self.make_directories(&path.joined(), links - 1);
         }
         if found.is_some() {
-            if self.form == Form::Plain {
+            if self.form != Form::Overlay {
                 return Err(sys::Error::on("openat2", name, Errno::ENOTDIR));
             }
             sys::fs::unlink_at(parent, name)?;

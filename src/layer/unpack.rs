@@ -31,6 +31,8 @@ pub(crate) enum Form {
     Overlay,
     /// Any archive, into a file system that exists: `.wh.` names are names.
     Plain,
+    /// The same, into a directory that becomes a snapshot without having been seen by overlayfs.
+    PlainUpper,
 }
 
 /// The most that one archive may ask for.
@@ -133,6 +135,18 @@ pub(crate) fn unpack(
     form: Form,
     limits: &Limits,
 ) -> Result<Unpacked, Error> {
+    unpack_as(tar, root, ownership, form, None, limits)
+}
+
+/// [`unpack`], with `owner` (uid and gid) as the owner of every member instead of its own.
+pub(crate) fn unpack_as(
+    tar: &mut dyn Read,
+    root: BorrowedFd<'_>,
+    ownership: &Ownership,
+    form: Form,
+    owner: Option<(u32, u32)>,
+    limits: &Limits,
+) -> Result<Unpacked, Error> {
     let mut unpacker = Unpacker {
         archive: Archive::new(tar, limits.total_bytes),
         place: Place::new(root, form),
@@ -144,8 +158,11 @@ pub(crate) fn unpack(
         buffer: vec![0; 256 << 10],
         unpacked: Unpacked::default(),
     };
-    while let Some(member) = unpacker.archive.next_member()? {
+    while let Some(mut member) = unpacker.archive.next_member()? {
         unpacker.unpacked.entries += 1;
+        if let Some(owner) = owner {
+            (member.uid, member.gid) = owner;
+        }
         unpacker.unpack_member(&member)?;
     }
     unpacker.set_directory_times()?;

@@ -51,7 +51,6 @@ pub(crate) struct ContainerConfig {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub(crate) env: Vec<String>,
-    /// `None` is "not set"; `Some` of nothing is `ENTRYPOINT []`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) entrypoint: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,6 +111,8 @@ pub(crate) struct Healthcheck {
     pub(crate) start_interval: i64,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) retries: i64,
+    #[serde(flatten)]
+    pub(crate) other: BTreeMap<String, Value>,
 }
 
 /// The layers, bottom first, by the digest of their uncompressed tar.

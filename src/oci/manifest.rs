@@ -1,11 +1,10 @@
 //! Descriptors, manifests and indexes (image-spec descriptor.md, manifest.md, image-index.md).
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Digest;
+use super::{Digest, Platform};
 
 /// Media types that rbuild reads or writes.
 pub(crate) mod media_type {
@@ -75,66 +74,4 @@ pub(crate) struct Index {
     pub(crate) manifests: Vec<Descriptor>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
-}
-
-/// What a manifest runs on, in Go's words (`GOOS`, `GOARCH`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Platform {
-    pub(crate) architecture: String,
-    pub(crate) os: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) variant: Option<String>,
-    #[serde(
-        rename = "os.version",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub(crate) os_version: Option<String>,
-    #[serde(flatten)]
-    pub(crate) other: BTreeMap<String, serde_json::Value>,
-}
-
-impl Platform {
-    pub(crate) fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
-        Self {
-            architecture: architecture.to_owned(),
-            os: os.to_owned(),
-            variant: variant.map(str::to_owned),
-            os_version: None,
-            other: BTreeMap::new(),
-        }
-    }
-
-    /// The platform this program was built for.
-    pub(crate) fn host() -> Self {
-        match std::env::consts::ARCH {
-            "x86_64" => Self::new("linux", "amd64", None),
-            // containerd and docker write arm64 without its only variant, v8.
-            "aarch64" => Self::new("linux", "arm64", None),
-            other => Self::new("linux", other, None),
-        }
-    }
-
-    /// Whether an image for `self` runs on `wanted`: same system and architecture, and the same
-    /// variant where both name one (`v8` is what arm64 without a variant means).
-    pub(crate) fn satisfies(&self, wanted: &Self) -> bool {
-        let variant = |platform: &Self| match (platform.architecture.as_str(), &platform.variant) {
-            ("arm64", Some(variant)) if variant == "v8" => None,
-            (_, variant) => variant.clone(),
-        };
-        self.os == wanted.os
-            && self.architecture == wanted.architecture
-            && (variant(self).is_none()
-                || variant(wanted).is_none()
-                || variant(self) == variant(wanted))
-    }
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        self.variant
-            .iter()
-            .try_for_each(|variant| write!(f, "/{variant}"))
-    }
 }

@@ -6,11 +6,13 @@
 mod config;
 mod digest;
 mod manifest;
+mod platform;
 mod reference;
 
-pub(crate) use config::{Healthcheck, History, ImageConfig, RootFs};
+pub(crate) use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
 pub(crate) use digest::{ChainId, DiffId, Digest, Hasher};
-pub(crate) use manifest::{Descriptor, Index, Manifest, Platform, media_type};
+pub(crate) use manifest::{Descriptor, Index, Manifest, media_type};
+pub(crate) use platform::Platform;
 pub(crate) use reference::{Reference, ReferenceError, parse_reference};
 
 /// Serialises a document the one way rbuild writes JSON: compact, keys of every map sorted.

@@ -4,6 +4,7 @@
 //! A sandbox is this program executed again in the init room, which reads the [`Spec`], interprets it
 //! and reports back. Nothing is decided there.
 
+pub(crate) mod binfmt;
 mod cancel;
 pub(crate) mod limits;
 pub(crate) mod passwd;

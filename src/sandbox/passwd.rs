@@ -87,6 +87,16 @@ pub(crate) fn lookup_owner(passwd: &[u8], group: &[u8], owner: &str) -> Result<(
     Ok((uid, gid))
 }
 
+/// The names in the contents of a passwd or group file, for suggestions.
+pub(crate) fn names(file: &[u8]) -> Vec<String> {
+    file.split(|byte| *byte == b'\n')
+        .filter_map(|line| line.split(|byte| *byte == b':').next())
+        .filter_map(|name| str::from_utf8(name.trim_ascii()).ok())
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
 fn split(text: &str) -> Result<(&str, Option<&str>), Error> {
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),

@@ -5,7 +5,8 @@
 //! ROOT/lock                 flock: shared by every user of the store, exclusive for who removes
 //! ROOT/oci/                 an OCI image layout: blobs by digest, tags in index.json
 //! ROOT/layers/HEX.json      DiffId -> the blobs that hold this layer
-//! ROOT/snapshots/KIND/HEX/  ChainId -> `diff/` in overlayfs format and `snapshot.json`
+//! ROOT/snapshots/KIND/HEX/  ChainId -> `diff/` in overlayfs format and `snapshot.json`, which may
+//!                           name another snapshot that has the files of this layer
 //! ROOT/unsynced/HEX         snapshots that may not have reached the disk yet, with the boot's id
 //! ROOT/cache/XX/HEX.json    CacheKey -> what the step made
 //! ROOT/cache-mounts/KIND/HEX/  directories of `RUN --mount=type=cache`

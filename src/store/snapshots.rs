@@ -18,7 +18,15 @@ use crate::sys;
 /// A committed stack of layers; the default is the empty one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
-    chain: Vec<ChainId>,
+    chain: Vec<Layer>,
+}
+
+/// One layer of a stack, topmost first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Layer {
+    chain_id: ChainId,
+    /// The snapshot that holds the files, where this one only puts them on another parent.
+    content: Option<ChainId>,
 }
 
 /// A layer being written on top of a snapshot: `diff` is the overlay's upper directory.
@@ -33,6 +41,7 @@ pub(crate) struct Active {
 pub(crate) struct StagedSnapshot {
     active: Active,
     diff_id: DiffId,
+    content: Option<ChainId>,
 }
 
 /// `snapshot.json`: how this layer stands on others.
@@ -40,12 +49,15 @@ pub(crate) struct StagedSnapshot {
 struct Record {
     parent: Option<ChainId>,
     diff_id: DiffId,
+    /// [`Store::link`]: the snapshot, on nothing, whose files are this layer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<ChainId>,
 }
 
 impl Snapshot {
     /// The stack's identity; `None` for the empty stack.
     pub(crate) fn chain_id(&self) -> Option<&ChainId> {
-        self.chain.first()
+        self.chain.first().map(|layer| &layer.chain_id)
     }
 
     /// The lowest `depth` layers of the stack.
@@ -79,18 +91,59 @@ impl Store {
             let record: Record =
                 serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })?;
             next = record.parent;
-            chain.push(chain_id);
+            chain.push(Layer {
+                chain_id,
+                content: record.content,
+            });
         }
         Ok(Snapshot { chain })
     }
 
-    /// The layers' directories, topmost first.
+    /// The layers' directories, topmost first. A linked layer has two: the one that looks like the
+    /// root below it, and the files. An overlay takes no directory twice, and needs it only once: what
+    /// a linked layer holds is the same, and hides nothing, wherever it is in the stack.
     pub(crate) fn layer_paths(&self, snapshot: &Snapshot) -> Vec<PathBuf> {
-        snapshot
-            .chain
-            .iter()
-            .map(|chain_id| self.snapshot_path(chain_id).join("diff"))
-            .collect()
+        let mut paths: Vec<PathBuf> = Vec::new();
+        for layer in &snapshot.chain {
+            for chain_id in std::iter::once(&layer.chain_id).chain(&layer.content) {
+                let path = self.snapshot_path(chain_id).join("diff");
+                if !paths.contains(&path) {
+                    paths.push(path);
+                }
+            }
+        }
+        paths
+    }
+
+    /// The directory with the files of the topmost layer, if that is a linked one: its tar says the
+    /// same whatever is below.
+    pub(crate) fn linked_files(&self, snapshot: &Snapshot) -> Option<PathBuf> {
+        let content = snapshot.chain.first()?.content.as_ref()?;
+        Some(self.snapshot_path(content).join("diff"))
+    }
+
+    /// Puts the only layer of `linked`, a stack of one layer with `diff_id`, on `parent`: no file is
+    /// copied, the new snapshot names the one that has them. Like every snapshot it is listed as
+    /// unsynced after the one it names, so what survives a crash names what survived.
+    pub(crate) fn link(
+        &self,
+        linked: &Snapshot,
+        diff_id: DiffId,
+        parent: &Snapshot,
+    ) -> Result<Snapshot, Error> {
+        if parent.chain.is_empty() {
+            return Ok(linked.clone());
+        }
+        let chain_id = ChainId::on(parent.chain_id(), &diff_id);
+        if self.has_snapshot(&chain_id) {
+            return self.snapshot(Some(&chain_id));
+        }
+        let active = self.prepare(parent)?;
+        self.publish_snapshot(StagedSnapshot {
+            active,
+            diff_id,
+            content: linked.chain_id().cloned(),
+        })
     }
 
     /// The snapshot's whole file system, read-only, as a directory that is attached nowhere.
@@ -175,26 +228,42 @@ impl Store {
 
     /// Ends the layer: what is in it now is what `diff_id` was computed from.
     pub(crate) fn stage(&self, active: Active, diff_id: DiffId) -> StagedSnapshot {
-        StagedSnapshot { active, diff_id }
+        StagedSnapshot {
+            active,
+            diff_id,
+            content: None,
+        }
     }
 
     /// Puts a layer in its place and returns the stack with it on top. When another build made the
     /// same layer meanwhile, theirs stays.
     pub(crate) fn publish_snapshot(&self, staged: StagedSnapshot) -> Result<Snapshot, Error> {
-        let StagedSnapshot { active, diff_id } = staged;
+        let StagedSnapshot {
+            active,
+            diff_id,
+            content,
+        } = staged;
         let parent = active.parent.chain_id().cloned();
         let chain_id = ChainId::on(parent.as_ref(), &diff_id);
+        if self.has_snapshot(&chain_id) {
+            return self.snapshot(Some(&chain_id));
+        }
+        let top = Layer {
+            chain_id: chain_id.clone(),
+            content: content.clone(),
+        };
         let snapshot = Snapshot {
-            chain: std::iter::once(chain_id.clone())
+            chain: std::iter::once(top)
                 .chain(active.parent.chain.clone())
                 .collect(),
         };
-        if self.has_snapshot(&chain_id) {
-            return Ok(snapshot);
-        }
         let work = active.directory.join("work");
         tmp::remove_tree(&work)?;
-        let record = crate::oci::to_json(&Record { parent, diff_id });
+        let record = crate::oci::to_json(&Record {
+            parent,
+            diff_id,
+            content,
+        });
         write_atomically(
             &active.directory.join("snapshot.json"),
             &record,
@@ -206,7 +275,7 @@ impl Store {
         match fs::rename(&active.directory, &place) {
             Ok(()) => Ok(snapshot),
             // rename(2) answers so when the name is a directory with something in it.
-            Err(_) if self.has_snapshot(&chain_id) => Ok(snapshot),
+            Err(_) if self.has_snapshot(&chain_id) => self.snapshot(Some(&chain_id)),
             Err(source) => Err(Error::io("publish", &place)(source)),
         }
     }

@@ -66,26 +66,20 @@ pub(super) fn resolve_bytes(
     })
 }
 
-/// The first of `candidates` that satisfies `platform`, a variant that was asked for before others.
+/// The first of `candidates` among those that are nearest to `platform`.
 pub(super) fn choose<'a>(
     name: &str,
     candidates: &'a [Descriptor],
     platform: &Platform,
 ) -> Result<&'a Descriptor, Error> {
-    let fits = |descriptor: &&Descriptor| {
-        is_manifest(descriptor)
-            && descriptor
-                .platform
-                .as_ref()
-                .is_some_and(|found| found.satisfies(platform))
+    let distance = |descriptor: &Descriptor| {
+        let found = descriptor.platform.as_ref()?;
+        found.distance(platform).filter(|_| is_manifest(descriptor))
     };
-    let exact = |descriptor: &&Descriptor| {
-        let found = descriptor.platform.as_ref();
-        found.is_some_and(|found| found.variant == platform.variant)
-    };
-    let fitting: Vec<&Descriptor> = candidates.iter().filter(fits).collect();
-    let chosen = fitting.iter().copied().find(exact);
-    if let Some(chosen) = chosen.or_else(|| fitting.first().copied()) {
+    let fitting = candidates
+        .iter()
+        .filter_map(|descriptor| Some((distance(descriptor)?, descriptor)));
+    if let Some((_, chosen)) = fitting.min_by_key(|(distance, _)| *distance) {
         return Ok(chosen);
     }
     // An index of one manifest that says nothing of its platform leaves nothing to choose.
@@ -331,18 +325,20 @@ mod tests {
             descriptor.platform = Some(Platform::new("linux", "arm", variant));
             descriptor
         };
-        let candidates = [of(Some("v6")), of(None), of(Some("v7"))];
+        let candidates = [of(Some("v6")), of(Some("v5")), of(None)];
         let pick = |variant| {
             let wanted = Platform::new("linux", "arm", variant);
             choose("image", &candidates, &wanted).unwrap().clone()
         };
         assert_eq!(pick(Some("v7")), candidates[2]);
-        assert_eq!(pick(None), candidates[1]);
+        assert_eq!(pick(None), candidates[2]);
+        assert_eq!(pick(Some("v6")), candidates[0]);
         assert_eq!(pick(Some("v5")), candidates[1]);
+        assert_eq!(pick(Some("v8")), candidates[2]);
         let error = choose("image", &candidates, &Platform::new("linux", "s390x", None));
         assert_eq!(
             error.unwrap_err().to_string(),
-            "image: no image for linux/s390x; there is linux/arm/v6, linux/arm, linux/arm/v7"
+            "image: no image for linux/s390x; there is linux/arm/v6, linux/arm/v5, linux/arm"
         );
     }
 }

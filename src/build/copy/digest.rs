@@ -16,7 +16,7 @@ use crate::sys;
 use crate::sys::fs::Kind;
 
 /// Changes with what is digested, or how.
-const VERSION: &str = "rbuild copy 1";
+const VERSION: &str = "rbuild copy 2";
 
 const BUFFER: usize = 256 * 1024;
 
@@ -104,6 +104,7 @@ impl Record<'_> {
             let (directory, path) = open.last().expect("entries are below the top");
             let path = path.join(&*entry.name);
             self.number(entry.depth as u64);
+            self.number(entry.is_implied.into());
             self.field(entry.name.as_bytes());
             self.node(origin, directory.as_fd(), &entry.name, &entry.node, &path)?;
             if let Some(target) = &entry.target {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::context::digest;
 use crate::context::glob::BadPattern;
+use crate::context::ignore;
 use crate::{ownership, sys};
 
 /// Paths of sources are as the Dockerfile sees them, from the root of their tree; paths of
@@ -24,6 +25,11 @@ pub(crate) enum Error {
     Pattern {
         #[source]
         source: BadPattern,
+    },
+    #[error("cannot match what the sources hold")]
+    Rules {
+        #[source]
+        source: ignore::Problem,
     },
     #[error("cannot read source {path:?}")]
     Source {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::error::Error;
+use super::filter::Filter;
 use super::select::Match;
 use super::sink::Target;
 use super::write::{Rules, Writer};
@@ -29,7 +30,7 @@ pub(crate) fn copy_tree_to_host(root: BorrowedFd<'_>, destination: &Path) -> Res
         path: destination.to_owned(),
     };
     let mut writer = Writer::new(Rules::Host, None);
-    let selection = select(&tree, &["/"])?;
+    let selection = select(&tree, &["/"], &Filter::default())?;
     for source in &selection.matches {
         if let Match::Directory {
             origin,

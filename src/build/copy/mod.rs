@@ -6,8 +6,10 @@
 mod chmod;
 mod digest;
 mod error;
+mod filter;
 mod host;
 mod nearest;
+mod parents;
 mod path;
 mod place;
 mod select;
@@ -22,8 +24,10 @@ use std::path::PathBuf;
 
 pub(crate) use chmod::ChmodSpec;
 pub(crate) use error::Error;
+pub(crate) use filter::Filter;
 pub(crate) use host::copy_tree_to_host;
-pub(crate) use select::{Selection, select, select_path};
+pub(crate) use nearest::nearest;
+pub(crate) use select::{Selection, select, select_path, select_with_parents};
 
 use crate::context::ignore::Ignore;
 use crate::ownership::Ownership;
@@ -49,7 +53,7 @@ pub(crate) struct Tree<'a> {
 /// Where and how a selection is written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Destination<'a> {
-    /// The merged root of the image that is built.
+    /// The merged root of the image that is built; with `--link` an empty directory.
     pub(crate) root: BorrowedFd<'a>,
     /// Expanded and joined with the working directory.
     pub(crate) path: &'a str,
@@ -72,7 +76,7 @@ pub(crate) struct Copied {
     pub(crate) skipped: Vec<Skipped>,
 }
 
-/// Something a copy left behind: paths are those of sources, of an attribute that of its file in the
+/// Something a copy left behind, or did otherwise than may be expected: paths are those of sources, of an attribute that of its file in the
 /// image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Skipped {
@@ -80,6 +84,10 @@ pub(crate) enum Skipped {
     Socket { path: PathBuf },
     /// A device, by [`copy_tree_to_host`] only.
     Device { path: PathBuf },
+    /// A file that `--exclude` names, copied all the same because it is a source itself.
+    Exclude { path: PathBuf },
+    /// A file that `--unpack` was written for, copied because it is no archive.
+    NotArchive { path: PathBuf },
     /// An extended attribute that the destination's file system or the kernel refuses.
     Attribute { path: PathBuf, name: String },
 }
@@ -101,6 +109,20 @@ impl std::fmt::Display for Skipped {
                     path.display()
                 )
             }
+            Self::Exclude { path } => {
+                write!(
+                    f,
+                    "{} was copied: --exclude is about what is in a source, and this is one",
+                    path.display()
+                )
+            }
+            Self::NotArchive { path } => {
+                write!(
+                    f,
+                    "{} is no archive and was copied as it is",
+                    path.display()
+                )
+            }
             Self::Attribute { path, name } => {
                 write!(
                     f,
@@ -115,8 +137,20 @@ impl std::fmt::Display for Skipped {
 pub(crate) type Extract<'a> =
     dyn FnMut(File, BorrowedFd<'_>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
 
+/// What ADD does with archives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unpack {
+    /// Extract every one.
+    Archives,
+    /// The same, asked for with `--unpack`: a file that is none is copied, and worth a warning.
+    Asked,
+    /// Copy them.
+    Never,
+}
+
 /// How ADD recognises and extracts archives.
 pub(crate) struct Archives<'a> {
+    pub(crate) unpack: Unpack,
     /// Whether the file is an archive; the position afterwards does not matter.
     pub(crate) sniff: &'a dyn Fn(&mut File) -> io::Result<bool>,
     /// Extracts the file, positioned at its start, into a directory.

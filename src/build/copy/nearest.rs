@@ -2,7 +2,7 @@
 
 /// The candidate with the fewest edits from `name`, if those are few for its length. Another case of
 /// letters is no edit.
-pub(super) fn nearest(name: &str, candidates: impl IntoIterator<Item = String>) -> Option<String> {
+pub(crate) fn nearest(name: &str, candidates: impl IntoIterator<Item = String>) -> Option<String> {
     let wanted: Vec<char> = name.to_lowercase().chars().collect();
     let most = (wanted.len() / 3).max(1);
     candidates

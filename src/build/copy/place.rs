@@ -17,7 +17,7 @@ use super::select::{Match, Selection, shown};
 use super::sink::Target;
 use super::walk::Node;
 use super::write::{Rules, Writer};
-use super::{Archives, Copied, Destination};
+use super::{Archives, Copied, Destination, Skipped, Unpack};
 use crate::context::digest::Stamp;
 use crate::sys;
 use crate::sys::fs::Kind;
@@ -95,7 +95,7 @@ impl Copier<'_, '_> {
                 place,
                 entries,
             } => {
-                let target = self.as_directory()?;
+                let target = self.as_directory(self.implied_mode())?;
                 let directory = place.open()?;
                 self.writer
                     .merge(*origin, &directory, entries, &target)
@@ -106,7 +106,7 @@ impl Copier<'_, '_> {
 
     /// Where a file called `name` is written.
     fn name_for(&mut self, name: &OsStr) -> Result<(Target, OsString), Error> {
-        match self.find(self.destination.is_directory)? {
+        match self.find(self.destination.is_directory, self.implied_mode())? {
             Found::Directory(target) => Ok((target, name.to_owned())),
             Found::Name { .. } if self.several => Err(Error::SeveralSources {
                 instruction: match self.archives {
@@ -118,8 +118,15 @@ impl Copier<'_, '_> {
         }
     }
 
-    fn as_directory(&mut self) -> Result<Target, Error> {
-        match self.find(true)? {
+    /// The mode for directories that the destination implies: that of an octal `--chmod`.
+    fn implied_mode(&self) -> u32 {
+        let chosen = self.destination.mode;
+        let mode = chosen.and_then(super::ChmodSpec::for_created_parents);
+        mode.unwrap_or(0o755)
+    }
+
+    fn as_directory(&mut self, implied_mode: u32) -> Result<Target, Error> {
+        match self.find(true, implied_mode)? {
             Found::Directory(target) => Ok(target),
             Found::Name { parent, name } => Err(Error::NotDirectory {
                 path: parent.path.join(name),
@@ -129,7 +136,7 @@ impl Copier<'_, '_> {
 
     /// Follows the path of the destination, creating the directories it needs: all of it with
     /// `to_directory`, else all but the last component.
-    fn find(&mut self, to_directory: bool) -> Result<Found, Error> {
+    fn find(&mut self, to_directory: bool, implied_mode: u32) -> Result<Found, Error> {
         if let Some(target) = &self.directory {
             return Ok(Found::Directory(target.clone()));
         }
@@ -148,7 +155,7 @@ impl Copier<'_, '_> {
                     return Ok(Found::Directory(target));
                 }
                 Step::Missing(name) if to_directory || !descent.is_at_end() => {
-                    self.make_directory(&mut descent, name)?;
+                    self.make_directory(&mut descent, name, implied_mode)?;
                 }
                 Step::Leaf(name, _) if to_directory || !descent.is_at_end() => {
                     return Err(Error::NotDirectory {
@@ -165,9 +172,13 @@ impl Copier<'_, '_> {
         }
     }
 
-    /// A directory that the destination implies: root's (or that of `--chown`) and 0755 (or an octal
-    /// `--chmod`), as BuildKit makes them.
-    fn make_directory(&self, descent: &mut Descent, name: OsString) -> Result<(), Error> {
+    /// A directory that the destination implies: root's (or that of `--chown`), as BuildKit makes them.
+    fn make_directory(
+        &self,
+        descent: &mut Descent,
+        name: OsString,
+        mode: u32,
+    ) -> Result<(), Error> {
         let path = shown(&descent.path()).join(&name);
         let failed = |source| Error::Write {
             path: path.clone(),
@@ -185,9 +196,7 @@ impl Copier<'_, '_> {
                 source,
             })?;
         }
-        let chosen = self.destination.mode;
-        let mode = chosen.and_then(super::ChmodSpec::for_created_parents);
-        sys::fs::chmod(made, mode.unwrap_or(0o755)).map_err(failed)
+        sys::fs::chmod(made, mode).map_err(failed)
     }
 
     /// Extracts the source if this is an ADD and the source is an archive.
@@ -198,7 +207,11 @@ impl Copier<'_, '_> {
         node: &Node,
         path: &Path,
     ) -> Result<bool, Error> {
-        if self.archives.is_none() || node.kind() != Kind::Regular {
+        let unpack = self
+            .archives
+            .as_ref()
+            .map_or(Unpack::Never, |archives| archives.unpack);
+        if unpack == Unpack::Never || node.kind() != Kind::Regular {
             return Ok(false);
         }
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
@@ -220,10 +233,16 @@ impl Copier<'_, '_> {
             None => false,
         };
         if !is_archive {
+            if unpack == Unpack::Asked {
+                let path = shown(path);
+                let skipped = &mut self.writer.copied.skipped;
+                skipped.push(Skipped::NotArchive { path });
+            }
             return Ok(false);
         }
         file.rewind().map_err(sniff)?;
-        let target = self.as_directory()?;
+        // No `--chmod` is about what an archive holds, nor about where it goes.
+        let target = self.as_directory(0o755)?;
         let again = file.try_clone().map_err(sniff)?;
         if let Some(archives) = &mut self.archives {
             (archives.extract)(file, target.directory.as_fd()).map_err(|source| {

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::FileStat;
 
 use super::error::{Error, HiddenBy};
+use super::filter::Filter;
 use super::nearest::nearest;
 use super::path::{Descent, Step};
-use super::walk::{Entry, Node, Walk};
+use super::walk::{Entry, Node, Standing, Walk};
 use super::{Origin, Skipped, Tree};
 use crate::context::glob::{DoubleStar, Glob, has_wildcard};
 use crate::context::ignore::{Matched, clean};
@@ -113,11 +114,15 @@ impl<'a> Selection<'a> {
 /// Paths are cleaned below the root of the tree. A path without wildcards must exist. Of the others,
 /// the part before the first wildcard is a directory, the rest is matched with Go's `filepath.Match` in
 /// byte order, through no links, and may match nothing. What is found and is a link is followed.
-pub(crate) fn select<'a>(tree: &Tree<'a>, patterns: &[&str]) -> Result<Selection<'a>, Error> {
-    let mut selector = Selector {
-        tree: *tree,
-        selection: Selection::default(),
-    };
+///
+/// Of a directory, what `filter` chooses is taken. A file that is named, or matched by a wildcard, is
+/// its own source, to which `--exclude` does not apply: BuildKit's documentation says otherwise.
+pub(crate) fn select<'a>(
+    tree: &Tree<'a>,
+    patterns: &[&str],
+    filter: &Filter,
+) -> Result<Selection<'a>, Error> {
+    let mut selector = Selector::new(tree, filter);
     for pattern in patterns {
         let cleaned = clean(&format!("/{pattern}"));
         let components: Vec<&str> = cleaned.split('/').filter(|part| !part.is_empty()).collect();
@@ -131,23 +136,36 @@ pub(crate) fn select<'a>(tree: &Tree<'a>, patterns: &[&str]) -> Result<Selection
 
 /// Finds what `path` names in `tree`, as [`select`] does without wildcards.
 pub(crate) fn select_path<'a>(tree: &Tree<'a>, path: &str) -> Result<Selection<'a>, Error> {
-    let mut selector = Selector {
-        tree: *tree,
-        selection: Selection::default(),
-    };
+    let filter = Filter::default();
+    let mut selector = Selector::new(tree, &filter);
     let cleaned = clean(&format!("/{path}"));
     let components = cleaned.split('/').filter(|part| !part.is_empty());
     selector.add_path(&components.collect::<PathBuf>())?;
     Ok(selector.selection)
 }
 
-struct Selector<'a> {
+/// [`select`] for `COPY --parents`: each source is a directory with what the rest of the pattern
+/// chooses of it, and the directories on the way to that.
+pub(crate) fn select_with_parents<'a>(
+    tree: &Tree<'a>,
+    patterns: &[&str],
+    filter: &Filter,
+) -> Result<Selection<'a>, Error> {
+    let mut selector = Selector::new(tree, filter);
+    for pattern in patterns {
+        selector.add_with_parents(pattern)?;
+    }
+    Ok(selector.selection)
+}
+
+pub(super) struct Selector<'a, 'f> {
     tree: Tree<'a>,
+    pub(super) filter: &'f Filter,
     selection: Selection<'a>,
 }
 
 /// What a path of the tree leads to.
-enum Found {
+pub(super) enum Found {
     Directory(Descent),
     /// In the directory that the walk stands in.
     File(Descent, OsString, FileStat),
@@ -156,20 +174,33 @@ enum Found {
     Missing(Descent, OsString),
 }
 
-impl<'a> Selector<'a> {
+impl<'a, 'f> Selector<'a, 'f> {
+    fn new(tree: &Tree<'a>, filter: &'f Filter) -> Self {
+        Self {
+            tree: *tree,
+            filter,
+            selection: Selection::default(),
+        }
+    }
+
     fn add_path(&mut self, path: &Path) -> Result<(), Error> {
-        let not_found = |hidden_by, suggestion| Error::NotFound {
-            path: shown(path),
-            hidden_by,
-            suggestion,
-        };
+        let found = self.require(path)?;
+        match self.add_found(path, found)? {
+            None => Ok(()),
+            Some(rule) => Err(hidden(path, rule)),
+        }
+    }
+
+    /// What is at `path`, which must be there to be seen.
+    pub(super) fn require(&self, path: &Path) -> Result<Found, Error> {
         match self.resolve(path)? {
-            Found::Hidden(rule) => Err(not_found(Some(rule), None)),
-            Found::Missing(descent, name) => Err(not_found(None, self.suggest(&descent, &name))),
-            found => match self.add_found(path, found)? {
-                None => Ok(()),
-                Some(rule) => Err(not_found(Some(rule), None)),
-            },
+            Found::Hidden(rule) => Err(hidden(path, rule)),
+            Found::Missing(descent, name) => Err(Error::NotFound {
+                path: shown(path),
+                hidden_by: None,
+                suggestion: self.suggest(&descent, &name),
+            }),
+            found => Ok(found),
         }
     }
 
@@ -188,32 +219,49 @@ impl<'a> Selector<'a> {
                 if Kind::of(&stat) == Kind::Socket {
                     return Err(Error::Socket { path: shown(path) });
                 }
+                let name = path.file_name().unwrap_or(&real_name).to_owned();
+                if self.filter.excludes(&name) {
+                    let path = shown(path);
+                    self.selection.skipped.push(Skipped::Exclude { path });
+                }
                 self.selection.matches.push(Match::File {
                     origin: self.tree.origin,
-                    name: path.file_name().unwrap_or(&real_name).to_owned(),
+                    name,
                     parent: self.place(descent.path()),
                     real_name,
                     node: Node::of(&stat),
                 });
             }
             Found::Directory(descent) => {
-                let place = self.place(descent.path());
-                let matched = self.matched(&place.path);
-                let hidden_by = self.hidden_by(&matched);
-                let mut walk = Walk::new(self.tree, &place.path);
-                walk.directory(descent.directory(), &matched, 1)?;
-                if hidden_by.is_some() && walk.entries.is_empty() {
+                let hidden_by = self.hidden_by(&self.matched(&descent.path()));
+                let count = self.selection.matches.len();
+                if !self.add_directory(&descent, self.filter)? && hidden_by.is_some() {
+                    self.selection.matches.truncate(count);
                     return Ok(hidden_by);
                 }
-                self.selection.skipped.append(&mut walk.skipped);
-                self.selection.matches.push(Match::Directory {
-                    origin: self.tree.origin,
-                    place,
-                    entries: walk.entries,
-                });
             }
         }
         Ok(None)
+    }
+
+    /// Adds the directory that `descent` came to, and tells whether there is anything in it.
+    pub(super) fn add_directory(
+        &mut self,
+        descent: &Descent,
+        filter: &Filter,
+    ) -> Result<bool, Error> {
+        let place = self.place(descent.path());
+        let mut walk = Walk::new(self.tree, filter, &place.path);
+        let standing = Standing::of_source(self.matched(&place.path));
+        walk.directory(descent.directory(), &standing, 1)?;
+        let found = !walk.entries.is_empty();
+        self.selection.skipped.append(&mut walk.skipped);
+        self.selection.matches.push(Match::Directory {
+            origin: self.tree.origin,
+            place,
+            entries: walk.entries,
+        });
+        Ok(found)
     }
 
     fn place(&self, path: PathBuf) -> Place<'a> {
@@ -224,7 +272,7 @@ impl<'a> Selector<'a> {
     }
 
     /// Follows `path` to its end, unless something on the way is hidden.
-    fn resolve(&self, path: &Path) -> Result<Found, Error> {
+    pub(super) fn resolve(&self, path: &Path) -> Result<Found, Error> {
         let failed = |source| Error::Source {
             path: shown(path),
             source,
@@ -295,33 +343,36 @@ impl<'a> Selector<'a> {
         Some(path.to_str()?.to_owned())
     }
 
-    /// Adds the matches of `components`, the first wildcard of which is at `first`.
-    fn add_matches(&mut self, components: &[&str], first: usize) -> Result<(), Error> {
+    /// The paths that match `components`, the first wildcard of which is at `first`, but for those of
+    /// which nothing can be seen.
+    pub(super) fn wildcard_matches(
+        &self,
+        components: &[&str],
+        first: usize,
+    ) -> Result<Vec<PathBuf>, Error> {
         let globs = components[first..]
             .iter()
             .map(|part| Glob::parse(part, DoubleStar::Star))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|source| Error::Pattern { source })?;
         let start: PathBuf = components[..first].iter().collect();
-        let Found::Directory(descent) = self.resolve(&start)? else {
-            return Ok(());
-        };
         let mut paths = Vec::new();
-        self.expand(descent.directory(), &descent.path(), &globs, &mut paths)?;
-        for path in paths {
-            let matched = self.matched(&path);
-            if self.hidden_by(&matched).is_some() && !self.may_show_below(&matched, &path) {
-                continue;
-            }
+        if let Found::Directory(descent) = self.resolve(&start)? {
+            self.expand(descent.directory(), &descent.path(), &globs, &mut paths)?;
+        }
+        paths.retain(|path| {
+            let matched = self.matched(path);
+            self.hidden_by(&matched).is_none() || self.may_show_below(&matched, path)
+        });
+        Ok(paths)
+    }
+
+    /// Adds the matches of `components`, the first wildcard of which is at `first`.
+    fn add_matches(&mut self, components: &[&str], first: usize) -> Result<(), Error> {
+        for path in self.wildcard_matches(components, first)? {
             match self.resolve(&path)? {
                 // The match is a link that can be seen, to something that cannot.
-                Found::Hidden(rule) => {
-                    return Err(Error::NotFound {
-                        path: shown(&path),
-                        hidden_by: Some(rule),
-                        suggestion: None,
-                    });
-                }
+                Found::Hidden(rule) => return Err(hidden(&path, rule)),
                 found => drop(self.add_found(&path, found)?),
             }
         }
@@ -358,6 +409,14 @@ impl<'a> Selector<'a> {
             }
         }
         Ok(())
+    }
+}
+
+fn hidden(path: &Path, rule: HiddenBy) -> Error {
+    Error::NotFound {
+        path: shown(path),
+        hidden_by: Some(rule),
+        suggestion: None,
     }
 }
 

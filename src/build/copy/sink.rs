@@ -110,19 +110,22 @@ pub(super) fn open_source(source: &Source<'_>, sink: &Sink<'_>) -> Result<OwnedF
     }
 }
 
-/// Opens the directory, which is made when there is none. A link to a directory is none.
-pub(super) fn make_directory(sink: &Sink<'_>) -> Result<OwnedFd, Error> {
-    match sys::fs::make_directory_at(sink.directory, sink.name, 0o700) {
-        Ok(()) => {}
+/// Opens the directory, which is made when there is none, and tells whether it was. A link to a
+/// directory is none.
+pub(super) fn make_directory(sink: &Sink<'_>) -> Result<(OwnedFd, bool), Error> {
+    let is_new = match sys::fs::make_directory_at(sink.directory, sink.name, 0o700) {
+        Ok(()) => true,
         Err(error) if error.errno == Errno::EEXIST => {
             let stat = sys::fs::stat_at(sink.directory, sink.name).map_err(sink.failed())?;
             if Kind::of(&stat) != Kind::Directory {
                 return Err(Error::NotDirectory { path: sink.path() });
             }
+            false
         }
         Err(error) => return Err(sink.failed()(error)),
-    }
-    sys::fs::open_directory_at(sink.directory, sink.name).map_err(sink.failed())
+    };
+    let opened = sys::fs::open_directory_at(sink.directory, sink.name).map_err(sink.failed())?;
+    Ok((opened, is_new))
 }
 
 /// Creates a new file in place of whatever non-directory has its name; nothing is written through a

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::FileStat;
 
 use super::error::Error;
+use super::filter::{Filter, Judged};
 use super::select::shown;
 use super::{Skipped, Tree};
 use crate::context::digest::Stamp;
@@ -26,6 +27,9 @@ pub(super) struct Entry {
     pub(super) node: Node,
     /// The text of a link.
     pub(super) target: Option<Box<OsStr>>,
+    /// A directory that is there for what is in it only: no `--parents` pattern names it, or
+    /// `--exclude` does. One that is in the image already keeps its owner.
+    pub(super) is_implied: bool,
 }
 
 /// What a copy needs to know of a file.
@@ -58,31 +62,55 @@ impl Node {
     }
 }
 
+/// Which rules matched a directory, of each kind.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Standing {
+    ignore: Matched,
+    filter: Judged,
+}
+
+impl Standing {
+    /// The standing of a source, which the ignore rules of its tree judged to be `ignore`. The rules of
+    /// the instruction are about what is below it.
+    pub(super) fn of_source(ignore: Matched) -> Self {
+        Self {
+            ignore,
+            filter: Judged::default(),
+        }
+    }
+}
+
 /// One walk below a selected directory.
 pub(super) struct Walk<'a> {
     tree: Tree<'a>,
+    filter: &'a Filter,
     /// Where the walk is, from the root of the tree.
     path: Vec<u8>,
+    /// How much of `path` is the selected directory's.
+    top: usize,
     pub(super) entries: Vec<Entry>,
     pub(super) skipped: Vec<Skipped>,
 }
 
 impl<'a> Walk<'a> {
     /// A walk that begins in the directory `path` of `tree`.
-    pub(super) fn new(tree: Tree<'a>, path: &Path) -> Self {
+    pub(super) fn new(tree: Tree<'a>, filter: &'a Filter, path: &Path) -> Self {
+        let path = path.as_os_str().as_bytes().to_vec();
         Self {
             tree,
-            path: path.as_os_str().as_bytes().to_vec(),
+            filter,
+            top: path.len() + usize::from(!path.is_empty()),
+            path,
             entries: Vec::new(),
             skipped: Vec::new(),
         }
     }
 
-    /// Adds what is in `directory`, which the ignore rules judged to be `matched`.
+    /// Adds what is in `directory`, whose standing is `standing`.
     pub(super) fn directory(
         &mut self,
         directory: BorrowedFd<'_>,
-        matched: &Matched,
+        standing: &Standing,
         depth: usize,
     ) -> Result<(), Error> {
         if depth > DEPTH {
@@ -98,7 +126,7 @@ impl<'a> Walk<'a> {
                 self.path.push(b'/');
             }
             self.path.extend_from_slice(name.as_bytes());
-            self.entry(directory, name, matched, depth)?;
+            self.entry(directory, name, standing, depth)?;
             self.path.truncate(length);
         }
         Ok(())
@@ -108,28 +136,24 @@ impl<'a> Walk<'a> {
         &mut self,
         directory: BorrowedFd<'_>,
         name: OsString,
-        parent: &Matched,
+        parent: &Standing,
         depth: usize,
     ) -> Result<(), Error> {
-        let (hidden, matched) = match self.tree.ignore.filter(|ignore| !ignore.is_empty()) {
-            None => (false, Matched::default()),
-            Some(ignore) => {
-                let path = OsStr::from_bytes(&self.path);
-                let matched = ignore.enter(parent, path);
-                let hidden = ignore.verdict_of(&matched).ignored;
-                if hidden && !ignore.may_show_below(&matched, path) {
-                    return Ok(());
-                }
-                (hidden, matched)
-            }
+        let Some((hidden, ignore)) = self.ignored(&parent.ignore) else {
+            return Ok(());
         };
+        let below_top = OsStr::from_bytes(&self.path[self.top..]);
+        let judged = self.filter.judge(&parent.filter, below_top);
+        if !judged.is_chosen && !self.filter.may_choose_below(&judged, below_top) {
+            return Ok(());
+        }
         // What is gone since the directory was read is not part of the selection.
         let stat = sys::fs::try_stat_at(directory, &name).map_err(|source| self.failed(source))?;
         let Some(stat) = stat else {
             return Ok(());
         };
         let kind = Kind::of(&stat);
-        if hidden && kind != Kind::Directory {
+        if (hidden || !judged.is_chosen) && kind != Kind::Directory {
             return Ok(());
         }
         let target = match kind {
@@ -155,15 +179,33 @@ impl<'a> Walk<'a> {
             depth,
             node: Node::of(&stat),
             target,
+            is_implied: !judged.is_chosen,
         });
         if let Some(inner) = inner {
             let before = self.entries.len();
-            self.directory(inner.as_fd(), &matched, depth + 1)?;
-            if hidden && self.entries.len() == before {
+            let only_for_its_content = hidden || !judged.is_chosen;
+            let standing = Standing {
+                ignore,
+                filter: judged,
+            };
+            self.directory(inner.as_fd(), &standing, depth + 1)?;
+            if only_for_its_content && self.entries.len() == before {
                 self.entries.pop();
             }
         }
         Ok(())
+    }
+
+    /// Whether the ignore rules hide the path that the walk is at, and their verdict for what is in
+    /// it; `None` where all of it is hidden.
+    fn ignored(&self, parent: &Matched) -> Option<(bool, Matched)> {
+        let Some(ignore) = self.tree.ignore.filter(|ignore| !ignore.is_empty()) else {
+            return Some((false, Matched::default()));
+        };
+        let path = OsStr::from_bytes(&self.path);
+        let matched = ignore.enter(parent, path);
+        let hidden = ignore.hides(&matched);
+        (!hidden || ignore.may_show_below(&matched, path)).then_some((hidden, matched))
     }
 
     fn shown(&self) -> PathBuf {

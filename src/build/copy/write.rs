@@ -57,6 +57,7 @@ struct Level<'a> {
     source: OwnedFd,
     sink: OwnedFd,
     entry: &'a Entry,
+    is_new: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -70,7 +71,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Merges the entries of the directory `source` into `target`, whose own owner and mode stay.
+    /// Merges the entries of the directory `source` into `target`, whose own owner and mode stay. Its
+    /// time becomes that of `source`, as with BuildKit, so that it does not tell when the build ran.
     pub(super) fn merge(
         &mut self,
         origin: Origin,
@@ -103,10 +105,13 @@ impl<'a> Writer<'a> {
                 between: &between,
             };
             if entry.node.kind() == Kind::Directory {
+                let opened = open_source(&source, &sink)?;
+                let (made, is_new) = make_directory(&sink)?;
                 let level = Level {
-                    source: open_source(&source, &sink)?,
-                    sink: make_directory(&sink)?,
+                    source: opened,
+                    sink: made,
                     entry,
+                    is_new,
                 };
                 self.copied.files += 1;
                 levels.push(level);
@@ -117,7 +122,12 @@ impl<'a> Writer<'a> {
         while !levels.is_empty() {
             self.leave(origin, &mut levels, source, target)?;
         }
-        Ok(())
+        let failed = |source| Error::Write {
+            path: target.path.clone(),
+            source,
+        };
+        let stat = sys::fs::stat(source).map_err(failed)?;
+        sys::fs::set_mtime(&target.directory, stat.st_mtime, stat.st_mtime_nsec).map_err(failed)
     }
 
     /// Gives the innermost directory its owner, mode and time, now that nothing more is written there.
@@ -150,6 +160,11 @@ impl<'a> Writer<'a> {
             top: target,
             between: &between,
         };
+        if level.entry.is_implied && !level.is_new {
+            // Of a directory that is only on the way, BuildKit changes the mode alone, to the source's.
+            let mode = level.entry.node.permissions();
+            return sys::fs::chmod(&level.sink, mode).map_err(sink.failed());
+        }
         let stat = sys::fs::stat(&level.sink).map_err(sink.failed())?;
         self.finish_open(&source, &sink, level.sink.as_fd(), &stat)
     }

@@ -1,7 +1,7 @@
 //! What each kind of member becomes.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write as _;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -91,16 +91,19 @@ impl Unpacker<'_> {
             place::replace(dir, name, || sys::fs::open_at(dir, name, flags, 0o600))
                 .map_err(|source| at.unpack(source))?;
         let mut file = std::fs::File::from(file);
-        loop {
-            let count = self.archive.read_data(&mut self.buffer)?;
-            if count == 0 {
-                break;
-            }
-            file.write_all(&self.buffer[..count])
-                .map_err(|source| Error::Write {
+        match self.archive.take_sparse() {
+            None => self.write_data(&mut file, u64::MAX, at)?,
+            Some(map) => {
+                let failed = |source| Error::Write {
                     path: at.shown(),
                     source,
-                })?;
+                };
+                for (offset, length) in map.parts {
+                    file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+                    self.write_data(&mut file, length, at)?;
+                }
+                file.set_len(map.size).map_err(failed)?;
+            }
         }
         if self.must_set_owner(member) {
             self.ownership
@@ -123,6 +126,31 @@ impl Unpacker<'_> {
         let (seconds, nanoseconds) = member.mtime;
         sys::fs::set_mtime(&file, seconds, nanoseconds).map_err(|source| at.unpack(source))?;
         self.forget_replaced(replaced, path);
+        Ok(())
+    }
+
+    /// Writes the member's next `length` bytes, or as many as there are.
+    fn write_data(
+        &mut self,
+        file: &mut std::fs::File,
+        length: u64,
+        at: Subject<'_>,
+    ) -> Result<(), Error> {
+        let mut left = length;
+        while left > 0 {
+            let most =
+                usize::try_from(left).map_or(self.buffer.len(), |n| n.min(self.buffer.len()));
+            let count = self.archive.read_data(&mut self.buffer[..most])?;
+            if count == 0 {
+                break;
+            }
+            file.write_all(&self.buffer[..count])
+                .map_err(|source| Error::Write {
+                    path: at.shown(),
+                    source,
+                })?;
+            left -= count as u64;
+        }
         Ok(())
     }
 

@@ -1,4 +1,5 @@
 mod attacks;
+mod sparse;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -9,14 +9,14 @@ fn a_file_that_changes_after_it_was_selected_fails_the_step() {
     let open = trees.open();
     let root = sys::fs::open_directory(&trees.root("")).unwrap();
     for patterns in [&["d"][..], &["d/a"]] {
-        let selection = select(&context(&open, None), patterns).unwrap();
+        let selection = select(&context(&open, None), patterns, &Filter::default()).unwrap();
         fs::write(trees.source("d/a"), format!("now {patterns:?}")).unwrap();
         let error = copy(&selection, &destination(&root, "/to/")).unwrap_err();
         assert_eq!(error.to_string(), "\"/d/a\" changed during the build");
         let error = selection.digest(&Memo::none()).unwrap_err();
         assert_eq!(error.to_string(), "\"/d/a\" changed during the build");
     }
-    let selection = select(&context(&open, None), &["d"]).unwrap();
+    let selection = select(&context(&open, None), &["d"], &Filter::default()).unwrap();
     fs::remove_file(trees.source("d/b")).unwrap();
     let error = copy(&selection, &destination(&root, "/to/")).unwrap_err();
     assert_eq!(error.to_string(), "\"/d/b\" changed during the build");
@@ -71,7 +71,7 @@ fn nothing_is_read_when_nothing_changed() {
     let path = dir.path().join("memo");
     let open = sys::fs::open_directory(&source).unwrap();
     let digest = |memo: &Memo| {
-        let selection = select(&context(&open, None), &["."]).unwrap();
+        let selection = select(&context(&open, None), &["."], &Filter::default()).unwrap();
         selection.digest(memo).unwrap()
     };
     let memo = Memo::open(&path);

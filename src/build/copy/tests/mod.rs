@@ -56,7 +56,7 @@ impl Trees {
         let open = self.open();
         let ignore = Ignore::parse(".dockerignore", ignore).unwrap();
         let tree = context(&open, Some(&ignore));
-        let selection = select(&tree, patterns)?;
+        let selection = select(&tree, patterns, &Filter::default())?;
         Ok(names(&selection))
     }
 
@@ -64,7 +64,7 @@ impl Trees {
         let open = self.open();
         let ignore = Ignore::parse(".dockerignore", ignore).unwrap();
         let tree = context(&open, Some(&ignore));
-        let selection = select(&tree, patterns).unwrap();
+        let selection = select(&tree, patterns, &Filter::default()).unwrap();
         selection.digest(&Memo::none()).unwrap()
     }
 
@@ -82,7 +82,7 @@ impl Trees {
     ) -> Result<Copied, Error> {
         let open = self.open();
         let root = sys::fs::open_directory(&self.root("")).unwrap();
-        let selection = select(&context(&open, None), patterns)?;
+        let selection = select(&context(&open, None), patterns, &Filter::default())?;
         let destination = Destination {
             owner,
             mode,

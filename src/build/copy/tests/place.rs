@@ -147,7 +147,7 @@ fn add_extracts_archives_and_copies_the_rest() {
     trees.files(&["a.tar", "a.txt", "d/b.tar"]);
     let open = trees.open();
     let root = sys::fs::open_directory(&trees.root("")).unwrap();
-    let selection = select(&context(&open, None), &["a.*", "d"]).unwrap();
+    let selection = select(&context(&open, None), &["a.*", "d"], &Filter::default()).unwrap();
     let sniff = |file: &mut File| {
         let mut text = String::new();
         io::Read::read_to_string(file, &mut text).map(|_| text.ends_with(".tar"))
@@ -160,6 +160,7 @@ fn add_extracts_archives_and_copies_the_rest() {
         Ok(())
     };
     let archives = Archives {
+        unpack: Unpack::Archives,
         sniff: &sniff,
         extract: &mut extract,
     };

@@ -105,7 +105,7 @@ fn owners_are_roots_or_as_asked() {
     };
     let mut kept = destination(&root, "/kept");
     kept.ownership = mapped;
-    copy(&select(&tree, &["d"]).unwrap(), &kept).unwrap();
+    copy(&select(&tree, &["d"], &Filter::default()).unwrap(), &kept).unwrap();
     for name in ["a", "sub", "link"] {
         assert_eq!(owner(&format!("plain/{name}")), (0, 0), "{name}");
         assert_eq!(owner(&format!("asked/x/{name}")), (7, 8), "{name}");
@@ -116,7 +116,7 @@ fn owners_are_roots_or_as_asked() {
     kept.ownership = &Ownership::Single;
     kept.path = "/refused";
     assert!(matches!(
-        copy(&select(&tree, &["d"]).unwrap(), &kept),
+        copy(&select(&tree, &["d"], &Filter::default()).unwrap(), &kept),
         Err(Error::Owner { .. })
     ));
 }
@@ -140,7 +140,7 @@ fn attributes_come_along_from_a_root_file_system_only() {
             origin,
             ..context(&open, None)
         };
-        let selection = select(&tree, &["a"]).unwrap();
+        let selection = select(&tree, &["a"], &Filter::default()).unwrap();
         copy(&selection, &destination(&root, name)).unwrap();
         assert_eq!(
             sys::xattr::list_at(&root, name[1..].as_ref()).unwrap(),
@@ -157,7 +157,7 @@ fn a_heredoc_is_a_file_of_root() {
     let root = sys::fs::open_directory(&trees.root("")).unwrap();
     let inline = || Selection::inline("EOF", b"text\n".to_vec());
     copy(&inline(), &destination(&root, "/file")).unwrap();
-    let mut selection = select(&context(&open, None), &["a"]).unwrap();
+    let mut selection = select(&context(&open, None), &["a"], &Filter::default()).unwrap();
     selection.append(inline());
     copy(&selection, &destination(&root, "/dir/")).unwrap();
     assert_eq!(

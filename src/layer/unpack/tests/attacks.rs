@@ -178,11 +178,14 @@ fn archives_that_no_honest_program_writes_are_refused() {
             vec![pax_header(&[("size", b"+1")]), file("f", "")],
         ),
         (
-            "a sparse file of GNU tar",
-            vec![with(EntryType::GNUSparse, |_| {})],
+            "a sparse file without a map for its data",
+            vec![
+                with(EntryType::GNUSparse, |header| header.size = 1),
+                vec![0; BLOCK],
+            ],
         ),
         (
-            "a sparse file of PAX",
+            "a sparse file without a size",
             vec![pax_header(&[("GNU.sparse.major", b"1")]), file("f", "")],
         ),
         (
