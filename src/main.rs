@@ -14,6 +14,7 @@ mod layer;
 mod oci;
 mod ownership;
 mod progress;
+mod remote;
 mod sandbox;
 mod store;
 mod sys;

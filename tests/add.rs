@@ -100,19 +100,6 @@ fn an_archive_that_is_cut_off_fails_the_step() {
 }
 
 #[test]
-fn a_url_is_refused_before_any_work() {
-    let rig = Rig::new();
-    for source in [
-        "https://example.invalid/file",
-        "https://example.invalid/repo.git",
-    ] {
-        rig.dockerfile(&format!("FROM base\nRUN echo started\nADD {source} /to/"));
-        let outcome = rig.build(&[]).exits_with(1).says(&["Dockerfile:3"]);
-        assert!(!outcome.stderr.contains(" started"), "{}", outcome.stderr);
-    }
-}
-
-#[test]
 fn unpack_says_what_becomes_of_an_archive() {
     let rig = Rig::new();
     rig.write("a.tar.gz", gzip(&archive()))

@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "oci",
             "ownership",
             "progress",
+            "remote",
             "sandbox",
             "store",
             "sys",
@@ -34,6 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "layer",
             "oci",
             "ownership",
+            "remote",
             "sandbox",
             "store",
             "sys",
@@ -61,6 +63,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("layer", &["oci", "ownership", "sys"]),
     ("context", &["oci", "ownership", "sys"]),
     ("sandbox", &["oci", "ownership", "sys"]),
+    ("remote", &["oci", "sys"]),
     ("transport", &["layer::decompress", "oci", "sys"]),
     ("store", &["layer", "oci", "ownership", "sys"]),
 ];

@@ -5,17 +5,19 @@ use std::io::{self, Read as _, Seek as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use super::add_remote::{self, Brought, Remotes};
 use super::copy::{
     Archives, ChmodSpec, Copied, Destination, Filter, Origin, Selection, Tree, Unpack, add, copy,
     select, select_with_parents,
 };
 use super::error::StepError;
+use super::fetch::Fetch;
 use super::key::KeyBuilder;
 use super::owner;
 use super::state::StageState;
 use crate::context::Context;
 use crate::context::digest::Memo;
-use crate::dockerfile::{CopyInstruction, Source, Spanned, expand_heredoc};
+use crate::dockerfile::{AddInstruction, CopyInstruction, Source, Spanned, expand_heredoc};
 use crate::layer::{Decoder, Form, Limits, is_tar, unpack_as};
 use crate::oci::{ChainId, Digest, Platform};
 use crate::store::{Active, Snapshot, Store};
@@ -49,6 +51,8 @@ pub(crate) struct CopyStep {
     is_directory: bool,
     chown: Option<String>,
     mode: Option<(String, ChmodSpec)>,
+    /// What an ADD fetches; `None` for a COPY.
+    remotes: Option<Remotes>,
     /// What becomes of archives; `None` for COPY.
     unpack: Option<Unpack>,
     /// `--link`: written into an empty directory, whatever is below.
@@ -61,10 +65,10 @@ pub(crate) struct CopyStep {
 }
 
 impl CopyStep {
-    /// `unpack` is `None` for COPY.
+    /// `add` is `None` for COPY.
     pub(crate) fn new(
         instruction: &CopyInstruction,
-        unpack: Option<Unpack>,
+        add: Option<&AddInstruction>,
         state: &StageState,
         escape: char,
     ) -> Result<Self, StepError> {
@@ -77,7 +81,7 @@ impl CopyStep {
         };
         let mut paths = Vec::new();
         let mut inline = Vec::new();
-        let mut shown = vec![if unpack.is_some() { "ADD" } else { "COPY" }.to_owned()];
+        let mut shown = vec![if add.is_some() { "ADD" } else { "COPY" }.to_owned()];
         let optional = |word: &Option<Spanned<String>>| {
             let word = word.as_ref();
             word.map(|word| expand(&word.value)).transpose()
@@ -116,12 +120,23 @@ impl CopyStep {
                 }
             }
         }
+        let remotes = match add {
+            Some(add) => {
+                let checksum = add.checksum.as_ref().map(|word| expand(&word.value));
+                let checksum = checksum.transpose()?;
+                Some(Remotes::new(add, &paths, checksum.as_deref())?)
+            }
+            None => match paths.iter().find_map(|path| add_remote::refuse_copy(path)) {
+                Some(message) => return Err(StepError::Value { message }),
+                None => None,
+            },
+        };
         let written = expand(&instruction.destination.value)?;
         shown.push(written.clone());
         let mode = chmod.map(parse_mode).transpose()?;
         Ok(Self {
             is_linked: is_linked(instruction.link, chown.as_deref(), mode.is_some())?,
-            unpack,
+            unpack: add.map(|add| unpack_of(add.unpack)),
             with_parents: instruction.parents,
             excludes,
             filter,
@@ -131,22 +146,54 @@ impl CopyStep {
             destination: join(state.working_directory(), &written),
             chown,
             mode,
+            remotes,
             shown: shown.join(" "),
         })
     }
 
-    fn select<'a>(&self, source: &'a SourceTree) -> Result<Selection<'a>, StepError> {
-        let patterns: Vec<&str> = self.paths.iter().map(String::as_str).collect();
+    /// Asks servers for what the key needs to know of remote sources.
+    pub(crate) fn resolve(&mut self, fetch: &Fetch<'_>) -> Result<(), StepError> {
+        match &mut self.remotes {
+            Some(remotes) => remotes.resolve(fetch),
+            None => Ok(()),
+        }
+    }
+
+    fn has_remotes(&self) -> bool {
+        self.remotes.as_ref().is_some_and(|there| !there.is_empty())
+    }
+
+    fn select_path<'a>(&self, tree: &Tree<'a>, path: &str) -> Result<Selection<'a>, StepError> {
+        let selected = if self.with_parents {
+            select_with_parents(tree, &[path], &self.filter)
+        } else {
+            select(tree, &[path], &self.filter)
+        };
+        selected.map_err(|source| StepError::Copy { source })
+    }
+
+    /// The files of all sources in their order; without `brought` those of `source` only.
+    fn select<'a>(
+        &self,
+        source: &'a SourceTree,
+        brought: Option<&'a Brought>,
+    ) -> Result<Selection<'a>, StepError> {
         let tree = match source {
             SourceTree::Context(open) => context_tree(&open.context),
             SourceTree::Rootfs { view, .. } => rootfs_tree(view.as_fd()),
         };
-        let selected = if self.with_parents {
-            select_with_parents(&tree, &patterns, &self.filter)
-        } else {
-            select(&tree, &patterns, &self.filter)
-        };
-        let mut selection = selected.map_err(|source| StepError::Copy { source })?;
+        let mut selection = Selection::default();
+        for (index, path) in self.paths.iter().enumerate() {
+            let remote = self.remotes.as_ref().is_some_and(|there| there.has(index));
+            let part = match brought {
+                Some(brought) if remote => brought.select(index, &self.filter)?,
+                None if remote => None,
+                _ => Some(self.select_path(&tree, path)?),
+            };
+            if let Some(part) = part {
+                selection.append(part);
+            }
+        }
         for (name, bytes) in &self.inline {
             selection.append(Selection::inline(name, bytes.clone()));
         }
@@ -168,7 +215,7 @@ impl CopyStep {
         key.field("link", [u8::from(self.is_linked)]);
         let (content, selection) = match source {
             SourceTree::Context(open) => {
-                let selection = self.select(source)?;
+                let selection = self.select(source, None)?;
                 (digest(&selection, &open.memo)?, Some(selection))
             }
             SourceTree::Rootfs { chain, .. } => {
@@ -182,7 +229,7 @@ impl CopyStep {
                 if let Some(digest) = store.remembered_digest(&memo_key) {
                     (digest, None)
                 } else {
-                    let selection = self.select(source)?;
+                    let selection = self.select(source, None)?;
                     let digest = digest(&selection, &Memo::none())?;
                     store.remember_digest(&memo_key, &digest)?;
                     (digest, Some(selection))
@@ -198,6 +245,9 @@ impl CopyStep {
             self.mode.as_ref().map_or("-", |(text, _)| text.as_str()),
         );
         key.field("unpack", [u8::from(self.unpacks())]);
+        if let Some(remotes) = &self.remotes {
+            remotes.add_to_key(&mut key);
+        }
         if let Some(clamp) = clamp {
             key.field("clamp", clamp.to_string());
         }
@@ -207,11 +257,16 @@ impl CopyStep {
     /// Writes the files into `active`.
     pub(crate) fn execute<'a>(
         &self,
-        store: &Store,
+        fetch: &Fetch<'_>,
         source: &'a SourceTree,
         selection: Option<Selection<'a>>,
         active: &Active,
     ) -> Result<Copied, StepError> {
+        let store = fetch.store;
+        let brought = match &self.remotes {
+            Some(remotes) => Some(remotes.bring(fetch)?),
+            None => None,
+        };
         // An overlay would mark each new directory as hiding what is below, and a layer that is put on
         // others later must hide nothing.
         let (root, form) = if self.is_linked {
@@ -232,10 +287,16 @@ impl CopyStep {
             ownership: store.ownership(),
         };
         let selection = match selection {
+            Some(local) if self.has_remotes() => {
+                // Fails when a file is not what it was for the key.
+                digest(&local, &Memo::none())?;
+                self.select(source, brought.as_ref())?
+            }
             Some(selection) => selection,
-            None => self.select(source)?,
+            None => self.select(source, brought.as_ref())?,
         };
-        let copied = if let Some(unpack) = self.unpack {
+        let copied = if let (Some(unpack), Some(brought)) = (self.unpack, &brought) {
+            let sniff = &|file: &mut File| Ok(brought.may_unpack(file)? && is_archive(file)?);
             let extract = &mut |file: File, directory: BorrowedFd<'_>| {
                 let mut tar = Decoder::detect(file)?;
                 let limits = Limits::default();
@@ -247,7 +308,7 @@ impl CopyStep {
                 &destination,
                 Archives {
                     unpack,
-                    sniff: &is_archive,
+                    sniff,
                     extract,
                 },
             )
@@ -263,7 +324,7 @@ impl CopyStep {
 }
 
 /// What an ADD with this `--unpack` does with the archives among its local sources.
-pub(crate) fn unpack_of(flag: Option<bool>) -> Unpack {
+fn unpack_of(flag: Option<bool>) -> Unpack {
     match flag {
         None => Unpack::Archives,
         Some(true) => Unpack::Asked,

@@ -9,17 +9,21 @@ use super::add::{self, OpenContext, SourceTree};
 use super::commit::LayerOptions;
 use super::error::{Error, StepError};
 use super::event::{Event, EventSender, VertexId};
+use super::fetch::Fetch;
 use super::images::{Image, ImageKey, ImageSource};
+use super::input::DockerfileText;
 use super::mount::Mounted;
 use super::named;
 use super::plan::{Plan, PlannedBase, PlannedStage};
-use super::request::{Encoding, NamedSource, Request};
+use super::remote_context::{self, FetchedContexts};
+use super::request::{ContextSource, Encoding, NamedSource, Request};
 use super::stage;
 use super::state::StageState;
 use crate::context::digest::Memo;
 use crate::context::ignore::Ignore;
 use crate::context::{Context, read_ignore_file};
 use crate::dockerfile::{Dockerfile, parse_trigger};
+use crate::remote::Address;
 use crate::sandbox::Cancel;
 use crate::store::{Snapshot, Store};
 
@@ -39,6 +43,7 @@ pub(crate) struct Engine<'a> {
     pub(crate) encoding: Option<Encoding>,
     build_context: ContextPlace,
     context: OnceLock<Arc<OpenContext>>,
+    fetched: FetchedContexts,
     pub(super) images: BTreeMap<ImageKey, Image>,
     pub(crate) mounted: Mounted,
     next_vertex: AtomicU32,
@@ -57,8 +62,25 @@ pub(crate) enum ContextPlace {
     },
     /// No files at all.
     Empty,
-    /// Files that came as an archive: no ignore file applies, and nothing is known of them later.
+    /// Files that came as an archive or from a repository: no ignore file applies, and nothing is
+    /// known of them later.
     Archive(Context),
+    /// Files elsewhere, fetched by the first step that reads them.
+    Remote(Address),
+}
+
+impl ContextPlace {
+    /// Where the context of a Dockerfile that did not come with it is.
+    pub(crate) fn beside(request: &Request, dockerfile: &DockerfileText) -> Self {
+        match &request.context {
+            ContextSource::Directory(path) => Self::Directory {
+                path: path.clone(),
+                dockerfile: dockerfile.path.clone(),
+            },
+            ContextSource::Stdin => Self::Empty,
+            ContextSource::Remote(address) => Self::Remote(address.clone()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -117,6 +139,7 @@ impl<'a> Engine<'a> {
             encoding,
             build_context,
             context,
+            fetched: FetchedContexts::default(),
             images: BTreeMap::new(),
             mounted: Mounted::default(),
             next_vertex: AtomicU32::new(0),
@@ -224,7 +247,7 @@ impl<'a> Engine<'a> {
     }
 
     /// The build context, opened by the first step that reads it.
-    pub(crate) fn context(&self) -> Result<SourceTree, StepError> {
+    pub(crate) fn context(&self, id: VertexId) -> Result<SourceTree, StepError> {
         if let Some(open) = self.context.get() {
             return Ok(SourceTree::Context(Arc::clone(open)));
         }
@@ -233,6 +256,12 @@ impl<'a> Engine<'a> {
                 let (ignore, _) = read_ignore_file(path, dockerfile.as_deref())
                     .map_err(|source| StepError::Context { source })?;
                 self.open_directory(path, ignore)?
+            }
+            ContextPlace::Remote(address) => {
+                return self.fetched.get(None, || {
+                    let (context, _) = remote_context::fetch_main(&self.fetch(id), address)?;
+                    Ok(context)
+                });
             }
             ContextPlace::Empty | ContextPlace::Archive(_) => OpenContext {
                 context: Context::empty(&self.store.scratch()?)
@@ -243,6 +272,17 @@ impl<'a> Engine<'a> {
         Ok(SourceTree::Context(Arc::clone(
             self.context.get_or_init(|| Arc::new(opened)),
         )))
+    }
+
+    /// What steps of the vertex `id` fetch with.
+    pub(crate) fn fetch(&self, id: VertexId) -> Fetch<'_> {
+        Fetch {
+            store: self.store,
+            request: self.request,
+            events: self.events,
+            cancel: self.cancel,
+            id,
+        }
     }
 
     fn open_directory(&self, path: &Path, ignore: Ignore) -> Result<OpenContext, StepError> {
@@ -265,6 +305,9 @@ impl<'a> Engine<'a> {
                     self.open_directory(path, ignore)?,
                 )))
             }
+            NamedSource::Remote(address) => self.fetched.get(Some(index), || {
+                remote_context::fetch_named(&self.fetch(id), address)
+            }),
             NamedSource::Image(_) => {
                 let snapshot = if named::is_scratch(index, self.request) {
                     Snapshot::default()

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use super::copy;
 use super::export;
+use super::secret;
 use crate::dockerfile::{Diagnostic, Span, WordError};
 use crate::oci::DiffId;
+use crate::remote;
 use crate::sandbox::{self, passwd};
 use crate::store;
 use crate::transport;
@@ -42,6 +44,10 @@ pub(crate) enum Error {
         location: Span,
         source: Box<StepError>,
     },
+    #[error("cannot fetch the build context")]
+    Fetch { source: Box<StepError> },
+    #[error("cannot fetch the Dockerfile")]
+    FetchDockerfile { source: Box<StepError> },
     #[error("cannot use the store")]
     Store { source: store::Error },
     #[error("cannot write the image")]
@@ -107,8 +113,6 @@ pub(crate) enum StepError {
         text: String,
         source: crate::oci::ReferenceError,
     },
-    #[error(transparent)]
-    Secret { source: super::secret::Error },
     #[error("cannot forward the ssh agent {id:?}")]
     Ssh { id: String, source: io::Error },
     #[error(transparent)]
@@ -134,8 +138,25 @@ pub(crate) enum StepError {
     ReadImage { path: String, source: sys::Error },
     #[error("cannot read the build context")]
     Context { source: context::Error },
+    #[error(transparent)]
+    Remote { source: Box<remote::Error> },
+    #[error("cannot use a secret")]
+    Secret { source: secret::Error },
+    #[error("cannot write {} in the scratch space", path.display())]
+    Scratch { path: PathBuf, source: io::Error },
     #[error("the build was interrupted")]
     Canceled,
+}
+
+impl From<remote::Error> for StepError {
+    fn from(source: remote::Error) -> Self {
+        match source {
+            remote::Error::Stopped { .. } => Self::Canceled,
+            source => Self::Remote {
+                source: Box::new(source),
+            },
+        }
+    }
 }
 
 impl From<store::Error> for StepError {

@@ -46,6 +46,10 @@ pub(crate) fn read_dockerfile(request: &Request) -> Result<DockerfileText, Error
             })
         }
         (DockerfileSource::Path(path), _) => read_file(path),
+        (DockerfileSource::Remote(_), _)
+        | (DockerfileSource::Default, ContextSource::Remote(_)) => {
+            unreachable!("what is elsewhere is read by build::load_remote")
+        }
         (DockerfileSource::Default, ContextSource::Directory(context)) => {
             check_directory(context)?;
             read_default(context)
@@ -71,13 +75,15 @@ pub(crate) fn check_directory(context: &Path) -> Result<(), Error> {
 }
 
 /// Finds the Dockerfile of a context that has come as an archive, below its root directory.
+/// `context` is how messages call the archive.
 pub(crate) fn read_from_archive(
     root: BorrowedFd<'_>,
     source: &DockerfileSource,
+    context: &str,
 ) -> Result<DockerfileText, Error> {
     let names: Vec<&Path> = match source {
         DockerfileSource::Path(path) => vec![path],
-        DockerfileSource::Default | DockerfileSource::Stdin => {
+        DockerfileSource::Default | DockerfileSource::Stdin | DockerfileSource::Remote(_) => {
             DEFAULT_NAMES.iter().map(Path::new).collect()
         }
     };
@@ -96,7 +102,7 @@ pub(crate) fn read_from_archive(
         }
     }
     Err(Error::NoDockerfile {
-        context: "the archive on standard input".into(),
+        context: context.into(),
     })
 }
 
@@ -144,6 +150,15 @@ fn read_opened(mut file: File, path: &Path) -> Result<DockerfileText, Error> {
         name: name.to_string_lossy().into_owned(),
         text,
         path: Some(path.to_owned()),
+    })
+}
+
+/// Reads a Dockerfile that was fetched; `path` is how messages call its place.
+pub(crate) fn read_fetched(file: &mut File, path: &str) -> Result<DockerfileText, Error> {
+    Ok(DockerfileText {
+        name: "Dockerfile".to_owned(),
+        text: read_text(file, path)?,
+        path: None,
     })
 }
 
@@ -197,7 +212,7 @@ pub(crate) fn read_stdin() -> Result<Stdin, Error> {
 }
 
 /// By content, as BuildKit decides it: a tar header, or the magic of a compressed stream.
-fn looks_like_archive(start: &[u8]) -> bool {
+pub(crate) fn looks_like_archive(start: &[u8]) -> bool {
     const MAGICS: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh"];
     is_tar(start) || MAGICS.iter().any(|magic| start.starts_with(magic))
 }

@@ -4,6 +4,7 @@
 //! build are made in this room; the rooms below it read, run, pack and store as they are told.
 
 mod add;
+mod add_remote;
 mod base;
 mod commit;
 mod copy;
@@ -11,6 +12,7 @@ mod engine;
 mod error;
 pub(crate) mod event;
 pub(crate) mod export;
+mod fetch;
 mod image;
 mod images;
 pub(crate) mod import;
@@ -23,6 +25,7 @@ mod mount;
 mod named;
 mod owner;
 mod plan;
+mod remote_context;
 pub(crate) mod request;
 mod resolve;
 mod run;
@@ -46,14 +49,14 @@ pub(crate) use input::DockerfileText;
 use engine::{ContextPlace, Engine};
 use event::{Event, EventSender, VertexId};
 use export::ImageBlobs;
+use fetch::Fetch;
 use image::Dialect;
 use plan::Plan;
 use request::{ContextSource, DockerfileSource, Encoding, Output, OutputForm, Request};
 use state::StageState;
 
-use crate::context::Context;
 use crate::dockerfile::{Dockerfile, parse};
-use crate::layer::{Decoder, Form, Limits, PackOptions, pack_tree, unpack};
+use crate::layer::{PackOptions, pack_tree};
 use crate::oci::{Descriptor, Digest, ImageConfig};
 use crate::sandbox::Cancel;
 use crate::store::Store;
@@ -80,6 +83,8 @@ pub(crate) enum Input {
     Loaded(Box<Loaded>),
     /// A context archive; its Dockerfile is known once it is unpacked by [`load_archive`].
     Archive(File),
+    /// A Dockerfile elsewhere, by itself or in the context; [`load_remote`] fetches it.
+    Remote,
 }
 
 /// What a build made.
@@ -99,6 +104,13 @@ pub(crate) fn load(request: &Request) -> Result<Input, Box<Failure>> {
             dockerfile: None,
         })
     };
+    remote_context::check(request).map_err(bare)?;
+    if let ContextSource::Directory(path) = &request.context {
+        input::check_directory(path).map_err(bare)?;
+    }
+    if remote_context::has_dockerfile(request) {
+        return Ok(Input::Remote);
+    }
     if request.context == ContextSource::Stdin && request.dockerfile != DockerfileSource::Stdin {
         return match input::read_stdin().map_err(bare)? {
             input::Stdin::Archive(file) => Ok(Input::Archive(file)),
@@ -108,17 +120,31 @@ pub(crate) fn load(request: &Request) -> Result<Input, Box<Failure>> {
         };
     }
     let text = input::read_dockerfile(request).map_err(bare)?;
-    let context = match &request.context {
-        ContextSource::Directory(path) => {
-            input::check_directory(path).map_err(bare)?;
-            ContextPlace::Directory {
-                path: path.clone(),
-                dockerfile: text.path.clone(),
-            }
-        }
-        ContextSource::Stdin => ContextPlace::Empty,
-    };
+    let context = ContextPlace::beside(request, &text);
     plan_text(text, request, context).map(Input::Loaded)
+}
+
+/// Fetches the Dockerfile of an [`Input::Remote`], with the context where it is in that, and plans it.
+pub(crate) fn load_remote(
+    request: &Request,
+    store: &Store,
+    events: &EventSender,
+    cancel: &Cancel,
+) -> Result<Box<Loaded>, Box<Failure>> {
+    let fetch = Fetch {
+        store,
+        request,
+        events,
+        cancel,
+        id: remote_context::VERTEX,
+    };
+    match remote_context::load(&fetch) {
+        Ok((text, context)) => plan_text(text, request, context),
+        Err(error) => Err(Box::new(Failure {
+            error,
+            dockerfile: None,
+        })),
+    }
 }
 
 /// Unpacks a context archive into the store's scratch space, and plans what is in it.
@@ -133,17 +159,10 @@ pub(crate) fn load_archive(
             dockerfile: None,
         })
     };
-    let scratch = store.scratch().map_err(|error| bare(error.into()))?;
-    let unpack = |file: File, root: std::os::fd::BorrowedFd<'_>| {
-        let mut tar = Decoder::detect(file)?;
-        let ownership = crate::ownership::Ownership::Discarded;
-        unpack(&mut tar, root, &ownership, Form::Plain, &Limits::default())
-            .map(drop)
-            .map_err(Box::<dyn std::error::Error + Send + Sync>::from)
-    };
-    let context = Context::from_tar(archive, &scratch, unpack)
-        .map_err(|source| bare(Error::ReadContext { source }))?;
-    let text = input::read_from_archive(context.root(), &request.dockerfile).map_err(bare)?;
+    let context = remote_context::unpack_archive(store, archive).map_err(bare)?;
+    let name = "the archive on standard input";
+    let read = input::read_from_archive(context.root(), &request.dockerfile, name);
+    let text = read.map_err(bare)?;
     plan_text(text, request, ContextPlace::Archive(context))
 }
 

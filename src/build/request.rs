@@ -6,6 +6,7 @@ use super::run_options::RunOptions;
 use super::secret::Secret;
 use crate::layer::Compression;
 use crate::oci::{Platform, Reference};
+use crate::remote::{Address, GitReference, HttpAddress};
 
 /// A whole `rbuild build`.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(crate) enum ContextSource {
     Directory(PathBuf),
     /// `-`: a tar archive, or a Dockerfile with no context at all.
     Stdin,
+    /// A git repository, or a file that is a tar archive or a Dockerfile.
+    Remote(Address),
 }
 
 /// Where the Dockerfile is.
@@ -49,6 +52,8 @@ pub(crate) enum DockerfileSource {
     Path(PathBuf),
     /// `-f -`.
     Stdin,
+    /// `-f https://…`
+    Remote(HttpAddress),
 }
 
 /// `--build-context name=value`: what `FROM name` and `--from=name` mean.
@@ -62,6 +67,29 @@ pub(crate) struct NamedContext {
 pub(crate) enum NamedSource {
     Directory(PathBuf),
     Image(crate::transport::Location),
+    Remote(Address),
+}
+
+impl Request {
+    /// The addresses of contexts.
+    pub(crate) fn context_addresses(&self) -> impl Iterator<Item = &Address> {
+        let main = match &self.context {
+            ContextSource::Remote(address) => Some(address),
+            ContextSource::Directory(_) | ContextSource::Stdin => None,
+        };
+        let named = self.named_contexts.iter();
+        main.into_iter()
+            .chain(named.filter_map(|named| match &named.source {
+                NamedSource::Remote(address) => Some(address),
+                NamedSource::Directory(_) | NamedSource::Image(_) => None,
+            }))
+    }
+
+    /// Whether the caller, not a Dockerfile, chose this repository.
+    pub(crate) fn names_repository(&self, reference: &GitReference) -> bool {
+        self.context_addresses()
+            .any(|address| matches!(address, Address::Git(git) if git == reference))
+    }
 }
 
 /// The network of RUN.

@@ -158,8 +158,8 @@ fn execute(
             })
         }
         Instruction::Copy(_) | Instruction::Add(_) => {
-            let (copy, unpack) = match &step.statement.instruction {
-                Instruction::Add(add) => (&add.copy, Some(add::unpack_of(add.unpack))),
+            let (copy, add) = match &step.statement.instruction {
+                Instruction::Add(add) => (&add.copy, Some(add)),
                 Instruction::Copy(copy) => (copy, None),
                 _ => unreachable!("the arm above lets nothing else through"),
             };
@@ -168,8 +168,11 @@ fn execute(
                 engine.result_of(from).map_err(|_| StepError::Canceled)?;
             }
             let id = engine.start_vertex(count.next(&step.shown()));
-            let made = CopyStep::new(copy, unpack, files.state, escape)
-                .and_then(|copy| Ok((copy, source_of(engine, id, step.from.as_ref())?)));
+            let fetch = engine.fetch(id);
+            let made = CopyStep::new(copy, add, files.state, escape).and_then(|mut copy| {
+                copy.resolve(&fetch)?;
+                Ok((copy, source_of(engine, id, step.from.as_ref())?))
+            });
             let (copy, source) = match made {
                 Ok(made) => made,
                 Err(error) => return engine.end_vertex(id, Err(error)),
@@ -184,7 +187,7 @@ fn execute(
                 engine.clamp,
             );
             files.step(id, key, &created_by, |active, _, selection| {
-                let copied = copy.execute(engine.store, &source, selection, active)?;
+                let copied = copy.execute(&fetch, &source, selection, active)?;
                 for skipped in copied.skipped {
                     let message = skipped.to_string();
                     engine.events.send(Event::Warning {
@@ -237,7 +240,7 @@ pub(super) fn source_of(
     from: Option<&CopyFrom>,
 ) -> Result<SourceTree, StepError> {
     match from {
-        None => engine.context(),
+        None => engine.context(id),
         Some(CopyFrom::Scratch) => add::rootfs_source(engine.store, &Snapshot::default()),
         Some(CopyFrom::Stage(index)) => {
             let state = engine.result_of(*index).map_err(|_| StepError::Canceled)?;

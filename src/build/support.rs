@@ -1,11 +1,12 @@
 //! What the language has and this engine does not do yet: refused with its place, before any work.
 
 use super::add::is_linked;
+use super::add_remote;
 use super::copy::{ChmodSpec, Filter};
 use super::request::Request;
 use crate::dockerfile::{
-    CopyInstruction, Diagnostic, Expanded, Instruction, RunSecurity, Source, Span, Spanned,
-    Statement, nearest, syntax,
+    CopyInstruction, Diagnostic, Expanded, Instruction, RunSecurity, Span, Spanned, Statement,
+    nearest, syntax,
 };
 use crate::oci::Platform;
 
@@ -102,12 +103,6 @@ pub(crate) fn check(
     // A trigger of the base image has no text here: its place is the FROM line.
     let own = statement.span == location;
     let at = |span: Span| if own { span } else { location };
-    let refuse = |span: Span, what: &str| {
-        Some(
-            Diagnostic::new(at(span), format!("{what} is not supported yet"))
-                .with_help("nothing was built: rbuild carries out every instruction or none"),
-        )
-    };
     match &statement.instruction {
         Instruction::Run(run) => {
             if let Some(device) = run.devices.first() {
@@ -132,46 +127,9 @@ pub(crate) fn check(
             }
         }
         Instruction::Copy(copy) => {
-            let remote = copy.sources.iter().find_map(|source| match source {
-                Source::Path(path) if is_remote(&path.value) => Some(path),
-                _ => None,
-            });
-            if let Some(path) = remote {
-                let is_url = path.value.starts_with("http") && !path.value.ends_with(".git");
-                let what = if is_url { "a URL" } else { "a git ref" };
-                return Some(
-                    Diagnostic::new(at(path.span), format!("source can't be {what} for COPY"))
-                        .with_help("ADD fetches"),
-                );
-            }
-            check_copy(copy, &at)
+            add_remote::check_copy(copy, &at).or_else(|| check_copy(copy, &at))
         }
-        Instruction::Add(add) => {
-            if let Some(checksum) = &add.checksum {
-                let problem = match &add.copy.sources[..] {
-                    [Source::Path(path)] if is_remote(&path.value) => {
-                        return refuse(checksum.span, "ADD --checksum");
-                    }
-                    [Source::Path(path)] if path.value.contains('$') => {
-                        return refuse(checksum.span, "ADD --checksum");
-                    }
-                    [_] => "checksum requires HTTP(S) or Git sources",
-                    _ => "checksum can't be specified for multiple sources",
-                };
-                return Some(Diagnostic::new(at(checksum.span), problem));
-            }
-            if add.keep_git_dir.is_some() {
-                return refuse(statement.keyword_span, "ADD --keep-git-dir");
-            }
-            for source in &add.copy.sources {
-                if let Source::Path(path) = source
-                    && is_remote(&path.value)
-                {
-                    return refuse(path.span, "ADD of a remote source");
-                }
-            }
-            check_copy(&add.copy, &at)
-        }
+        Instruction::Add(add) => add_remote::check(add, &at).or_else(|| check_copy(&add.copy, &at)),
         _ => None,
     }
 }
@@ -197,11 +155,4 @@ fn check_copy(copy: &CopyInstruction, at: &dyn Fn(Span) -> Span) -> Option<Diagn
         }
     }
     None
-}
-
-/// Whether ADD would fetch this source: a URL, or a git reference.
-fn is_remote(source: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@"]
-        .iter()
-        .any(|prefix| source.starts_with(prefix))
 }

@@ -21,15 +21,17 @@ use crate::build::secret::Secret;
 use crate::build::{self, Built, Input};
 use crate::oci::{Platform, Reference};
 use crate::progress::Mode;
+use crate::remote::Address;
 use crate::transport::Location;
 
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(super) struct BuildArgs {
-    /// Directory with the files to build from, or - for a tar archive or a Dockerfile on stdin
+    /// Directory, git repository or address of a tar archive with the files to build from, or - for
+    /// a tar archive or a Dockerfile on stdin
     #[arg(value_name = "CONTEXT")]
     context: PathBuf,
-    /// The Dockerfile [default: Dockerfile in the context], or - for stdin
+    /// The Dockerfile [default: Dockerfile in the context], its address, or - for stdin
     #[arg(short, long, value_name = "PATH")]
     file: Option<PathBuf>,
     /// Name of the image, NAME[:TAG]; repeatable
@@ -39,7 +41,7 @@ pub(super) struct BuildArgs {
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     build_args: Vec<String>,
     /// What NAME in FROM and --from means: a directory, docker-image://, oci-layout://,
-    /// oci-archive: or docker-archive:; repeatable
+    /// oci-archive:, docker-archive:, a git repository or an https:// address; repeatable
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
     build_contexts: Vec<String>,
     /// The stage to build, by name or number [default: the last]
@@ -130,6 +132,9 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
     let built = match input {
         Input::Loaded(loaded) => Ok(loaded),
         Input::Archive(file) => build::load_archive(&request, file, &session.store),
+        Input::Remote => {
+            build::load_remote(&request, &session.store, &session.events, &session.cancel)
+        }
     }
     .and_then(|loaded| {
         build::run(
@@ -196,18 +201,17 @@ fn metadata(built: &Built, request: &Request) -> Vec<u8> {
 
 impl BuildArgs {
     fn into_request(self) -> Result<Request, String> {
-        let context = if self.context.as_os_str() == "-" {
-            ContextSource::Stdin
-        } else {
-            ContextSource::Directory(self.context)
-        };
+        let context = parse_context(self.context)?;
         let dockerfile = match self.file {
             None => DockerfileSource::Default,
             Some(path) if path.as_os_str() == "-" => DockerfileSource::Stdin,
-            Some(path) => DockerfileSource::Path(path),
+            Some(path) => parse_dockerfile(path)?,
         };
         if context == ContextSource::Stdin && dockerfile == DockerfileSource::Stdin {
             return Err("the context and the Dockerfile cannot both come from stdin".to_owned());
+        }
+        if context == ContextSource::Stdin && matches!(dockerfile, DockerfileSource::Remote(_)) {
+            return Err("a context from stdin brings its own Dockerfile".to_owned());
         }
         let tags = self
             .tags
@@ -276,6 +280,37 @@ impl BuildArgs {
     }
 }
 
+/// A directory, or else what BuildKit takes for an address.
+fn parse_context(path: PathBuf) -> Result<ContextSource, String> {
+    if path.as_os_str() == "-" {
+        return Ok(ContextSource::Stdin);
+    }
+    let address = match path.to_str().filter(|_| !path.is_dir()) {
+        Some(text) => {
+            let parsed = Address::parse_context(text);
+            parsed.map_err(|error| format!("the build context {error}"))?
+        }
+        None => None,
+    };
+    Ok(match address {
+        Some(address) => ContextSource::Remote(address),
+        None => ContextSource::Directory(path),
+    })
+}
+
+fn parse_dockerfile(path: PathBuf) -> Result<DockerfileSource, String> {
+    let text = path.to_str().filter(|text| text.contains("://"));
+    match text.map(Address::parse).transpose() {
+        Ok(Some(Some(Address::Http(address)))) => Ok(DockerfileSource::Remote(address)),
+        Ok(Some(Some(address))) => Err(format!(
+            "the Dockerfile {} is a git repository; give it as the context",
+            address.shown()
+        )),
+        Ok(_) => Ok(DockerfileSource::Path(path)),
+        Err(error) => Err(format!("the Dockerfile {error}")),
+    }
+}
+
 fn parse_tag(text: &str) -> Result<Reference, String> {
     let reference = build::parse_reference(text)
         .map_err(|error| format!("invalid tag {text:?}: {}", super::report::chain(&error)))?;
@@ -307,16 +342,19 @@ fn parse_named_context(text: &str) -> Result<NamedContext, String> {
         .split_once('=')
         .filter(|(name, value)| !name.is_empty() && !value.is_empty())
         .ok_or_else(|| format!("the build context {text:?} is not NAME=VALUE"))?;
-    let source = match Location::parse(value) {
-        Ok(Some(location)) => NamedSource::Image(location),
-        Ok(None) if value.contains("://") || value.starts_with("git@") => {
-            return Err(format!(
-                "the build context {text:?} is not supported: only directories, docker-image://, \
-                 oci-layout://, oci-archive: and docker-archive: are"
-            ));
-        }
-        Ok(None) => NamedSource::Directory(PathBuf::from(value)),
-        Err(error) => return Err(error.to_string()),
+    let source = match Location::parse(value).map_err(|error| error.to_string())? {
+        Some(location) => NamedSource::Image(location),
+        None => match Address::parse(value) {
+            Ok(Some(address)) => NamedSource::Remote(address),
+            Ok(None) => NamedSource::Directory(PathBuf::from(value)),
+            Err(error) => {
+                return Err(format!(
+                    "the build context {name} is not supported: {error} (a directory, \
+                     docker-image://, oci-layout://, oci-archive:, docker-archive:, https:// and \
+                     git repositories are)"
+                ));
+            }
+        },
     };
     if let NamedSource::Directory(path) = &source
         && !path.is_dir()

@@ -146,6 +146,8 @@ fn help_of(error: &StepError, unmapped: bool, single_reason: Option<&str>) -> Op
     match error {
         StepError::Base { source, .. } => source.hint(),
         StepError::Store { source } if source.is_full() => Some(full()),
+        StepError::Remote { source } if source.is_full() => Some(full()),
+        StepError::Remote { source } => source.hint(),
         _ => None,
     }
 }
@@ -154,6 +156,7 @@ fn help_of_build(error: &Error) -> Option<String> {
     match error {
         Error::NoDockerfile { .. } => Some("-f PATH names another file".to_owned()),
         Error::Store { source } if source.is_full() => Some(full()),
+        Error::Fetch { source } | Error::FetchDockerfile { source } => help_of(source, false, None),
         Error::ContextNotADirectory { .. } => {
             Some("the last argument is the directory to build from; -f names the file".to_owned())
         }

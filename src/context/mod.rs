@@ -105,6 +105,15 @@ impl Context {
         Ok(context)
     }
 
+    /// A directory that is open already, none of which is hidden.
+    pub(crate) fn opened(root: OwnedFd) -> Self {
+        Self {
+            root,
+            ignore: Ignore::default(),
+            _scratch: None,
+        }
+    }
+
     pub(crate) fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }

@@ -29,8 +29,8 @@ mod words;
 pub(crate) use diagnostic::Diagnostic;
 pub(crate) use duration::Duration;
 pub(crate) use instruction::{
-    ArgDeclaration, CopyInstruction, Healthcheck, Instruction, RunInstruction, RunNetwork,
-    RunScript, RunSecurity, ShellOrExec, Source,
+    AddInstruction, ArgDeclaration, CopyInstruction, Healthcheck, Instruction, RunInstruction,
+    RunNetwork, RunScript, RunSecurity, ShellOrExec, Source,
 };
 pub(crate) use mount::{
     BindMount, CacheMount, CacheSharing, MountFlag, RunMount, SecretMount, SshMount,

@@ -77,6 +77,28 @@ impl Store {
         })
     }
 
+    /// An empty file for bytes whose digest is known when they are complete. Dropped, nothing of it
+    /// stays.
+    pub(crate) fn loose_file(&self) -> Result<tempfile::NamedTempFile, Error> {
+        let directory = self.tmp.path();
+        tempfile::Builder::new()
+            .prefix("file-")
+            .tempfile_in(directory)
+            .map_err(Error::io("write to", directory))
+    }
+
+    /// Makes a complete file, the digest of whose bytes the caller took while writing them, a blob.
+    pub(crate) fn publish_file(
+        &self,
+        file: tempfile::NamedTempFile,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        let path = self.blob_path(digest);
+        file.persist(&path)
+            .map_err(|error| Error::io("write", &path)(error.error))?;
+        Ok(())
+    }
+
     /// Puts a verified blob in its place. One that is there already stays as it is.
     pub(crate) fn publish_blob(&self, blob: StagedBlob) -> Result<(), Error> {
         let path = self.blob_path(&blob.digest);

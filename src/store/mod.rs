@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use blobs::{BlobWriter, StagedBlob};
 pub(crate) use cache_mounts::{CacheDirectory, CacheFailure, Sharing};
 pub(crate) use error::Error;
-pub(crate) use records::{CacheRecord, LayerBlob};
+pub(crate) use records::{CacheRecord, Download, LayerBlob};
 pub(crate) use snapshots::{Active, Snapshot, StagedSnapshot};
 
 use crate::ownership::Ownership;

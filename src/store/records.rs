@@ -29,6 +29,16 @@ pub(crate) struct LayerBlob {
     pub(crate) encoding: Option<String>,
 }
 
+/// What an address gave the last time it was fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Download {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    /// What the server called this state of the file.
+    pub(crate) etag: Option<String>,
+    pub(crate) last_modified: Option<String>,
+}
+
 impl Store {
     fn cache_path(&self, key: &Digest) -> PathBuf {
         let hex = key.hex();
@@ -66,6 +76,17 @@ impl Store {
 
     pub(crate) fn remember_digest(&self, key: &Digest, digest: &Digest) -> Result<(), Error> {
         self.write_record(&self.cache_path(key), digest)
+    }
+
+    /// What the address with this key gave, if the bytes are still there.
+    pub(crate) fn download(&self, key: &Digest) -> Option<Download> {
+        let download: Download = read(&self.cache_path(key))?;
+        let bytes = Descriptor::new("", download.digest.clone(), download.size);
+        self.has_blob(&bytes).then_some(download)
+    }
+
+    pub(crate) fn remember_download(&self, key: &Digest, download: &Download) -> Result<(), Error> {
+        self.write_record(&self.cache_path(key), download)
     }
 
     fn write_record<T: Serialize>(&self, path: &std::path::Path, record: &T) -> Result<(), Error> {

@@ -5,6 +5,7 @@ pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod outcome;
 pub(crate) mod registry;
+pub(crate) mod repository;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -162,6 +163,13 @@ impl Rig {
         list(&self.store(), Path::new(""), &mut listing);
         listing.sort();
         listing
+    }
+}
+
+impl registry::Registry {
+    /// The address of `path` on this server, in plain HTTP.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.host())
     }
 }
 

@@ -20,6 +20,10 @@ pub(crate) struct Answer {
     pub(crate) busy: u32,
     /// Whether a `Range: bytes=N-` is heeded; the rest is not cut then.
     pub(crate) ranges: bool,
+    /// Whether a request that knows the `ETag` or the `Last-Modified` is answered with status 304.
+    pub(crate) conditional: bool,
+    /// Close the connection of so many requests first, after half of the body.
+    pub(crate) flaky: u32,
 }
 
 /// Who is let in.
@@ -42,6 +46,10 @@ pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) authorization: Option<String>,
     pub(crate) range: Option<u64>,
+    /// `If-None-Match`
+    pub(crate) known_tag: Option<String>,
+    /// `If-Modified-Since`
+    pub(crate) known_time: Option<String>,
 }
 
 #[derive(Default)]
@@ -69,6 +77,8 @@ impl Answer {
             cut: None,
             busy: 0,
             ranges: false,
+            conditional: false,
+            flaky: 0,
         }
     }
 
@@ -221,9 +231,33 @@ fn choose(state: &mut State, request: &Request, address: SocketAddr) -> Answer {
             answer.busy -= 1;
             Answer::status(503)
         }
+        Some(answer) if answer.flaky > 0 => {
+            answer.flaky -= 1;
+            let half = answer.body.len() / 2;
+            Answer {
+                cut: Some(half),
+                ..answer.clone()
+            }
+        }
+        Some(answer) if answer.conditional && knows(request, answer) => Answer::status(304),
         Some(answer) => answer.clone(),
         None if request.path == "/v2/" => Answer::ok(b"{}"),
         None => Answer::status(404),
+    }
+}
+
+/// Whether the client has what the answer would send: the tag counts, and the time without one.
+fn knows(request: &Request, answer: &Answer) -> bool {
+    let header = |wanted: &str| {
+        let mut headers = answer.headers.iter();
+        headers
+            .find(|(name, _)| name == wanted)
+            .map(|(_, value)| value)
+    };
+    match (&request.known_tag, &request.known_time) {
+        (Some(tag), _) => header("ETag") == Some(tag),
+        (None, Some(time)) => header("Last-Modified") == Some(time),
+        (None, None) => false,
     }
 }
 
@@ -236,6 +270,8 @@ fn read_request(stream: &TcpStream) -> std::io::Result<Option<Request>> {
         path: first.split(' ').nth(1).unwrap_or_default().to_owned(),
         authorization: None,
         range: None,
+        known_tag: None,
+        known_time: None,
     };
     for line in lines {
         let line = line?;
@@ -244,6 +280,8 @@ fn read_request(stream: &TcpStream) -> std::io::Result<Option<Request>> {
         };
         match name.to_ascii_lowercase().as_str() {
             "authorization" => request.authorization = Some(value.to_owned()),
+            "if-none-match" => request.known_tag = Some(value.to_owned()),
+            "if-modified-since" => request.known_time = Some(value.to_owned()),
             "range" => {
                 let offset = value.trim_start_matches("bytes=").trim_end_matches('-');
                 request.range = offset.parse().ok();
