@@ -410,9 +410,8 @@ fn a_machine_without_user_namespaces() {
 #[test]
 fn what_the_engine_does_not_do_is_refused_before_any_work() {
     for instruction in [
-        "RUN --mount=type=cache,target=/c true",
-        "RUN --mount=type=secret,id=s true",
-        "RUN --mount=type=ssh true",
+        "RUN --device=vendor.com/class=name true",
+        "RUN --device=vendor.com/class=name,required=false true",
         "RUN --security=insecure true",
     ] {
         let rig = Rig::new();

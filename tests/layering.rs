@@ -50,7 +50,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "init",
-        &["sandbox::passwd", "sandbox::spec", "sandbox::wire", "sys"],
+        &[
+            "sandbox::limits",
+            "sandbox::passwd",
+            "sandbox::spec",
+            "sandbox::wire",
+            "sys",
+        ],
     ),
     ("check", &["context::ignore", "dockerfile", "oci"]),
     ("dockerfile", &[]),

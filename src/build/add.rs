@@ -376,7 +376,7 @@ fn digest(selection: &Selection<'_>, memo: &Memo) -> Result<Digest, StepError> {
         .map_err(|source| StepError::Copy { source })
 }
 
-fn context_tree(context: &Context) -> Tree<'_> {
+pub(super) fn context_tree(context: &Context) -> Tree<'_> {
     Tree {
         root: context.root(),
         origin: Origin::Context,
@@ -384,7 +384,7 @@ fn context_tree(context: &Context) -> Tree<'_> {
     }
 }
 
-fn rootfs_tree(root: BorrowedFd<'_>) -> Tree<'_> {
+pub(super) fn rootfs_tree(root: BorrowedFd<'_>) -> Tree<'_> {
     Tree {
         root,
         origin: Origin::Rootfs,

@@ -12,6 +12,7 @@ use super::event::{Event, EventSender, VertexId};
 use super::fetch::Fetch;
 use super::images::{Image, ImageKey, ImageSource};
 use super::input::DockerfileText;
+use super::mount::Mounted;
 use super::named;
 use super::plan::{Plan, PlannedBase, PlannedStage};
 use super::remote_context::{self, FetchedContexts};
@@ -44,6 +45,7 @@ pub(crate) struct Engine<'a> {
     context: OnceLock<Arc<OpenContext>>,
     fetched: FetchedContexts,
     pub(super) images: BTreeMap<ImageKey, Image>,
+    pub(crate) mounted: Mounted,
     next_vertex: AtomicU32,
     cached: Mutex<BTreeSet<VertexId>>,
     results: Mutex<Vec<StageResult>>,
@@ -139,6 +141,7 @@ impl<'a> Engine<'a> {
             context,
             fetched: FetchedContexts::default(),
             images: BTreeMap::new(),
+            mounted: Mounted::default(),
             next_vertex: AtomicU32::new(0),
             cached: Mutex::default(),
             results: Mutex::new(results),

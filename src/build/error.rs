@@ -122,6 +122,8 @@ pub(crate) enum StepError {
         text: String,
         source: crate::oci::ReferenceError,
     },
+    #[error("cannot forward the ssh agent {id:?}")]
+    Ssh { id: String, source: io::Error },
     #[error(transparent)]
     Word { source: WordError },
     #[error(transparent)]

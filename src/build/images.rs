@@ -101,15 +101,17 @@ impl Engine<'_> {
                 want(source, &stage.platform, &stage.from_text, stage.from_span);
             }
             for step in &stage.steps {
-                let source = match &step.from {
-                    Some(CopyFrom::Image(name)) => ImageSource::Reference(name.clone()),
-                    Some(CopyFrom::Named(index)) if self.is_image(*index) => {
-                        ImageSource::Named(*index)
-                    }
-                    _ => continue,
-                };
-                let platform = &self.request.platform;
-                want(source, platform, &step.statement.text, step.location);
+                for source in step.sources() {
+                    let source = match source {
+                        CopyFrom::Image(name) => ImageSource::Reference(name.clone()),
+                        CopyFrom::Named(index) if self.is_image(*index) => {
+                            ImageSource::Named(*index)
+                        }
+                        _ => continue,
+                    };
+                    let platform = &self.request.platform;
+                    want(source, platform, &step.statement.text, step.location);
+                }
             }
         }
         found

@@ -59,7 +59,7 @@ pub(crate) fn inspect(request: &Request) -> Result<Inspection, Box<Failure>> {
         .map_err(|diagnostics| fail(Error::Dockerfile { diagnostics }, &text))?;
     let ignore = ignore_of(&context).map_err(|error| fail(error, &text))?;
     let (needed, target, refused) = match plan::arrange(&dockerfile, request) {
-        Ok(plan) => (needed(&plan), Some(plan.target), plan.unsupported()),
+        Ok(plan) => (needed(&plan), Some(plan.target), plan.unsupported(request)),
         Err(refused) => (Vec::new(), None, refused),
     };
     Ok(Inspection {

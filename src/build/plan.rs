@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::named;
 use super::request::Request;
-use super::resolve::{find_target, named_base, plan_base, plan_from};
+use super::resolve::{find_target, named_base, plan_base, plan_from, plan_mounts};
 use super::scope::Globals;
 use super::support;
 use crate::dockerfile::{
@@ -68,11 +68,26 @@ pub(crate) struct Step {
     pub(crate) location: Span,
     /// Where `--from` leads, when there is one.
     pub(crate) from: Option<CopyFrom>,
+    /// Where `from=` of each `RUN --mount` leads, in their order.
+    pub(crate) mounts: Vec<Option<CopyFrom>>,
     /// A trigger of the stage's base.
     pub(crate) is_trigger: bool,
 }
 
 impl Step {
+    /// Everything but the context that the step reads.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &CopyFrom> {
+        self.from.iter().chain(self.mounts.iter().flatten())
+    }
+
+    /// The stages among them.
+    pub(crate) fn stages(&self) -> impl Iterator<Item = usize> {
+        self.sources().filter_map(|source| match source {
+            CopyFrom::Stage(index) => Some(*index),
+            _ => None,
+        })
+    }
+
     /// The instruction as progress shows it.
     pub(crate) fn shown(&self) -> String {
         let prefix = if self.is_trigger { "ONBUILD " } else { "" };
@@ -83,6 +98,8 @@ impl Step {
 /// What `--from` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CopyFrom {
+    /// No files at all; only mounts know it.
+    Scratch,
     Stage(usize),
     Named(usize),
     Image(String),
@@ -104,7 +121,7 @@ impl PlannedStage {
 /// for another architecture.
 pub(crate) fn plan(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, Vec<Diagnostic>> {
     let plan = arrange(dockerfile, request)?;
-    let unsupported = plan.unsupported();
+    let unsupported = plan.unsupported(request);
     if unsupported.is_empty() {
         Ok(plan)
     } else {
@@ -201,8 +218,8 @@ fn epoch_of(
 }
 
 /// What of a needed stage cannot be done here.
-fn unsupported(stage: &PlannedStage) -> Vec<Diagnostic> {
-    let of_language = |step: &Step| support::check(&step.statement, step.location);
+fn unsupported(stage: &PlannedStage, request: &Request) -> Vec<Diagnostic> {
+    let of_language = |step: &Step| support::check(&step.statement, step.location, request);
     let mut found: Vec<Diagnostic> = stage.steps.iter().filter_map(of_language).collect();
     let is_run = |step: &&Step| matches!(step.statement.instruction, Instruction::Run(_));
     if let Some(run) = stage.steps.iter().find(is_run)
@@ -267,13 +284,9 @@ fn plan_stage(
     let own = stage.statements.iter().filter(|_| !planned.replaced);
     for statement in own {
         let location = statement.span;
-        match plan_from(statement, location, dockerfile, request) {
-            Ok(from) => planned.steps.push(Step {
-                statement: statement.clone(),
-                location,
-                from,
-                is_trigger: false,
-            }),
+        let statement = statement.clone();
+        match plan_step(statement, location, false, dockerfile, request) {
+            Ok(step) => planned.steps.push(step),
             Err(error) => errors.push(error),
         }
     }
@@ -283,6 +296,22 @@ fn plan_stage(
     } else {
         Err(errors)
     }
+}
+
+fn plan_step(
+    statement: Statement,
+    location: Span,
+    is_trigger: bool,
+    dockerfile: &Dockerfile,
+    request: &Request,
+) -> Result<Step, Diagnostic> {
+    Ok(Step {
+        from: plan_from(&statement, location, dockerfile, request)?,
+        mounts: plan_mounts(&statement, location, dockerfile, request)?,
+        statement,
+        location,
+        is_trigger,
+    })
 }
 
 /// A named context that is no image is the file system of a stage that starts from nothing.
@@ -301,6 +330,7 @@ fn use_named_base(planned: &mut PlannedStage, request: &Request) {
             statement,
             location: planned.from_span,
             from: Some(CopyFrom::Named(index)),
+            mounts: Vec::new(),
             is_trigger: false,
         });
     }
@@ -309,10 +339,7 @@ fn use_named_base(planned: &mut PlannedStage, request: &Request) {
 impl PlannedStage {
     /// Notes the stages whose result this one reads.
     fn find_dependencies(&mut self) {
-        let from_steps = self.steps.iter().filter_map(|step| match step.from {
-            Some(CopyFrom::Stage(index)) => Some(index),
-            _ => None,
-        });
+        let from_steps = self.steps.iter().flat_map(Step::stages);
         self.dependencies.extend(from_steps);
         if let PlannedBase::Stage(index) = self.base {
             self.dependencies.insert(index);
@@ -322,9 +349,11 @@ impl PlannedStage {
 
 impl Plan {
     /// What the engine does not do yet of what the target needs.
-    pub(crate) fn unsupported(&self) -> Vec<Diagnostic> {
+    pub(crate) fn unsupported(&self, request: &Request) -> Vec<Diagnostic> {
         let needed = self.stages.iter().filter(|stage| stage.needed);
-        needed.flat_map(unsupported).collect()
+        needed
+            .flat_map(|stage| unsupported(stage, request))
+            .collect()
     }
 
     /// Adds the triggers of a stage's base before its own steps (ONBUILD).
@@ -339,13 +368,8 @@ impl Plan {
         let mut errors = Vec::new();
         let mut steps = Vec::with_capacity(triggers.len());
         for statement in triggers {
-            match plan_from(&statement, location, dockerfile, request) {
-                Ok(from) => steps.push(Step {
-                    statement,
-                    location,
-                    from,
-                    is_trigger: true,
-                }),
+            match plan_step(statement, location, true, dockerfile, request) {
+                Ok(step) => steps.push(step),
                 Err(error) => errors.push(error),
             }
         }
@@ -353,7 +377,7 @@ impl Plan {
         steps.append(&mut planned.steps);
         planned.steps = steps;
         planned.find_dependencies();
-        errors.append(&mut unsupported(planned));
+        errors.append(&mut unsupported(planned, request));
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -375,11 +399,13 @@ impl Plan {
         let mut errors = Vec::new();
         for stage in &self.stages {
             for step in &stage.steps {
-                if let Some(CopyFrom::Stage(from)) = step.from
-                    && from > stage.index
-                {
+                for from in step.stages().filter(|from| *from > stage.index) {
+                    let verb = match step.from {
+                        Some(_) => "copy",
+                        None => "mount",
+                    };
                     let message = format!(
-                        "cannot copy from stage \"{}\", it needs to be defined before current \
+                        "cannot {verb} from stage \"{}\", it needs to be defined before current \
                          stage \"{}\"",
                         self.name_of(from),
                         self.name_of(stage.index),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::run_options::RunOptions;
 use super::secret::Secret;
 use crate::layer::Compression;
 use crate::oci::{Platform, Reference};
@@ -22,6 +23,7 @@ pub(crate) struct Request {
     pub(crate) pull: bool,
     pub(crate) network: Network,
     pub(crate) secrets: Vec<Secret>,
+    pub(crate) run: RunOptions,
     pub(crate) outputs: Vec<Output>,
     /// Seconds since 1970 that replace the time of the build.
     pub(crate) source_date_epoch: Option<i64>,

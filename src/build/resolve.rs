@@ -4,7 +4,8 @@ use super::named;
 use super::plan::{CopyFrom, PlannedBase};
 use super::request::Request;
 use crate::dockerfile::{
-    Diagnostic, Dockerfile, Expanded, Instruction, Span, Spanned, Stage, Statement, nearest,
+    Diagnostic, Dockerfile, Expanded, Instruction, MountFlag, Span, Spanned, Stage, Statement,
+    nearest,
 };
 use crate::oci::Platform;
 
@@ -31,17 +32,14 @@ pub(super) fn find_target(
     let by_index = || target.parse().ok().filter(|index| *index <= last);
     by_name.or_else(by_index).ok_or_else(|| {
         let span = dockerfile.stages[last].from.span;
-        let mut error = Diagnostic::new(
-            span,
-            format!("target stage \"{target}\" could not be found"),
-        );
+        let mut message = format!("target stage \"{target}\" could not be found");
         if let Some(near) = nearest(&lower, names().map(|name| name.value.as_str())) {
-            error = error.with_help(format!("did you mean {near}?"));
-        } else {
-            let known: Vec<&str> = names().map(|name| name.value.as_str()).collect();
-            if !known.is_empty() {
-                error = error.with_help(format!("the file has the stages {}", known.join(", ")));
-            }
+            message.push_str(&format!(" (did you mean {near}?)"));
+        }
+        let mut error = Diagnostic::new(span, message);
+        let known: Vec<&str> = names().map(|name| name.value.as_str()).collect();
+        if !known.is_empty() {
+            error = error.with_help(format!("the file has the stages {}", known.join(", ")));
         }
         vec![error]
     })
@@ -105,6 +103,37 @@ pub(super) fn plan_from(
         location
     };
     find_source(&from.value, span, dockerfile, request).map(Some)
+}
+
+/// Resolves `from=` of each mount of a RUN, as [`plan_from`] does, but for numbers of stages: mounts
+/// know names only.
+pub(super) fn plan_mounts(
+    statement: &Statement,
+    location: Span,
+    dockerfile: &Dockerfile,
+    request: &Request,
+) -> Result<Vec<Option<CopyFrom>>, Diagnostic> {
+    let Instruction::Run(run) = &statement.instruction else {
+        return Ok(Vec::new());
+    };
+    let own = statement.span == location;
+    let resolve = |mount: &MountFlag| {
+        let Some(from) = mount.from.as_ref().filter(|from| !from.value.is_empty()) else {
+            return Ok(None);
+        };
+        let span = if own { from.span } else { location };
+        if from.value.parse::<i64>().is_ok() {
+            let message = format!("a mount cannot name the stage {} by its number", from.value);
+            return Err(Diagnostic::new(span, message).with_help("give the stage a name with AS"));
+        }
+        Ok(Some(
+            match find_source(&from.value, span, dockerfile, request)? {
+                CopyFrom::Image(name) if name == "scratch" => CopyFrom::Scratch,
+                source => source,
+            },
+        ))
+    };
+    run.mounts.iter().map(resolve).collect()
 }
 
 /// What `name` means as the source of files: a stage by name or number, else a named context, else

@@ -1,19 +1,23 @@
 //! RUN: from an instruction to a sandbox, and from its end to an error that says what happened.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use super::engine::Engine;
 use super::error::StepError;
-use super::event::{Event, EventSender, Stream, VertexId};
+use super::event::{Event, Stream, VertexId};
 use super::key::KeyBuilder;
 use super::log_tail::LogTail;
+use super::mount::{Mounts, Prepared};
 use super::request;
+use super::stage::Remember;
 use super::state::StageState;
-use crate::dockerfile::{RunInstruction, RunNetwork, RunScript};
+use crate::dockerfile::{RunInstruction, RunNetwork, RunScript, RunSecurity};
 use crate::oci::{Digest, Platform};
-use crate::sandbox::{self, Cancel, Mount, Network, Spec, Status, spec};
-use crate::store::{Active, Store};
+use crate::sandbox::{self, Limit, Mount, Network, Spec, Status, spec};
+use crate::store::Active;
 
 /// Where a heredoc that names its interpreter is mounted, as BuildKit does it.
 const SCRIPT_DIRECTORY: &str = "/dev/pipes";
@@ -25,6 +29,7 @@ pub(crate) struct Run {
     /// An executable file to provide: its place and its text.
     script: Option<(String, String)>,
     network: Network,
+    insecure: bool,
     /// The command as messages show it.
     pub(crate) shown: String,
 }
@@ -34,7 +39,7 @@ impl Run {
     pub(crate) fn new(
         instruction: &RunInstruction,
         state: &StageState,
-        network: request::Network,
+        engine: &Engine<'_>,
     ) -> Self {
         let mut script = None;
         let (arguments, shown) = match instruction.script() {
@@ -56,27 +61,35 @@ impl Run {
         };
         let network = match (
             instruction.network.as_ref().map(|network| network.value),
-            network,
+            engine.request.network,
         ) {
             (Some(RunNetwork::None), _) | (None, request::Network::None) => Network::None,
             (Some(RunNetwork::Default), request::Network::None) => Network::None,
             _ => Network::Host,
         };
+        let insecure = instruction
+            .security
+            .as_ref()
+            .is_some_and(|security| security.value == RunSecurity::Insecure);
         Self {
             arguments,
             script,
             network,
+            insecure,
             shown,
         }
     }
 
-    /// Everything that the command can see of the build, besides the files below it.
+    /// Everything that the command can see of the build, besides the files below it. As with BuildKit
+    /// that is also what the command line says about RUN; what is not said leaves no mark.
     pub(crate) fn key(
         &self,
         state: &StageState,
+        engine: &Engine<'_>,
         platform: &Platform,
-        clamp: Option<i64>,
+        mounts: &Mounts,
     ) -> Digest {
+        let options = &engine.request.run;
         let mut key = KeyBuilder::new("run", state.snapshot.chain_id(), platform);
         key.list("argument", &self.arguments);
         key.list(
@@ -96,7 +109,20 @@ impl Run {
         if let Some((path, contents)) = &self.script {
             key.field("script", path).field("script contents", contents);
         }
-        if let Some(clamp) = clamp {
+        if self.insecure {
+            key.field("security", "insecure");
+        }
+        for (name, address) in &options.extra_hosts {
+            key.field("host", format!("{address} {name}"));
+        }
+        if let Some(size) = options.shm_size {
+            key.field("shm", size.to_string());
+        }
+        for Limit { name, soft, hard } in &options.limits {
+            key.field("limit", format!("{name} {soft} {hard}"));
+        }
+        mounts.add_to_key(&mut key);
+        if let Some(clamp) = engine.clamp {
             key.field("clamp", clamp.to_string());
         }
         key.finish()
@@ -105,14 +131,15 @@ impl Run {
     /// Runs the command over `active`. When this returns, nothing of it runs any more.
     pub(crate) fn execute(
         &self,
-        store: &Store,
+        engine: &Engine<'_>,
         state: &StageState,
         active: &Active,
+        mounts: &Mounts,
         id: VertexId,
-        events: &EventSender,
-        cancel: &Cancel,
-    ) -> Result<(), StepError> {
-        let spec = self.spec(store, state, active)?;
+    ) -> Result<Remember, StepError> {
+        let events = engine.events;
+        let mut prepared = mounts.prepare(engine, state)?;
+        let spec = self.spec(engine, state, active, &mut prepared)?;
         let mut tail = LogTail::new();
         let began = Instant::now();
         let exit = sandbox::run(
@@ -129,7 +156,7 @@ impl Run {
                     bytes: bytes.to_vec(),
                 });
             },
-            cancel,
+            engine.cancel,
         )
         .map_err(|source| match source {
             sandbox::Error::Canceled => StepError::Canceled,
@@ -142,7 +169,16 @@ impl Run {
             });
         }
         let how = match exit.status {
-            Status::Code(0) => return Ok(()),
+            Status::Code(0) if mounts.are_unchanged() => return Ok(Remember::Yes),
+            Status::Code(0) => {
+                let message = "the build context changed while the command ran, so its result is \
+                               not kept in the cache";
+                events.send(Event::Warning {
+                    id: Some(id),
+                    message: message.to_owned(),
+                });
+                return Ok(Remember::No);
+            }
             Status::Code(code) => format!("exit code: {code}"),
             Status::Signal(signal) => {
                 let name = nix::sys::signal::Signal::try_from(signal)
@@ -157,40 +193,63 @@ impl Run {
         })
     }
 
-    fn spec(&self, store: &Store, state: &StageState, active: &Active) -> Result<Spec, StepError> {
+    fn spec(
+        &self,
+        engine: &Engine<'_>,
+        state: &StageState,
+        active: &Active,
+        prepared: &mut Prepared,
+    ) -> Result<Spec, StepError> {
+        let store = engine.store;
+        let options = &engine.request.run;
         let mut lowers: Vec<PathBuf> = store.layer_paths(active.parent());
         lowers.push(store.stub());
         let mounts = self.script.iter().map(|(path, contents)| Mount::File {
             contents: contents.clone().into_bytes(),
             target: path.into(),
             mode: 0o755,
+            uid: 0,
+            gid: 0,
         });
+        let mut env: Vec<(OsString, OsString)> = state
+            .scope
+            .environment()
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        for (name, value) in std::mem::take(&mut prepared.environment) {
+            let name = OsString::from(name);
+            env.retain(|(there, _)| *there != name);
+            env.push((name, value));
+        }
+        // As with BuildKit: what the capabilities are for is not in the list of what is allowed.
+        let filters = if self.insecure {
+            Vec::new()
+        } else {
+            sandbox::seccomp::filters()
+                .map_err(|source| StepError::Filters {
+                    source: source.clone(),
+                })?
+                .to_vec()
+        };
         let hostname = state.scope.hostname().unwrap_or(spec::DEFAULT_HOSTNAME);
         Ok(Spec {
             lowers: lowers.into_iter().map(OsString::from).collect(),
             upper: active.upper().into(),
             work: active.work()?.into(),
             args: self.arguments.iter().map(OsString::from).collect(),
-            env: state
-                .scope
-                .environment()
-                .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
+            env,
             cwd: state.working_directory().into(),
             user: state.config.config.user.clone(),
             hostname: hostname.to_owned(),
             network: self.network,
             resolv_conf: resolv_conf(self.network),
-            hosts: hosts(hostname),
-            shm_size: spec::DEFAULT_SHM_SIZE,
-            max_processes: None,
-            mounts: mounts.collect(),
-            filters: sandbox::seccomp::filters()
-                .map_err(|source| StepError::Filters {
-                    source: source.clone(),
-                })?
-                .to_vec(),
+            hosts: hosts(hostname, &options.extra_hosts),
+            shm_size: options.shm_size.unwrap_or(spec::DEFAULT_SHM_SIZE),
+            limits: options.limits.clone(),
+            insecure: self.insecure,
+            mounts: mounts.chain(prepared.mounts.drain(..)).collect(),
+            filters,
         })
     }
 }
@@ -204,7 +263,11 @@ fn resolv_conf(network: Network) -> Vec<u8> {
     }
 }
 
-fn hosts(hostname: &str) -> Vec<u8> {
-    format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n")
-        .into_bytes()
+fn hosts(hostname: &str, extra: &[(String, IpAddr)]) -> Vec<u8> {
+    let mut text =
+        format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for (name, address) in extra {
+        text.push_str(&format!("{address}\t{name}\n"));
+    }
+    text.into_bytes()
 }

@@ -8,6 +8,7 @@ use super::engine::Engine;
 use super::error::{Error, StepError};
 use super::event::{Event, VertexId};
 use super::metadata::{self, Evaluation};
+use super::mount::Mounts;
 use super::plan::{CopyFrom, PlannedBase, PlannedStage, Step};
 use super::run::Run;
 use super::state::StageState;
@@ -140,19 +141,20 @@ fn execute(
     };
     match &step.statement.instruction {
         Instruction::Run(instruction) => {
-            let run = Run::new(instruction, files.state, engine.request.network);
+            let run = Run::new(instruction, files.state, engine);
             let created_by = run_history(&run, files.state);
+            for from in step.stages() {
+                engine.result_of(from).map_err(|_| StepError::Canceled)?;
+            }
             let id = engine.start_vertex(count.next(&step.shown()));
-            let key = run.key(files.state, &stage.platform, engine.clamp);
-            files.step(id, Ok((key, ())), &created_by, |active, state, ()| {
-                run.execute(
-                    engine.store,
-                    state,
-                    active,
-                    id,
-                    engine.events,
-                    engine.cancel,
+            let key = Mounts::resolve(engine, id, instruction, step, files.state).map(|mounts| {
+                (
+                    run.key(files.state, engine, &stage.platform, &mounts),
+                    mounts,
                 )
+            });
+            files.step(id, key, &created_by, |active, state, mounts| {
+                run.execute(engine, state, active, &mounts, id)
             })
         }
         Instruction::Copy(_) | Instruction::Add(_) => {
@@ -193,7 +195,7 @@ fn execute(
                         message,
                     });
                 }
-                Ok(())
+                Ok(Remember::Yes)
             })
         }
         Instruction::Workdir(path) => {
@@ -210,7 +212,8 @@ fn execute(
             let key = workdir::workdir_key(files.state, &path, &stage.platform, engine.clamp);
             let created_by = format!("WORKDIR {path}");
             files.step(id, Ok((key, ())), &created_by, |active, state, ()| {
-                workdir::create_workdir(engine.store, state, active, &path)
+                workdir::create_workdir(engine.store, state, active, &path)?;
+                Ok(Remember::Yes)
             })?;
             state.config.config.working_dir = path;
             Ok(())
@@ -230,14 +233,15 @@ fn run_history(run: &Run, state: &StageState) -> String {
     format!("RUN |{count} {} {} # buildkit", shown.join(" "), run.shown)
 }
 
-/// The tree that a COPY reads.
-fn source_of(
+/// The tree that a COPY or a mount reads.
+pub(super) fn source_of(
     engine: &Engine<'_>,
     id: VertexId,
     from: Option<&CopyFrom>,
 ) -> Result<SourceTree, StepError> {
     match from {
         None => engine.context(id),
+        Some(CopyFrom::Scratch) => add::rootfs_source(engine.store, &Snapshot::default()),
         Some(CopyFrom::Stage(index)) => {
             let state = engine.result_of(*index).map_err(|_| StepError::Canceled)?;
             add::rootfs_source(engine.store, &state.snapshot)
@@ -248,6 +252,14 @@ fn source_of(
             add::rootfs_source(engine.store, &snapshot)
         }
     }
+}
+
+/// Whether later builds may find what a step made under its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remember {
+    Yes,
+    /// What it read is no longer what the key says.
+    No,
 }
 
 /// The steps that write files, alike but for what they write.
@@ -266,7 +278,7 @@ impl Files<'_, '_> {
         id: VertexId,
         key: Result<(Digest, T), StepError>,
         created_by: &str,
-        write: impl FnOnce(&Active, &StageState, T) -> Result<(), StepError>,
+        write: impl FnOnce(&Active, &StageState, T) -> Result<Remember, StepError>,
     ) -> Result<(), StepError> {
         let engine = self.engine;
         let made = key.and_then(|(key, input)| {
@@ -307,7 +319,7 @@ impl Files<'_, '_> {
         &self,
         key: &Digest,
         input: T,
-        write: impl FnOnce(&Active, &StageState, T) -> Result<(), StepError>,
+        write: impl FnOnce(&Active, &StageState, T) -> Result<Remember, StepError>,
     ) -> Result<CacheRecord, StepError> {
         let engine = self.engine;
         let nothing = Snapshot::default();
@@ -317,7 +329,7 @@ impl Files<'_, '_> {
             &self.state.snapshot
         };
         let active = engine.store.prepare(below)?;
-        write(&active, self.state, input)?;
+        let remember = write(&active, self.state, input)?;
         if engine.cancel.is_canceled() {
             return Err(StepError::Canceled);
         }
@@ -328,7 +340,9 @@ impl Files<'_, '_> {
             diff_id,
             created: now(),
         };
-        engine.store.remember(key, &record)?;
+        if remember == Remember::Yes {
+            engine.store.remember(key, &record)?;
+        }
         Ok(record)
     }
 }

@@ -95,27 +95,33 @@ pub(crate) fn no_emulator(platform: &Platform, run: Span) -> Diagnostic {
 }
 
 /// The part of an instruction that is not supported, if it has one.
-pub(crate) fn check(statement: &Statement, location: Span) -> Option<Diagnostic> {
+pub(crate) fn check(
+    statement: &Statement,
+    location: Span,
+    request: &Request,
+) -> Option<Diagnostic> {
     // A trigger of the base image has no text here: its place is the FROM line.
     let own = statement.span == location;
     let at = |span: Span| if own { span } else { location };
-    let refuse = |span: Span, what: &str| {
-        Some(
-            Diagnostic::new(at(span), format!("{what} is not supported yet"))
-                .with_help("nothing was built: rbuild carries out every instruction or none"),
-        )
-    };
     match &statement.instruction {
         Instruction::Run(run) => {
-            if !run.mounts.is_empty() {
-                return refuse(statement.keyword_span, "RUN --mount");
-            }
-            if !run.devices.is_empty() {
-                return refuse(run.devices[0].span, "RUN --device");
+            if let Some(device) = run.devices.first() {
+                return Some(
+                    Diagnostic::new(
+                        at(device.span),
+                        format!("RUN --device={} is not supported", device.value.name),
+                    )
+                    .with_help("a build without root has no devices to give"),
+                );
             }
             match &run.security {
-                Some(security) if security.value == RunSecurity::Insecure => {
-                    refuse(security.span, "RUN --security=insecure")
+                Some(security)
+                    if security.value == RunSecurity::Insecure && !request.run.allow_insecure =>
+                {
+                    Some(
+                        Diagnostic::new(at(security.span), "security.insecure is not allowed")
+                            .with_help("--allow security.insecure on the command line allows it"),
+                    )
                 }
                 _ => None,
             }

@@ -12,12 +12,14 @@ use super::machine::ErrorFormat;
 use super::output;
 use super::platform;
 use super::report::{self, print_error};
+use super::run_options::{self, RunArgs};
 use super::secret;
 use super::{Exit, session};
 use crate::build::event::Event;
 use crate::build::request::{
     ContextSource, DockerfileSource, NamedContext, NamedSource, Network, Request,
 };
+use crate::build::run_options::HOSTNAME_ARGUMENT;
 use crate::build::secret::Secret;
 use crate::build::{self, Built, Input};
 use crate::oci::{Platform, Reference};
@@ -66,6 +68,8 @@ pub(super) struct BuildArgs {
     /// A secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=VARIABLE]; repeatable
     #[arg(long = "secret", value_name = "SECRET", value_parser = secret::parse)]
     secrets: Vec<Secret>,
+    #[command(flatten)]
+    run: RunArgs,
     /// How progress is shown on stderr: auto, plain, tty, quiet, rawjson
     #[arg(
         long,
@@ -287,6 +291,12 @@ impl BuildArgs {
             return Err("only one output can go to standard output".to_owned());
         }
         let platform = self.platform.as_deref().map(platform::parse).transpose()?;
+        for (_, value) in build_args
+            .iter()
+            .filter(|(name, _)| name == HOSTNAME_ARGUMENT)
+        {
+            run_options::check_hostname(value)?;
+        }
         let source_date_epoch = epoch::of_build(&mut build_args, &context)?;
         if source_date_epoch.is_none() && self.outputs.iter().any(|o| o.rewrite_timestamp) {
             return Err("rewrite-timestamp=true needs SOURCE_DATE_EPOCH".to_owned());
@@ -303,6 +313,7 @@ impl BuildArgs {
             pull: self.pull,
             network: self.network,
             secrets: self.secrets,
+            run: self.run.into_options(),
             outputs: self.outputs,
             source_date_epoch,
             platform_given: platform.is_some(),

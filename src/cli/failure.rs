@@ -143,7 +143,12 @@ fn is_host(error: &StepError) -> bool {
     match source {
         sandbox::Error::Setup(failure) => !matches!(
             failure.step,
-            Step::Rootfs | Step::User | Step::Workdir | Step::FindProgram | Step::Execute
+            Step::Rootfs
+                | Step::Mounts
+                | Step::User
+                | Step::Workdir
+                | Step::FindProgram
+                | Step::Execute
         ),
         sandbox::Error::Start(_) => true,
         _ => false,

@@ -10,6 +10,7 @@ mod machine;
 mod output;
 mod platform;
 mod report;
+mod run_options;
 mod secret;
 mod session;
 

@@ -34,11 +34,14 @@ pub(crate) use instruction::{
     AddInstruction, ArgDeclaration, CopyInstruction, Healthcheck, Instruction, KeyValues,
     RunInstruction, RunNetwork, RunScript, RunSecurity, ShellOrExec, Source,
 };
-pub(crate) use mount::RunMount;
+pub(crate) use mount::{
+    BindMount, CacheMount, CacheSharing, MountFlag, RunMount, SecretMount, SshMount,
+};
 pub(crate) use nearest::nearest;
 pub(crate) use parse::{parse, parse_trigger};
 pub(crate) use port::PortRange;
 pub(crate) use signal::is_signal;
+pub(crate) use size::parse_size;
 pub(crate) use span::{Span, Spanned};
 pub(crate) use syntax::syntax;
 pub(crate) use words::{Expanded, Lookup, WordError, expand, expand_heredoc, expand_to_words};

@@ -13,6 +13,7 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::unistd::{AccessFlags, ForkResult, Gid, Pid, Uid, faccessat};
 
 use super::failure::At as _;
+use crate::sandbox::limits;
 use crate::sandbox::passwd::{self, Identity};
 use crate::sandbox::spec::{Failure, Outcome, Spec, Step, Usage};
 use crate::sys::process::Ended;
@@ -161,7 +162,11 @@ fn become_command(spec: &Spec, identity: &Identity) -> Result<std::convert::Infa
     for filter in &spec.filters {
         process::install_filter(filter).at(Step::Seccomp)?;
     }
-    let kept: CapsHashSet = CAPABILITIES.into_iter().collect();
+    let kept: CapsHashSet = if spec.insecure {
+        caps::runtime::thread_all_supported()
+    } else {
+        CAPABILITIES.into_iter().collect()
+    };
     drop_bounding(&kept).at(Step::Privileges)?;
     set_user(identity).at(Step::User)?;
     drop_capabilities(identity, &kept).at(Step::Privileges)?;
@@ -197,10 +202,18 @@ fn limit(spec: &Spec) -> sys::Result<()> {
     // 1 and not 0: only this value also keeps a pipe in kernel.core_pattern from running (core(5)).
     set_limit("RLIMIT_CORE", Resource::RLIMIT_CORE, 1)?;
     set_limit("RLIMIT_NOFILE", Resource::RLIMIT_NOFILE, MAX_OPEN_FILES)?;
-    match spec.max_processes {
-        Some(count) => set_limit("RLIMIT_NPROC", Resource::RLIMIT_NPROC, count),
-        None => Ok(()),
+    for limit in &spec.limits {
+        let resource = limits::find(&limit.name)
+            .ok_or_else(|| sys::Error::new("setrlimit", limit.name.as_str(), Errno::EINVAL))?;
+        let failed = |call| {
+            let name = limit.name.clone();
+            move |errno| sys::Error::new(call, name, errno)
+        };
+        let (_, most) = getrlimit(resource).map_err(failed("getrlimit"))?;
+        setrlimit(resource, limit.soft.min(most), limit.hard.min(most))
+            .map_err(failed("setrlimit"))?;
     }
+    Ok(())
 }
 
 /// Sets both limits to `value`, or to the hard limit when that is lower.

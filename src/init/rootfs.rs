@@ -1,6 +1,6 @@
 //! The root file system of a sandbox: the overlay of the layers and everything mounted into it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use nix::fcntl::OFlag;
 use super::failure::At as _;
 use super::targets::{Shape, Targets};
 use super::{Notes, devices, filesystems};
-use crate::sandbox::spec::{Failure, Mount, Spec, Step};
+use crate::sandbox::spec::{Failure, Mount, Spec, Step, Writable};
 use crate::sys::mount::{Attributes, Context, Propagation};
 use crate::sys::{self, fs, mount};
 
@@ -39,14 +39,14 @@ pub(super) fn build(spec: &Spec, notes: &mut Notes) -> Result<OwnedFd, Failure> 
     let mut builder = Builder {
         targets,
         scratch,
-        files: 0,
+        made: 0,
     };
     for (target, contents) in [
         ("/etc/resolv.conf", &spec.resolv_conf),
         ("/etc/hosts", &spec.hosts),
     ] {
         builder
-            .mount_file(contents, Path::new(target), 0o644)
+            .mount_file(contents, Path::new(target), 0o644, (0, 0))
             .at(Step::Generated)?;
     }
     for declared in &spec.mounts {
@@ -84,7 +84,8 @@ fn overlay(spec: &Spec, scratch: &OwnedFd) -> sys::Result<OwnedFd> {
 struct Builder {
     targets: Targets,
     scratch: OwnedFd,
-    files: usize,
+    /// Entries of `scratch` so far, for their names.
+    made: usize,
 }
 
 impl Builder {
@@ -94,7 +95,19 @@ impl Builder {
                 source,
                 target,
                 read_only,
-            } => self.bind(Path::new(source), Path::new(target), *read_only),
+            } => {
+                let tree = mount::clone_tree(mount::working_directory(), Path::new(source))?;
+                self.bind(&tree, Path::new(target), *read_only)
+            }
+            Mount::Tree {
+                lowers,
+                writable,
+                source,
+                target,
+            } => {
+                let tree = self.tree(lowers, writable.as_ref(), Path::new(source))?;
+                self.bind(&tree, Path::new(target), writable.is_none())
+            }
             Mount::Tmpfs { target, size, mode } => {
                 let context = Context::open(c"tmpfs")?;
                 context.set(c"mode", OsStr::new(&format!("{mode:o}")))?;
@@ -111,32 +124,70 @@ impl Builder {
                 contents,
                 target,
                 mode,
-            } => self.mount_file(contents, Path::new(target), *mode),
+                uid,
+                gid,
+            } => self.mount_file(contents, Path::new(target), *mode, (*uid, *gid)),
         }
     }
 
-    fn bind(&mut self, source: &Path, target: &Path, read_only: bool) -> sys::Result<()> {
-        let tree = mount::clone_tree(mount::working_directory(), source)?;
+    /// The place `source` in a tree of layers as a detached mount.
+    fn tree(
+        &mut self,
+        lowers: &[OsString],
+        writable: Option<&Writable>,
+        source: &Path,
+    ) -> sys::Result<OwnedFd> {
+        let lowers: Vec<PathBuf> = lowers.iter().map(PathBuf::from).collect();
+        let root = if let ([only], None) = (&lowers[..], writable) {
+            fs::open_directory(only)?
+        } else {
+            let upper = writable.map(|writable| Path::new(&writable.upper));
+            let work = writable.map(|writable| Path::new(&writable.work));
+            let root = mount::overlay(&lowers, upper, work)?;
+            // Only what is attached can be cloned; after the pivot nothing but the clone is left.
+            let name = self.name("tree");
+            fs::make_directory_at(&self.scratch, &name, 0o700)?;
+            mount::attach(&root, fs::open_directory_at(&self.scratch, &name)?)?;
+            root
+        };
+        mount::clone_open(fs::open_in_root(&root, source, OFlag::O_PATH, 0)?)
+    }
+
+    fn name(&mut self, kind: &str) -> OsString {
+        self.made += 1;
+        OsString::from(format!("{kind}{}", self.made))
+    }
+
+    fn bind(&mut self, tree: &OwnedFd, target: &Path, read_only: bool) -> sys::Result<()> {
         mount::restrict(
-            &tree,
+            tree,
             Attributes {
                 read_only,
                 ..FOREIGN
             },
         )?;
-        let shape = match fs::Kind::of(&fs::stat(&tree)?) {
+        let shape = match fs::Kind::of(&fs::stat(tree)?) {
             fs::Kind::Directory => Shape::Directory,
             _ => Shape::File,
         };
-        self.attach(&tree, target, shape)
+        self.attach(tree, target, shape)
     }
 
     /// Binds a read-only file with these contents, kept in memory.
-    fn mount_file(&mut self, contents: &[u8], target: &Path, mode: u32) -> sys::Result<()> {
-        let name = format!("file{}", self.files);
-        self.files += 1;
+    fn mount_file(
+        &mut self,
+        contents: &[u8],
+        target: &Path,
+        mode: u32,
+        (uid, gid): (u32, u32),
+    ) -> sys::Result<()> {
+        let name = self.name("file");
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
-        let file = fs::open_at(&self.scratch, OsStr::new(&name), flags, mode)?;
+        let file = fs::open_at(&self.scratch, &name, flags, 0o600)?;
+        if (uid, gid) != (0, 0) {
+            fs::chown(&file, uid, gid)?;
+        }
+        // After the owner, which takes the set-id bits away.
         fs::chmod(&file, mode)?;
         std::fs::File::from(file)
             .write_all(contents)

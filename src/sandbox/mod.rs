@@ -6,6 +6,7 @@
 
 pub(crate) mod binfmt;
 mod cancel;
+pub(crate) mod limits;
 pub(crate) mod passwd;
 pub(crate) mod seccomp;
 pub(crate) mod spec;
@@ -16,5 +17,5 @@ pub(crate) mod userns;
 pub(crate) mod wire;
 
 pub(crate) use cancel::Cancel;
-pub(crate) use spec::{Mount, Network, Spec, Step};
+pub(crate) use spec::{Limit, Mount, Network, Spec, Step, Writable};
 pub(crate) use supervise::{Error, Output, Status, run};

@@ -30,8 +30,10 @@ pub(crate) struct Spec {
     pub(crate) hosts: Vec<u8>,
     /// Size of /dev/shm in bytes.
     pub(crate) shm_size: u64,
-    /// RLIMIT_NPROC, counted in the build's user namespace; `None` leaves it alone.
-    pub(crate) max_processes: Option<u64>,
+    /// Resource limits, set after the sandbox's own; never above what init has.
+    pub(crate) limits: Vec<Limit>,
+    /// `--security=insecure`: every capability of the user namespace for root.
+    pub(crate) insecure: bool,
     /// Mounted in this order after everything else.
     pub(crate) mounts: Vec<Mount>,
     /// seccomp programs in the order of installation, as of [`super::seccomp::filters`].
@@ -47,6 +49,14 @@ pub(crate) const DEFAULT_SHM_SIZE: u64 = 64 << 20;
 /// The host name that BuildKit gives a RUN.
 pub(crate) const DEFAULT_HOSTNAME: &str = "buildkitsandbox";
 
+/// One limit of setrlimit(2): a name of [`super::limits`], and its two values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Limit {
+    pub(crate) name: String,
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
 /// What the command can reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Network {
@@ -60,11 +70,19 @@ pub(crate) enum Network {
 /// created and reported, see [`Report::created`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Mount {
-    /// A file or directory of the host, without set-user-id and device semantics.
+    /// A file, directory or socket of the host, without set-user-id and device semantics.
     Bind {
         source: OsString,
         target: OsString,
         read_only: bool,
+    },
+    /// The file or directory at `source` in the tree that `lowers` make, topmost first, as a process
+    /// with that tree as its root would find it. Without `writable` it is read-only.
+    Tree {
+        lowers: Vec<OsString>,
+        writable: Option<Writable>,
+        source: OsString,
+        target: OsString,
     },
     /// An empty file system; `size` in bytes, `None` for the kernel's default.
     Tmpfs {
@@ -72,12 +90,22 @@ pub(crate) enum Mount {
         size: Option<u64>,
         mode: u32,
     },
-    /// A read-only file with these contents, owned by 0:0.
+    /// A read-only file with these contents, in memory.
     File {
         contents: Vec<u8>,
         target: OsString,
         mode: u32,
+        uid: u32,
+        gid: u32,
     },
+}
+
+/// The directories that take what is written to a [`Mount::Tree`], as [`Spec::upper`] and
+/// [`Spec::work`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Writable {
+    pub(crate) upper: OsString,
+    pub(crate) work: OsString,
 }
 
 /// What init says at its end.

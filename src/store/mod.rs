@@ -9,6 +9,7 @@
 //!                           name another snapshot that has the files of this layer
 //! ROOT/unsynced/HEX         snapshots that may not have reached the disk yet, with the boot's id
 //! ROOT/cache/XX/HEX.json    CacheKey -> what the step made
+//! ROOT/cache-mounts/KIND/HEX/  directories of `RUN --mount=type=cache`
 //! ROOT/contexts/HEX.memo    stat records of build contexts
 //! ROOT/stub/                the lowest layer below every RUN: its mount points
 //! ROOT/tmp/NAME[.lock]      what is being made; NAME belongs to who holds the lock
@@ -21,6 +22,7 @@
 //! owner is removed by the next run.
 
 mod blobs;
+mod cache_mounts;
 mod error;
 mod records;
 mod snapshots;
@@ -33,6 +35,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 
 pub(crate) use blobs::{BlobWriter, StagedBlob};
+pub(crate) use cache_mounts::{CacheDirectory, CacheFailure, Sharing};
 pub(crate) use error::Error;
 pub(crate) use records::{CacheRecord, Download, LayerBlob};
 pub(crate) use snapshots::{Active, Snapshot, StagedSnapshot};

@@ -135,6 +135,12 @@ pub(crate) fn clone_mount(dir: impl AsFd, path: &Path) -> Result<OwnedFd> {
     open_tree(dir, path, libc::AT_SYMLINK_NOFOLLOW)
 }
 
+/// A detached copy of the mounts at the open file or directory `fd` (which may be `O_PATH`), with those
+/// below it. The mount that `fd` is on must be attached in the caller's mount namespace.
+pub(crate) fn clone_open(fd: impl AsFd) -> Result<OwnedFd> {
+    open_tree(fd, Path::new(""), libc::AT_RECURSIVE | libc::AT_EMPTY_PATH)
+}
+
 fn open_tree(dir: impl AsFd, path: &Path, flags: libc::c_int) -> Result<OwnedFd> {
     let text = c_string("open_tree", path.as_os_str())?;
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | flags.cast_unsigned();

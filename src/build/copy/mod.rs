@@ -27,7 +27,7 @@ pub(crate) use error::Error;
 pub(crate) use filter::Filter;
 pub(crate) use host::copy_tree_to_host;
 pub(crate) use nearest::nearest;
-pub(crate) use select::{Selection, select, select_with_parents};
+pub(crate) use select::{Selection, select, select_path, select_with_parents};
 
 use crate::context::ignore::Ignore;
 use crate::ownership::Ownership;

@@ -89,6 +89,19 @@ impl<'a> Selection<'a> {
         }
     }
 
+    /// The name that the copy of a single file has; `None` for the contents of a directory.
+    pub(crate) fn file_name(&self) -> Option<&OsStr> {
+        match &self.matches[..] {
+            [Match::File { name, .. }] => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Whether something that cannot be in an image was left out of it.
+    pub(crate) fn skips(&self) -> bool {
+        !self.skipped.is_empty()
+    }
+
     /// Adds the sources of `other` after those of `self`.
     pub(crate) fn append(&mut self, mut other: Self) {
         self.matches.append(&mut other.matches);
@@ -118,6 +131,16 @@ pub(crate) fn select<'a>(
             Some(first) => selector.add_matches(&components, first)?,
         }
     }
+    Ok(selector.selection)
+}
+
+/// Finds what `path` names in `tree`, as [`select`] does without wildcards.
+pub(crate) fn select_path<'a>(tree: &Tree<'a>, path: &str) -> Result<Selection<'a>, Error> {
+    let filter = Filter::default();
+    let mut selector = Selector::new(tree, &filter);
+    let cleaned = clean(&format!("/{path}"));
+    let components = cleaned.split('/').filter(|part| !part.is_empty());
+    selector.add_path(&components.collect::<PathBuf>())?;
     Ok(selector.selection)
 }
 
