@@ -48,7 +48,10 @@ const FEATURES: &[(&str, &[(&str, &str)])] = &[
             ("`--mount=type=ssh`", "RUN --mount=type=ssh true"),
             ("`--network`", "RUN --network=none true"),
             ("`--security=sandbox`", "RUN --security=sandbox true"),
-            ("`--security=insecure`", "RUN --security=insecure true"),
+            (
+                "`--security=insecure` without `--allow security.insecure`",
+                "RUN --security=insecure true",
+            ),
             ("`--device`", "RUN --device=vendor.com/a=b true"),
         ],
     ),
@@ -142,7 +145,8 @@ fn is_carried_out(rig: &Rig, keyword: &str, line: &str) -> bool {
     assert!(
         answer.is_empty()
             || answer.contains("not supported")
-            || answer.contains("cannot be used with"),
+            || answer.contains("cannot be used with")
+            || answer.contains("is not allowed"),
         "{line:?} is no example any more:\n{answer}"
     );
     answer.is_empty()
