@@ -98,7 +98,12 @@ pub(crate) fn unpack_blob(
     )
     .map_err(UnpackFailure::Unpack)?;
     io::copy(&mut tar, &mut io::sink()).map_err(UnpackFailure::Decode)?;
-    Ok((Unpacked { active }, DiffId(tar.hasher.finish())))
+    let size = tar.hasher.length();
+    let diff_id = DiffId(tar.hasher.finish());
+    store
+        .remember_layer_size(&diff_id, size)
+        .map_err(UnpackFailure::Store)?;
+    Ok((Unpacked { active }, diff_id))
 }
 
 struct Hashing<R> {

@@ -5,6 +5,7 @@
 //! ROOT/lock                 flock: shared by every user of the store, exclusive for who removes
 //! ROOT/oci/                 an OCI image layout: blobs by digest, tags in index.json
 //! ROOT/layers/HEX.json      DiffId -> the blobs that hold this layer
+//! ROOT/layers/HEX.size      DiffId -> bytes of its tar
 //! ROOT/snapshots/KIND/HEX/  ChainId -> `diff/` in overlayfs format and `snapshot.json`, which may
 //!                           name another snapshot that has the files of this layer
 //! ROOT/unsynced/HEX         snapshots that may not have reached the disk yet, with the boot's id
@@ -23,11 +24,14 @@
 
 mod blobs;
 mod cache_mounts;
+mod contents;
 mod error;
+mod exclusive;
 mod records;
 mod snapshots;
 mod tags;
 mod tmp;
+mod view;
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -36,14 +40,21 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use blobs::{BlobWriter, StagedBlob};
 pub(crate) use cache_mounts::{CacheDirectory, CacheFailure, Sharing};
+pub(crate) use contents::{Remembered, StoredRecord, StoredSnapshot};
 pub(crate) use error::Error;
+pub(crate) use exclusive::Exclusive;
 pub(crate) use records::{CacheRecord, Download, LayerBlob};
 pub(crate) use snapshots::{Active, Snapshot, StagedSnapshot};
+pub(crate) use tags::REF_NAME;
+pub(crate) use view::View;
 
 use crate::ownership::Ownership;
 
 /// The only format this program reads and writes.
 const VERSION: &str = "1\n";
+
+/// The directories of `snapshots` and `cache-mounts`: the ways owners are kept.
+const KINDS: [&str; 2] = ["mapped", "single"];
 
 /// An open store. Shared between threads by reference; several processes may have one open.
 #[derive(Debug)]
@@ -95,14 +106,7 @@ impl Store {
             create_stub(&root.join("stub"))?;
             write_atomically(&root.join("version"), VERSION.as_bytes(), Durable::No)?;
         } else {
-            let path = root.join("version");
-            let found = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-            if found != VERSION {
-                return Err(Error::Version {
-                    root,
-                    found: found.trim().to_owned(),
-                });
-            }
+            is_known(&root)?;
         }
         create_private(&root.join("snapshots").join(ownership.directory()))?;
         let tmp = tmp::Scratch::create(&root.join("tmp"))?;
@@ -138,6 +142,20 @@ impl Store {
         self.root
             .join("contexts")
             .join(format!("{}.memo", name.hex()))
+    }
+}
+
+/// Whether there is a store at `root`. One of another format is an error.
+fn is_known(root: &Path) -> Result<bool, Error> {
+    let path = root.join("version");
+    match fs::read_to_string(&path) {
+        Ok(found) if found == VERSION => Ok(true),
+        Ok(found) => Err(Error::Version {
+            root: root.to_owned(),
+            found: found.trim().to_owned(),
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("read", &path)(error)),
     }
 }
 
