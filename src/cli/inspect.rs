@@ -61,10 +61,14 @@ pub(super) fn run(arguments: &InspectArgs, root: &Path) -> Exit {
         None => indented(&Value::Array(found)),
     };
     let printed = stored::print(&text);
-    if let Some(exit) = errors.iter().map(|error| stored::fail(error)).last() {
-        return exit;
+    for error in &errors {
+        stored::fail(error);
     }
-    printed
+    if errors.is_empty() {
+        printed
+    } else {
+        Exit::Failed
+    }
 }
 
 /// With four spaces for each level, as docker has it.

@@ -69,7 +69,7 @@ pub(super) enum TemplateError {
 }
 
 /// How the actions of a template nest.
-enum End {
+enum Stop {
     Input,
     End,
     /// `{{else}}`, or `{{else if}}` with its condition.
@@ -81,8 +81,8 @@ impl Template {
         let mut parts = split(text)?.into_iter().peekable();
         let (nodes, end) = nodes(&mut parts)?;
         match end {
-            End::Input => Ok(Self(nodes)),
-            End::End | End::Else(_) => Err(TemplateError::UnexpectedEnd),
+            Stop::Input => Ok(Self(nodes)),
+            Stop::End | Stop::Else(_) => Err(TemplateError::UnexpectedEnd),
         }
     }
 
@@ -161,7 +161,7 @@ fn unescape(text: &str) -> String {
     text.replace("\\t", "\t").replace("\\n", "\n")
 }
 
-fn nodes(parts: &mut Parts) -> Result<(Vec<Node>, End), TemplateError> {
+fn nodes(parts: &mut Parts) -> Result<(Vec<Node>, Stop), TemplateError> {
     let mut nodes = Vec::new();
     while let Some(part) = parts.next() {
         let action = match part {
@@ -175,14 +175,14 @@ fn nodes(parts: &mut Parts) -> Result<(Vec<Node>, End), TemplateError> {
             .split_once(char::is_whitespace)
             .unwrap_or((&action, ""));
         match word {
-            "end" if rest.is_empty() => return Ok((nodes, End::End)),
+            "end" if rest.is_empty() => return Ok((nodes, Stop::End)),
             "else" => {
                 let rest = rest.trim();
                 let condition = rest.strip_prefix("if ").map(str::to_owned);
                 if condition.is_none() && !rest.is_empty() {
                     return Err(TemplateError::Unsupported(action.clone()));
                 }
-                return Ok((nodes, End::Else(condition)));
+                return Ok((nodes, Stop::Else(condition)));
             }
             "if" => nodes.push(branch(rest, parts)?),
             "range" => nodes.push(range(rest, parts)?),
@@ -192,20 +192,20 @@ fn nodes(parts: &mut Parts) -> Result<(Vec<Node>, End), TemplateError> {
             _ => nodes.push(Node::Print(expression(&action)?)),
         }
     }
-    Ok((nodes, End::Input))
+    Ok((nodes, Stop::Input))
 }
 
 fn branch(condition: &str, parts: &mut Parts) -> Result<Node, TemplateError> {
     let condition = expression(condition)?;
     let (then, end) = nodes(parts)?;
     let otherwise = match end {
-        End::End => Vec::new(),
-        End::Else(Some(condition)) => vec![branch(&condition, parts)?],
-        End::Else(None) => match nodes(parts)? {
-            (otherwise, End::End) => otherwise,
+        Stop::End => Vec::new(),
+        Stop::Else(Some(condition)) => vec![branch(&condition, parts)?],
+        Stop::Else(None) => match nodes(parts)? {
+            (otherwise, Stop::End) => otherwise,
             _ => return Err(TemplateError::MissingEnd),
         },
-        End::Input => return Err(TemplateError::MissingEnd),
+        Stop::Input => return Err(TemplateError::MissingEnd),
     };
     Ok(Node::If(condition, then, otherwise))
 }
@@ -223,12 +223,12 @@ fn range(text: &str, parts: &mut Parts) -> Result<Node, TemplateError> {
     let over = expression(over)?;
     let (body, end) = nodes(parts)?;
     let otherwise = match end {
-        End::End => Vec::new(),
-        End::Else(None) => match nodes(parts)? {
-            (otherwise, End::End) => otherwise,
+        Stop::End => Vec::new(),
+        Stop::Else(None) => match nodes(parts)? {
+            (otherwise, Stop::End) => otherwise,
             _ => return Err(TemplateError::MissingEnd),
         },
-        End::Else(Some(_)) | End::Input => return Err(TemplateError::MissingEnd),
+        Stop::Else(Some(_)) | Stop::Input => return Err(TemplateError::MissingEnd),
     };
     Ok(Node::Range {
         variables,
@@ -590,84 +590,5 @@ fn print(value: &Value, out: &mut String) {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn rendered(text: &str) -> Result<String, TemplateError> {
-        let value = json!({
-            "Id": "sha256:1",
-            "Size": 12,
-            "RepoTags": ["a:1", "b:2"],
-            "None": null,
-            "Config": { "Env": ["A=1", "B=<2>"], "Labels": { "x": "1", "y.z": "2" }, "Cmd": null },
-        });
-        Template::parse(text)?.render(&value)
-    }
-
-    #[test]
-    fn templates_are_carried_out_as_go_does() {
-        for (template, expected) in [
-            ("{{.Id}}", "sha256:1"),
-            ("{{ .Id }}:{{.Size}}", "sha256:1:12"),
-            ("a\\tb\\n", "a\tb\n"),
-            ("{{json .Config.Env}}", r#"["A=1","B=<2>"]"#),
-            ("{{.Config.Env | json}}", r#"["A=1","B=<2>"]"#),
-            ("{{json .None}}", "null"),
-            ("{{.Config.Env}}", "[A=1 B=<2>]"),
-            ("{{.Config.Labels}}", "map[x:1 y.z:2]"),
-            ("{{.Config.Labels.x}}", "1"),
-            ("{{.Config.Labels.none}}", "<no value>"),
-            ("{{index .RepoTags 0}}", "a:1"),
-            (r#"{{index .Config.Labels "y.z"}}"#, "2"),
-            (r#"{{index .Config.Labels "none"}}"#, ""),
-            ("{{index (index .RepoTags) 1}}", "b:2"),
-            ("{{range .RepoTags}}{{.}} {{end}}", "a:1 b:2 "),
-            ("{{range .Config.Cmd}}x{{else}}none{{end}}", "none"),
-            (
-                "{{range $k, $v := .Config.Labels}}{{$k}}={{$v}};{{end}}",
-                "x=1;y.z=2;",
-            ),
-            (
-                "{{range $e := .RepoTags}}{{$e}}{{$.Size}}{{end}}",
-                "a:112b:212",
-            ),
-            ("{{if .None}}a{{else if .Size}}b{{else}}c{{end}}", "b"),
-            ("{{if not .None}}a{{end}}", "a"),
-            ("{{len .RepoTags}}", "2"),
-            (r#"{{join .RepoTags ","}}"#, "a:1,b:2"),
-            ("{{upper .Id}}", "SHA256:1"),
-            ("a {{- .Size -}} b", "a12b"),
-            ("{{/* nothing */}}x", "x"),
-            (r#"{{"a}}b"}}"#, "a}}b"),
-        ] {
-            assert_eq!(rendered(template).as_deref(), Ok(expected), "{template}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_supported_is_refused_by_its_name() {
-        for (template, needle) in [
-            ("{{printf \"%s\" .Id}}", "\"printf\""),
-            ("{{with .Id}}{{end}}", "\"with\""),
-            ("{{eq .Id 1}}", "\"eq\""),
-            ("{{.Nope}}", "\"Nope\""),
-            ("{{.Id", "without its"),
-            ("{{if .Id}}", "lacks"),
-            ("{{end}}", "too many"),
-            ("{{}}", "an empty action"),
-            ("{{.Id .Size}}", "\".Size\""),
-            ("{{$x}}", "\"$x\""),
-            ("{{index .RepoTags 7}}", "index 7"),
-            ("{{range .Id}}{{end}}", "a text"),
-            ("{{json}}", "json with 0 arguments"),
-            ("{{(.Id}}", "\"(\""),
-            ("{{.A..B}}", "\".A..B\""),
-            ("{{\"}}", "without its"),
-        ] {
-            let message = rendered(template).unwrap_err().to_string();
-            assert!(message.contains(needle), "{template}: {message}");
-        }
-    }
-}
+#[path = "template_tests.rs"]
+mod tests;

@@ -60,7 +60,7 @@ pub(crate) fn remove(
     let mut plan = Plan::default();
     plan.untag(&names);
     if names.len() == image.names.len() {
-        plan.delete(&[image.clone()], &images);
+        plan.delete(std::slice::from_ref(&image), &images);
     }
     let freed = plan.carry_out(view, store)?;
     Ok((plan.actions, freed))
