@@ -126,23 +126,16 @@ impl Plan {
 
     /// Writes the shorter index, then removes what it does not name any more.
     fn carry_out(&self, view: &View, store: Option<&Exclusive>) -> Result<u64, Error> {
-        let mut freed = 0;
-        let result = match (self.forget(view), store) {
-            // Other things go first, to make room for the shorter list.
+        let candidates = match (self.forget(view), store) {
             (Err(Error::Store(error)), Some(store)) if error.is_full() => {
-                freed += collect(store, &HashSet::new())?;
-                for memo in view.context_memos()? {
-                    store.remove(&memo.path)?;
-                    freed += memo.size;
-                }
-                self.forget(view)
+                store.release_reserve()?;
+                self.forget(view)?
             }
-            (result, _) => result,
+            (result, _) => result?,
         };
-        let candidates = result?;
         match store {
-            Some(store) => Ok(freed + collect(store, &candidates)?),
-            None => Ok(freed),
+            Some(store) => collect(store, &candidates),
+            None => Ok(0),
         }
     }
 

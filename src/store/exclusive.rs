@@ -5,7 +5,7 @@
 //! thing that consists of several files leaves its place in one `rename(2)`, for `tmp`, which the next
 //! run sweeps: first tags, then cache records, then snapshots from the top of a stack down, then
 //! blobs, then what is remembered of layers. Except for the shorter list of tags nothing is written,
-//! so a full disk is no obstacle.
+//! and on a full disk [`Exclusive::release_reserve`] has the space for that one.
 
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
@@ -54,6 +54,11 @@ impl Exclusive {
 
     pub(crate) fn view(&self) -> &View {
         &self.view
+    }
+
+    /// Makes room for a list of tags. Who opens the store next takes the space again.
+    pub(crate) fn release_reserve(&self) -> Result<(), Error> {
+        remove_file(&self.view.root.join(super::RESERVE))
     }
 
     /// Removes a snapshot. Nothing that stands on it or names it may be there any more.

@@ -12,6 +12,7 @@
 //! ROOT/cache/XX/HEX.json    CacheKey -> what the step made
 //! ROOT/cache-mounts/KIND/HEX/  directories of `RUN --mount=type=cache`
 //! ROOT/contexts/HEX.memo    stat records of build contexts
+//! ROOT/reserve              space that a removal on a full disk has for a new list of tags
 //! ROOT/stub/                the lowest layer below every RUN: its mount points
 //! ROOT/tmp/NAME[.lock]      what is being made; NAME belongs to who holds the lock
 //! ```
@@ -52,6 +53,10 @@ use crate::ownership::Ownership;
 
 /// The only format this program reads and writes.
 const VERSION: &str = "1\n";
+
+/// A file of no content that matters, and its size in bytes.
+const RESERVE: &str = "reserve";
+const RESERVED: usize = 64 << 10;
 
 /// The directories of `snapshots` and `cache-mounts`: the ways owners are kept.
 const KINDS: [&str; 2] = ["mapped", "single"];
@@ -108,6 +113,7 @@ impl Store {
         } else {
             is_known(&root)?;
         }
+        create_reserve(&root.join(RESERVE));
         create_private(&root.join("snapshots").join(ownership.directory()))?;
         let tmp = tmp::Scratch::create(&root.join("tmp"))?;
         let store = Self {
@@ -186,6 +192,13 @@ fn write_atomically(path: &Path, content: &[u8], durable: Durable) -> Result<(),
         Ok(())
     };
     write().map_err(Error::io("write", path))
+}
+
+/// Takes the reserve where there is none. A disk that has no space for it now may have later.
+fn create_reserve(path: &Path) {
+    if !path.exists() && fs::write(path, [0; RESERVED]).is_err() {
+        drop(fs::remove_file(path));
+    }
 }
 
 /// Creates `path` and its parents, mode 0700; what exists is left alone.

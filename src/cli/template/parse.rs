@@ -1,6 +1,7 @@
 //! From the text of a template to its nodes.
 
 use super::{Expression, Function, Node, Root, TemplateError};
+
 /// How the actions of a template nest.
 pub(super) enum Stop {
     Input,
