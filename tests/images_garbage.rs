@@ -1,10 +1,10 @@
 //! What clean-up takes and what it leaves, whatever happens meanwhile.
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::rig::Rig;
+use crate::rig::{Rig, base, host};
 
 fn says(rig: &Rig, arguments: &[&str]) -> String {
     let outcome = rig.rbuild(arguments).succeeds();
@@ -164,4 +164,40 @@ fn a_clean_up_that_is_killed_leaves_a_store_that_works() {
     rig.build(&["-t", "app"]).succeeds();
     let image = rig.image("FROM app\nRUN cat /one /file /two > /all\n");
     assert_eq!(image.files()["all"].content, b"1\nx2\n");
+}
+
+#[test]
+fn a_full_disk_is_no_obstacle() {
+    if !host::tool("unshare") {
+        return;
+    }
+    let rig = Rig::empty();
+    let script = "set -e
+mount -t tmpfs -o size=12m,mode=0700 none disk
+export RBUILD_ROOT=disk/store
+\"$RBUILD\" import base.tar one
+\"$RBUILD\" tag one two
+cat /dev/zero > disk/fill 2> /dev/null || true
+\"$RBUILD\" rmi two
+cat /dev/zero > disk/fill2 2> /dev/null || true
+\"$RBUILD\" rmi one
+\"$RBUILD\" builder prune -f
+\"$RBUILD\" images -q
+rm disk/fill disk/fill2
+\"$RBUILD\" import base.tar three
+";
+    fs::write(rig.path("base.tar"), base::root_filesystem()).unwrap();
+    fs::create_dir(rig.path("disk")).unwrap();
+    let mut run = Command::new("unshare");
+    run.args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+        .env("RBUILD", host::binary())
+        .current_dir(rig.path(""));
+    let stdout = String::from_utf8(host::stdout_of(&mut run)).unwrap();
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert_eq!(
+        lines[1..3],
+        ["Untagged: two:latest", "Untagged: one:latest"]
+    );
+    assert!(lines[3].starts_with("Deleted: sha256:"), "{stdout}");
+    assert!(stdout.contains("Total reclaimed space: 2"), "{stdout}");
 }

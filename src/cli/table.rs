@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::template::{Template, TemplateError};
+use crate::build::log_lines::visible;
 
 /// Narrower columns, and the space after each (docker's tabwriter).
 const NARROWEST: usize = 10;
@@ -62,6 +63,8 @@ impl Format {
                 for row in rows {
                     lines.push(template.render(row)?);
                 }
+                // A table is for people: what an image says must not steer their terminal. Programs
+                // get what it says.
                 if *heading {
                     return Ok(align(&lines));
                 }
@@ -74,8 +77,15 @@ impl Format {
 /// Pads what stands before each tab to the widest of its column.
 pub(super) fn align(lines: &[String]) -> String {
     use unicode_width::UnicodeWidthStr as _;
+    let lines: Vec<String> = lines
+        .iter()
+        .map(|line| {
+            let cells: Vec<_> = line.split('\t').map(visible).collect();
+            cells.join("\t")
+        })
+        .collect();
     let mut widths: Vec<usize> = Vec::new();
-    for line in lines {
+    for line in &lines {
         let cells: Vec<&str> = line.split('\t').collect();
         for (at, cell) in cells[..cells.len() - 1].iter().enumerate() {
             if widths.len() == at {
@@ -85,7 +95,7 @@ pub(super) fn align(lines: &[String]) -> String {
         }
     }
     let mut text = String::new();
-    for line in lines {
+    for line in &lines {
         let cells: Vec<&str> = line.split('\t').collect();
         for (at, cell) in cells.iter().enumerate() {
             text.push_str(cell);
@@ -131,6 +141,9 @@ mod tests {
             printed(Some("json")).lines().next(),
             Some(r#"{"Name":"app","Size":"1.2MB","Tag":"latest"}"#)
         );
+        let evil = [json!({"Name": "a\u{1b}[2Jb"})];
+        let format = Format::parse(None, "{{.Name}}").unwrap();
+        assert!(!format.print(&headings, &evil).unwrap().contains('\u{1b}'));
         let format = Format::parse(Some("{{.Nope}}"), "").unwrap();
         assert!(format.print(&headings, &rows).is_err());
     }

@@ -56,7 +56,7 @@ impl Exclusive {
         &self.view
     }
 
-    /// Makes room for a list of tags. Who opens the store next takes the space again.
+    /// Makes room for a list of tags. The end of the removal takes the space again.
     pub(crate) fn release_reserve(&self) -> Result<(), Error> {
         remove_file(&self.view.root.join(super::RESERVE))
     }
@@ -91,6 +91,12 @@ impl Exclusive {
         let json = format!("{}.json", diff_id.0.hex());
         remove_file(&self.view.root.join("layers").join(json))?;
         remove_file(&layer_size_path(&self.view.root, diff_id))
+    }
+}
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        super::create_reserve(&self.view.root.join(super::RESERVE));
     }
 }
 
