@@ -12,6 +12,8 @@ use crate::store::{Snapshot, StagedSnapshot, Store};
 #[derive(Debug)]
 pub(crate) struct Unpacked {
     active: crate::store::Active,
+    /// Bytes of the tar.
+    size: u64,
 }
 
 impl Unpacked {
@@ -23,6 +25,7 @@ impl Unpacked {
         diff_id: DiffId,
     ) -> Result<Snapshot, StepError> {
         let active = store.rebase(self.active, parent)?;
+        store.remember_layer_size(&diff_id, self.size)?;
         let staged: StagedSnapshot = store.stage(active, diff_id);
         Ok(store.publish_snapshot(staged)?)
     }
@@ -99,11 +102,7 @@ pub(crate) fn unpack_blob(
     .map_err(UnpackFailure::Unpack)?;
     io::copy(&mut tar, &mut io::sink()).map_err(UnpackFailure::Decode)?;
     let size = tar.hasher.length();
-    let diff_id = DiffId(tar.hasher.finish());
-    store
-        .remember_layer_size(&diff_id, size)
-        .map_err(UnpackFailure::Store)?;
-    Ok((Unpacked { active }, diff_id))
+    Ok((Unpacked { active, size }, DiffId(tar.hasher.finish())))
 }
 
 struct Hashing<R> {

@@ -73,10 +73,11 @@ pub(super) fn run(arguments: &PruneArgs, root: &Path) -> Exit {
         Ok(false) => return Exit::Success,
         Err(exit) => return exit,
     }
-    if let Err(exit) = stored::enter() {
-        return exit;
-    }
-    let pruned = match stored::exclusive(root) {
+    let ownership = match stored::enter() {
+        Ok(ownership) => ownership,
+        Err(exit) => return exit,
+    };
+    let pruned = match stored::exclusive(root, &ownership) {
         Ok(Some(store)) => image::prune(&store, arguments.all, &filters),
         Ok(None) => Ok((Vec::new(), 0)),
         Err(error) => return stored::fail(&error),
@@ -134,10 +135,11 @@ pub(super) fn run_cache(arguments: &CachePruneArgs, root: &Path) -> Exit {
         Ok(false) => return Exit::Success,
         Err(exit) => return exit,
     }
-    if let Err(exit) = stored::enter() {
-        return exit;
-    }
-    let freed = match stored::exclusive(root) {
+    let ownership = match stored::enter() {
+        Ok(ownership) => ownership,
+        Err(exit) => return exit,
+    };
+    let freed = match stored::exclusive(root, &ownership) {
         Ok(Some(store)) => image::prune_cache(&store, &limits),
         Ok(None) => Ok(image::Freed::default()),
         Err(error) => return stored::fail(&error),

@@ -20,11 +20,12 @@ pub(super) struct RemoveArgs {
 
 /// Runs `rbuild rmi`. While a build runs, names are taken away and the bytes stay.
 pub(super) fn run(arguments: &RemoveArgs, root: &Path) -> Exit {
-    if let Err(exit) = stored::enter() {
-        return exit;
-    }
+    let ownership = match stored::enter() {
+        Ok(ownership) => ownership,
+        Err(exit) => return exit,
+    };
     let mut shared = None;
-    let exclusive = match stored::exclusive(root) {
+    let exclusive = match stored::exclusive(root, &ownership) {
         Ok(exclusive) => exclusive,
         Err(store::Error::Busy { .. }) => {
             shared = match View::open(root) {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::Exit;
 use super::report::{self, Report, print_error};
 use crate::image::{self, Filter, Image};
+use crate::ownership::Ownership;
 use crate::sandbox::userns;
 use crate::store::{self, Exclusive, View};
 
@@ -37,23 +38,28 @@ pub(super) fn find(images: &[Image], text: &str) -> Result<Image, image::Error> 
     }
 }
 
-/// Enters the user namespace, whose ids the snapshots belong to.
-pub(super) fn enter() -> Result<(), Exit> {
-    userns::enter().map(drop).map_err(|error| {
-        report::print(&Report {
-            title: error.to_string(),
-            causes: report::causes_of(&error),
-            help: error.hint().map(str::to_owned),
-            ..Report::default()
-        });
-        Exit::Host
-    })
+/// Enters the user namespace, whose ids the snapshots belong to. Must be called while the process has
+/// one thread.
+pub(super) fn enter() -> Result<Ownership, Exit> {
+    userns::enter()
+        .map(|entered| entered.ownership)
+        .map_err(|error| {
+            report::print(&Report {
+                title: error.to_string(),
+                causes: report::causes_of(&error),
+                help: error.hint().map(str::to_owned),
+                ..Report::default()
+            });
+            Exit::Host
+        })
 }
 
-/// The store for removals; `None` where there is none yet. Must be called while the process has one
-/// thread.
-pub(super) fn exclusive(root: &Path) -> Result<Option<Exclusive>, store::Error> {
-    Exclusive::open(root, PATIENCE)
+/// The store for removals; `None` where there is none yet.
+pub(super) fn exclusive(
+    root: &Path,
+    ownership: &Ownership,
+) -> Result<Option<Exclusive>, store::Error> {
+    Exclusive::open(root, ownership, PATIENCE)
 }
 
 /// Prints `error` with its causes.

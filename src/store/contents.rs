@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::Error;
 use super::records::{CacheRecord, Download, LayerBlob};
 use super::snapshots::Record;
 use super::view::View;
-use super::{Error, KINDS};
 use crate::oci::{ChainId, DiffId, Digest};
 
 /// A layer's directory.
@@ -67,10 +67,10 @@ pub(crate) struct StoredLayer {
 }
 
 impl View {
-    /// Every snapshot, of every kind. One that cannot be read is not listed.
+    /// Every snapshot of the view's kinds. One that cannot be read is not listed.
     pub(crate) fn snapshots(&self) -> Result<Vec<StoredSnapshot>, Error> {
         let mut found = Vec::new();
-        for kind in KINDS {
+        for &kind in self.kinds {
             for path in list(&self.root.join("snapshots").join(kind))? {
                 let file = path.join("snapshot.json");
                 let (Some(hex), Ok(bytes)) = (name_of(&path), fs::read(&file)) else {
@@ -160,7 +160,7 @@ impl View {
     /// The directories of `RUN --mount=type=cache`, each with all of its instances.
     pub(crate) fn cache_mounts(&self) -> Result<Vec<StoredItem>, Error> {
         let mut found = Vec::new();
-        for kind in KINDS {
+        for &kind in self.kinds {
             for path in list(&self.root.join("cache-mounts").join(kind))? {
                 let used = list(&path)?.iter().map(|inner| modified(inner)).max();
                 found.push(StoredItem {

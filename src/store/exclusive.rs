@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use super::contents::StoredSnapshot;
 use super::view::{View, layer_size_path};
-use super::{Error, tmp};
+use super::{Error, KINDS, tmp};
 use crate::oci::{DiffId, Digest};
+use crate::ownership::Ownership;
 
 /// How long somebody waits before asking for the store again.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -28,8 +29,13 @@ pub(crate) struct Exclusive {
 impl Exclusive {
     /// The store at `root`, and removes what dead builds left there; `None` when there is no store.
     /// Fails with [`Error::Busy`] when somebody else has it for longer than `patience`. Must be called
-    /// inside the build's user namespace.
-    pub(crate) fn open(root: &Path, patience: Duration) -> Result<Option<Self>, Error> {
+    /// inside the build's user namespace. With one id, `ownership`, the snapshots of several are not
+    /// seen: nobody could remove their files.
+    pub(crate) fn open(
+        root: &Path,
+        ownership: &Ownership,
+        patience: Duration,
+    ) -> Result<Option<Self>, Error> {
         let root = std::path::absolute(root).map_err(Error::io("make absolute", root))?;
         if !super::is_known(&root)? {
             return Ok(None);
@@ -48,7 +54,11 @@ impl Exclusive {
             }
         }
         tmp::sweep(&root.join("tmp"))?;
-        let view = View::with_lock(root, lock);
+        let kinds: &[_] = match ownership {
+            Ownership::Mapped => &KINDS,
+            Ownership::Single | Ownership::Discarded => &["single"],
+        };
+        let view = View::with_lock(root, lock, kinds);
         Ok(Some(Self { view }))
     }
 

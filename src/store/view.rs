@@ -6,13 +6,15 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::{Error, tags};
+use super::{Error, KINDS, tags};
 use crate::oci::{Descriptor, DiffId, Digest, Index, Reference};
 
 /// The blobs and tags of a store. Holds the store's lock, so that nothing it reads is removed.
 #[derive(Debug)]
 pub(crate) struct View {
     pub(super) root: PathBuf,
+    /// The ways of keeping owners whose files are listed.
+    pub(super) kinds: &'static [&'static str],
     _lock: File,
 }
 
@@ -26,11 +28,15 @@ impl View {
         let path = root.join("lock");
         let lock = File::open(&path).map_err(Error::io("open", &path))?;
         lock.lock_shared().map_err(Error::io("lock", &path))?;
-        Ok(Some(Self::with_lock(root, lock)))
+        Ok(Some(Self::with_lock(root, lock, &KINDS)))
     }
 
-    pub(super) fn with_lock(root: PathBuf, lock: File) -> Self {
-        Self { root, _lock: lock }
+    pub(super) fn with_lock(root: PathBuf, lock: File, kinds: &'static [&'static str]) -> Self {
+        Self {
+            root,
+            kinds,
+            _lock: lock,
+        }
     }
 
     pub(crate) fn root(&self) -> &Path {
