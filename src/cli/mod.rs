@@ -4,12 +4,14 @@ mod build;
 mod check;
 mod epoch;
 mod exit;
+mod export;
 mod failure;
 mod import;
 mod machine;
 mod output;
 mod platform;
 mod report;
+mod run;
 mod run_options;
 mod secret;
 mod session;
@@ -18,7 +20,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use exit::Exit;
 
@@ -46,13 +48,23 @@ enum Command {
     Build(Box<build::BuildArgs>),
     /// Make an image from a tar archive of a root file system
     Import(import::ImportArgs),
+    /// Run a command in an image
+    Run(Box<run::RunArgs>),
+    /// Write the root file system of an image
+    Export(export::ExportArgs),
 }
 
 /// Runs the command line and returns the process's exit code.
 pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
+            if is_run(&arguments)
+                && let Some(exit) = run::usage_error(&error)
+            {
+                return exit.into();
+            }
             // clap prints to where it belongs and knows that help and version are no failures.
             drop(error.print());
             return if error.use_stderr() {
@@ -73,8 +85,18 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match cli.command {
         Command::Build(arguments) => build::run(*arguments, &root),
         Command::Import(arguments) => import::run(&arguments, &root),
+        Command::Run(arguments) => run::run(*arguments, &root),
+        Command::Export(arguments) => export::run(&arguments, &root),
     }
     .into()
+}
+
+/// Whether these arguments, wrong as they are, begin with `rbuild run`.
+fn is_run(arguments: &[OsString]) -> bool {
+    Cli::command()
+        .ignore_errors(true)
+        .try_get_matches_from(arguments)
+        .is_ok_and(|matches| matches.subcommand_name() == Some("run"))
 }
 
 /// `$XDG_DATA_HOME/rbuild`, by default `~/.local/share/rbuild` (XDG Base Directory Specification).
