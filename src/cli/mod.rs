@@ -85,7 +85,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match cli.command {
         Command::Build(arguments) => build::run(*arguments, &root),
         Command::Import(arguments) => import::run(&arguments, &root),
-        Command::Run(arguments) => run::run(*arguments, &root),
+        Command::Run(arguments) => run::run(&arguments, &root),
         Command::Export(arguments) => export::run(&arguments, &root),
     }
     .into()

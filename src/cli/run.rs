@@ -211,7 +211,7 @@ fn window_size() -> (u16, u16) {
 }
 
 /// Runs `rbuild run`.
-pub(super) fn run(arguments: RunArgs, root: &Path) -> Exit {
+pub(super) fn run(arguments: &RunArgs, root: &Path) -> Exit {
     let (request, epoch) = match (arguments.request(), epoch::of_environment()) {
         (Ok(request), Ok(epoch)) => (request, epoch),
         (Err(message), _) | (_, Err(message)) => {
@@ -223,7 +223,7 @@ pub(super) fn run(arguments: RunArgs, root: &Path) -> Exit {
         return OWN_FAILURE;
     };
     let single_reason = session.single_reason.clone();
-    let ended = carry_out(&session, &arguments, &request, epoch);
+    let ended = carry_out(&session, arguments, &request, epoch);
     session.finish();
     match ended {
         Ok(exit) => exit,

@@ -49,7 +49,9 @@ fn absolute(source: &str) -> Result<PathBuf, String> {
              is given as /{source} or ./{source}"
         ));
     }
-    std::fs::canonicalize(source).map_err(|error| format!("cannot mount {source}: {error}"))
+    std::fs::metadata(source)
+        .and_then(|_| std::path::absolute(source))
+        .map_err(|error| format!("cannot mount {source}: {error}"))
 }
 
 /// The target as an absolute path without `.` and `..`, links not looked at.
