@@ -48,6 +48,7 @@ mod remote;
 mod reproducible;
 mod rootless;
 mod run;
+mod run_commit;
 mod run_image;
 mod run_options;
 mod run_terminal;

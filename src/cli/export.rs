@@ -106,7 +106,7 @@ enum Failure {
 fn export(session: &Session, image: &str, place: &Place) -> Result<(), Failure> {
     let store = &session.store;
     let found = container::find(store, image, Pull::Missing)?;
-    let snapshot = run::files(session, &found)?;
+    let snapshot = run::files(session, &found, false)?;
     match place {
         Place::Tar(destination) => flat::tar(store, &snapshot, destination, None)?,
         Place::Directory(path) => flat::directory(store, &snapshot, path)?,

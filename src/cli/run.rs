@@ -36,6 +36,7 @@ const NOT_FOUND: Exit = Exit::Command(127);
 
 #[derive(Debug, Args)]
 #[command(
+    disable_help_flag = true,
     after_help = "The command has the sandbox of RUN and the host's network. What it writes is thrown \
                   away unless --commit keeps it. Exit codes: that of the command, 128 and the signal \
                   that ended it, 127 command not found, 126 command not executable, 125 rbuild failed."
@@ -78,7 +79,7 @@ pub(super) struct RunArgs {
     #[arg(long)]
     read_only: bool,
     /// Host name [default: the beginning of the image's id]
-    #[arg(long, value_name = "NAME", value_parser = hostname)]
+    #[arg(short = 'h', long, value_name = "NAME", value_parser = hostname)]
     hostname: Option<String>,
     /// A line of /etc/hosts: NAME:ADDRESS or NAME=ADDRESS; repeatable
     #[arg(long = "add-host", value_name = "HOST", value_parser = run_options::host)]
@@ -89,6 +90,12 @@ pub(super) struct RunArgs {
     /// A resource limit, NAME=SOFT[:HARD], not above rbuild's own; repeatable
     #[arg(long = "ulimit", value_name = "LIMIT", value_parser = run_options::limit)]
     ulimit: Vec<Limit>,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    /// Show nothing of a pull
+    #[arg(short, long)]
+    quiet: bool,
     /// When the registry is asked: missing, always or never
     #[arg(long, value_name = "WHEN", default_value = "missing", value_parser = pull)]
     pull: Pull,
@@ -248,7 +255,10 @@ fn carry_out(
     epoch: Option<i64>,
 ) -> Result<Exit, StepError> {
     let found = container::find(&session.store, &arguments.image, arguments.pull)?;
-    let snapshot = files(session, &found)?;
+    let snapshot = files(session, &found, arguments.quiet)?;
+    if session::was_interrupted() {
+        return Err(StepError::Canceled);
+    }
     let container = Container::new(&session.store, &found, &snapshot, request)?;
     let ended = in_foreground(session, request, &container)
         .map_err(|source| StepError::Sandbox { source })?;
@@ -269,13 +279,17 @@ fn carry_out(
     Ok(Exit::Command(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 
-/// The files of the image; progress is shown only when they have to be fetched.
-pub(super) fn files(session: &Session, found: &Found) -> Result<Snapshot, StepError> {
+/// The files of the image; progress is shown only when they have to be fetched, and unless `quiet`.
+pub(super) fn files(session: &Session, found: &Found, quiet: bool) -> Result<Snapshot, StepError> {
     if let Some(snapshot) = found.stored(&session.store)? {
         return Ok(snapshot);
     }
     let (sender, receiver) = mpsc::channel();
-    let mode = Mode::parse("auto").unwrap_or(Mode::Plain);
+    let mode = if quiet {
+        Mode::Quiet
+    } else {
+        Mode::parse("auto").unwrap_or(Mode::Plain)
+    };
     let progress = progress::start(mode, receiver).ok();
     let events = EventSender::new(sender);
     let fetched = found.fetch(&session.store, &events);

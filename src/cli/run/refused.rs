@@ -14,7 +14,7 @@ const SANDBOX: &str = "the sandbox is that of RUN and cannot be opened or closed
 const LIMITS: &str =
     "control groups need root or a delegation from systemd; --ulimit limits a process";
 
-const REFUSED: [(&str, &[&str]); 6] = [
+const REFUSED: [(&str, &[&str]); 7] = [
     (
         NO_DAEMON,
         &[
@@ -98,6 +98,10 @@ const REFUSED: [(&str, &[&str]); 6] = [
             "--oom-kill-disable",
             "--blkio-weight",
         ],
+    ),
+    (
+        "-v SRC:DST[:ro] mounts what is on this machine, --tmpfs DST memory",
+        &["--mount", "--volume-driver", "--storage-opt"],
     ),
     (
         "the first process is rbuild's own, which reaps, so there is an init already",
