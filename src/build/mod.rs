@@ -28,6 +28,7 @@ mod mount;
 mod named;
 mod owner;
 mod plan;
+mod redact;
 mod remote_context;
 pub(crate) mod request;
 mod resolve;
