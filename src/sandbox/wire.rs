@@ -90,3 +90,30 @@ pub(crate) fn send_report(mut socket: &UnixStream, report: &Report) -> io::Resul
 pub(crate) fn parse_report(bytes: &[u8]) -> Option<Report> {
     serde_json::from_slice(bytes).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_arrive_as_what_they_were_sent() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let fd = || OwnedFd::from(theirs.try_clone().unwrap());
+        for message in [
+            Message::First(fd()),
+            Message::Terminal(fd()),
+            Message::Command(fd()),
+            Message::Input(fd()),
+            Message::Report,
+        ] {
+            send(&ours, &message).unwrap();
+            let received = receive(&theirs).unwrap();
+            let same = std::mem::discriminant(&received) == std::mem::discriminant(&message);
+            assert!(same, "{message:?} became {received:?}");
+        }
+        send_byte(&ours, b'1', None).unwrap();
+        assert_eq!(receive(&theirs).unwrap_err().errno, Errno::EPROTO);
+        drop(ours);
+        assert!(matches!(receive(&theirs).unwrap(), Message::Closed));
+    }
+}
