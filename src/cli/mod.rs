@@ -5,6 +5,7 @@ mod check;
 mod disk;
 mod epoch;
 mod exit;
+mod export;
 mod failure;
 mod history;
 mod human;
@@ -19,6 +20,7 @@ mod platform;
 mod prune;
 mod remove;
 mod report;
+mod run;
 mod run_options;
 mod save;
 mod secret;
@@ -32,7 +34,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use exit::Exit;
 
@@ -85,13 +87,23 @@ enum Command {
     /// Show what the store takes, in docker's spelling
     #[command(subcommand)]
     System(disk::SystemCommand),
+    /// Run a command in an image
+    Run(Box<run::RunArgs>),
+    /// Write the root file system of an image
+    Export(export::ExportArgs),
 }
 
 /// Runs the command line and returns the process's exit code.
 pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
+            if is_run(&arguments)
+                && let Some(exit) = run::usage_error(&error)
+            {
+                return exit.into();
+            }
             // clap prints to where it belongs and knows that help and version are no failures.
             drop(error.print());
             return if error.use_stderr() {
@@ -150,7 +162,17 @@ fn carry_out(command: Command, root: &Path) -> Exit {
             disk::run(&arguments, root)
         }
         Command::Builder(prune::BuilderCommand::Du) => disk::run(&disk::DiskArgs::default(), root),
+        Command::Run(arguments) => run::run(&arguments, root),
+        Command::Export(arguments) => export::run(&arguments, root),
     }
+}
+
+/// Whether these arguments, wrong as they are, begin with `rbuild run`.
+fn is_run(arguments: &[OsString]) -> bool {
+    Cli::command()
+        .ignore_errors(true)
+        .try_get_matches_from(arguments)
+        .is_ok_and(|matches| matches.subcommand_name() == Some("run"))
 }
 
 /// `$XDG_DATA_HOME/rbuild`, by default `~/.local/share/rbuild` (XDG Base Directory Specification).

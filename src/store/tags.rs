@@ -24,6 +24,20 @@ impl Store {
             .find(|entry| entry.annotations.get(REF_NAME) == Some(&name)))
     }
 
+    /// Every manifest that the store lists, each once.
+    pub(crate) fn manifests(&self) -> Result<Vec<Descriptor>, Error> {
+        let mut manifests: Vec<Descriptor> = Vec::new();
+        for manifest in self.read_index()?.manifests {
+            if !manifests
+                .iter()
+                .any(|there| there.digest == manifest.digest)
+            {
+                manifests.push(manifest);
+            }
+        }
+        Ok(manifests)
+    }
+
     /// Whether all of `references` name `manifest` already; without any, whether it is listed at all.
     pub(crate) fn has_tags(
         &self,
