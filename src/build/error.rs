@@ -91,6 +91,18 @@ pub(crate) enum StepError {
         name: String,
         source: Box<transport::Error>,
     },
+    #[error("cannot pull {name}")]
+    Pull {
+        name: String,
+        source: Box<transport::Error>,
+    },
+    #[error("cannot push {name}")]
+    Push {
+        name: String,
+        source: Box<transport::Error>,
+    },
+    #[error("there is no image {name} in the store")]
+    NotStored { name: String },
     #[error("cannot use the base image {name}: the store has it for {stored}, not for {wanted}")]
     OtherPlatform {
         name: String,

@@ -164,7 +164,9 @@ fn help_of(error: &StepError, unmapped: bool, single_reason: Option<&str>) -> Op
         ));
     }
     match error {
-        StepError::Base { source, .. } => source.hint(),
+        StepError::Base { source, .. }
+        | StepError::Pull { source, .. }
+        | StepError::Push { source, .. } => source.hint(),
         StepError::Store { source } if source.is_full() => Some(full()),
         StepError::Remote { source } if source.is_full() => Some(full()),
         StepError::Remote { source } => source.hint(),
