@@ -43,6 +43,8 @@ mod peers;
 mod platform;
 mod progress;
 mod pull;
+mod push;
+mod registries;
 mod remote;
 mod reproducible;
 mod rootless;

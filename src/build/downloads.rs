@@ -1,8 +1,8 @@
 //! Several blobs at once from a source into the store's scratch space.
 
 use std::io::{self, Read as _};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::engine::lock;
 use super::error::StepError;
@@ -134,8 +134,11 @@ impl<'a> Meter<'a> {
     /// `descriptor` has `done` bytes, and had `before`.
     pub(super) fn advance(&self, descriptor: &Descriptor, before: u64, done: u64) {
         let gained = done.wrapping_sub(before);
-        let all = self.done.fetch_add(gained, Ordering::Relaxed).wrapping_add(gained);
-        let mut send = |label: String, done, total| {
+        let all = self
+            .done
+            .fetch_add(gained, Ordering::Relaxed)
+            .wrapping_add(gained);
+        let send = |label: String, done, total| {
             self.events.send(Event::Progress {
                 id: self.id,
                 label,

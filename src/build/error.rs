@@ -53,6 +53,8 @@ pub(crate) enum Error {
         location: Span,
         source: Box<StepError>,
     },
+    #[error("{source}")]
+    Push { source: Box<StepError> },
     #[error("cannot fetch the build context")]
     Fetch { source: Box<StepError> },
     #[error("cannot fetch the Dockerfile")]

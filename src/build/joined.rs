@@ -32,7 +32,9 @@ pub(crate) fn create(
             for entry in entries(store, &found)? {
                 let platform = entry.platform.as_ref().map(ToString::to_string);
                 if let Some(platform) = platform
-                    && manifests.iter().any(|there| there.platform == entry.platform)
+                    && manifests
+                        .iter()
+                        .any(|there| there.platform == entry.platform)
                 {
                     return Err(StepError::Value {
                         message: format!("{} is the second image for {platform}", image.whole()),

@@ -284,7 +284,10 @@ fn image_encoding(request: &Request) -> Option<Encoding> {
     let of_image = |output: &&Output| {
         matches!(
             output.form,
-            OutputForm::OciArchive(_) | OutputForm::OciLayout(_) | OutputForm::DockerArchive(_)
+            OutputForm::OciArchive(_)
+                | OutputForm::OciLayout(_)
+                | OutputForm::DockerArchive(_)
+                | OutputForm::Image(_)
         )
     };
     match request.outputs.iter().find(of_image) {
@@ -395,7 +398,44 @@ fn write_output(
         }
         OutputForm::Local(path) => export_local(store, state, path),
         OutputForm::CacheOnly => Ok(()),
+        OutputForm::Image(output) if output.push => {
+            let dialect = if output.oci {
+                Dialect::Oci
+            } else {
+                Dialect::Docker
+            };
+            push_image(engine, &image(dialect)?, output, id)
+        }
+        OutputForm::Image(_) => Ok(()),
     }
+}
+
+/// Pushes the image under every name that it has.
+fn push_image(
+    engine: &Engine<'_>,
+    image: &ImageBlobs,
+    output: &request::ImageOutput,
+    id: VertexId,
+) -> Result<(), Error> {
+    for name in engine.request.tags.iter().chain(&output.names) {
+        let (pushed, took) = stage::timed(|| {
+            push::push_stored(
+                engine.store,
+                &image.manifest,
+                name,
+                output.by_digest,
+                engine.events,
+                id,
+                engine.cancel,
+            )
+        });
+        pushed.map_err(|source| Error::Push {
+            source: Box::new(source),
+        })?;
+        let label = format!("pushing {}", name.whole());
+        engine.events.send(Event::Finished { id, label, took });
+    }
+    Ok(())
 }
 
 fn export_local(store: &Store, state: &StageState, path: &Path) -> Result<(), Error> {

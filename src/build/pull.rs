@@ -68,12 +68,10 @@ pub(super) fn pull_quietly(
 ) -> Result<Pulled, StepError> {
     let source = transport::registry(name.clone(), &transport::Options::default());
     let whole = name.whole();
-    let resolved = source
-        .resolve(platform)
-        .map_err(|source| StepError::Pull {
-            name: whole.clone(),
-            source: Box::new(source),
-        })?;
+    let resolved = source.resolve(platform).map_err(|source| StepError::Pull {
+        name: whole.clone(),
+        source: Box::new(source),
+    })?;
     let before = store.find_tag(name)?;
     let layers = layers_of(store, &resolved.manifest);
     let mut seen = BTreeSet::new();

@@ -233,7 +233,9 @@ fn send(
     }
     for (of_type, bytes) in &package.manifests {
         let name = Digest::of(bytes).to_string();
-        repository.send_manifest(&name, of_type, bytes).map_err(failed)?;
+        repository
+            .send_manifest(&name, of_type, bytes)
+            .map_err(failed)?;
     }
     let (of_type, bytes) = &package.top;
     let digest = Digest::of(bytes);
@@ -241,7 +243,9 @@ fn send(
         Some(tag) if !by_digest => tag,
         _ => digest.as_str(),
     };
-    repository.send_manifest(name, of_type, bytes).map_err(failed)?;
+    repository
+        .send_manifest(name, of_type, bytes)
+        .map_err(failed)?;
     Ok(Pushed {
         digest,
         size: bytes.len() as u64,

@@ -72,6 +72,16 @@ pub(super) fn report(failure: &Failure, single_reason: Option<&str>) -> Exit {
             });
             Exit::Failed
         }
+        Error::Push { source } => {
+            report::print(&Report {
+                title: source.to_string(),
+                causes: report::causes_of(source.as_ref()),
+                help: help_of(source, false, None),
+                code: Some("Build"),
+                ..Report::default()
+            });
+            Exit::Failed
+        }
         other => {
             report::print(&Report {
                 title: other.to_string(),

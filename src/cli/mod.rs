@@ -6,13 +6,18 @@ mod epoch;
 mod exit;
 mod failure;
 mod import;
+mod login;
 mod machine;
+mod manifest;
 mod output;
 mod platform;
+mod pull;
+mod push;
 mod report;
 mod run_options;
 mod secret;
 mod session;
+mod transfer;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -46,6 +51,28 @@ enum Command {
     Build(Box<build::BuildArgs>),
     /// Make an image from a tar archive of a root file system
     Import(import::ImportArgs),
+    /// Bring an image from a registry into the store
+    Pull(pull::PullArgs),
+    /// Bring an image to a registry
+    Push(push::PushArgs),
+    /// Log in to a registry
+    Login(login::LoginArgs),
+    /// Forget the credentials for a registry
+    Logout(login::LogoutArgs),
+    /// Join images for several platforms under one name
+    Manifest(manifest::ManifestArgs),
+    /// Commands about images
+    #[command(subcommand)]
+    Image(ImageCommand),
+}
+
+/// `rbuild image …`, docker's longer spelling.
+#[derive(Debug, Subcommand)]
+enum ImageCommand {
+    /// Bring an image from a registry into the store
+    Pull(pull::PullArgs),
+    /// Bring an image to a registry
+    Push(push::PushArgs),
 }
 
 /// Runs the command line and returns the process's exit code.
@@ -73,6 +100,15 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match cli.command {
         Command::Build(arguments) => build::run(*arguments, &root),
         Command::Import(arguments) => import::run(&arguments, &root),
+        Command::Pull(arguments) | Command::Image(ImageCommand::Pull(arguments)) => {
+            pull::run(&arguments, &root)
+        }
+        Command::Push(arguments) | Command::Image(ImageCommand::Push(arguments)) => {
+            push::run(&arguments, &root)
+        }
+        Command::Login(arguments) => login::run(&arguments),
+        Command::Logout(arguments) => login::log_out(&arguments),
+        Command::Manifest(arguments) => manifest::run(&arguments, &root),
     }
     .into()
 }

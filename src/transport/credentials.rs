@@ -20,7 +20,10 @@ const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 /// What to log in with. It shows itself to registries only.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Credential {
-    Password { user: String, password: String },
+    Password {
+        user: String,
+        password: String,
+    },
     /// A token that a token server takes instead of a password (OAuth 2 refresh token).
     IdentityToken(String),
 }
@@ -56,8 +59,8 @@ pub(super) fn find(
     files.extend(docker_directory(dir).map(|dir| dir.join("config.json")));
     if dir.is_none() {
         let runtime = environment("XDG_RUNTIME_DIR");
-        let config = environment("XDG_CONFIG_HOME")
-            .or_else(|| Some(std::env::home_dir()?.join(".config")));
+        let config =
+            environment("XDG_CONFIG_HOME").or_else(|| Some(std::env::home_dir()?.join(".config")));
         let places = runtime.into_iter().chain(config);
         files.extend(places.map(|place| place.join("containers/auth.json")));
     }
@@ -98,9 +101,14 @@ fn read(path: &Path) -> Result<Option<Value>, String> {
 /// What files call `registry`, the most usual first.
 fn keys(registry: &str) -> Vec<String> {
     match registry {
-        "docker.io" => [DOCKER_HUB, "docker.io", "index.docker.io", "registry-1.docker.io"]
-            .map(str::to_owned)
-            .into(),
+        "docker.io" => [
+            DOCKER_HUB,
+            "docker.io",
+            "index.docker.io",
+            "registry-1.docker.io",
+        ]
+        .map(str::to_owned)
+        .into(),
         other => vec![
             other.to_owned(),
             format!("https://{other}"),
@@ -119,11 +127,7 @@ fn helper_of(config: &Value, registry: &str) -> Option<String> {
         .filter(|name| !name.is_empty())
 }
 
-fn look_up(
-    config: &Value,
-    registry: &str,
-    repository: &str,
-) -> Result<Option<Credential>, String> {
+fn look_up(config: &Value, registry: &str, repository: &str) -> Result<Option<Credential>, String> {
     if let Some(helper) = helper_of(config, registry) {
         for key in keys(registry).into_iter().take(2) {
             if let Some(found) = helper::get(&helper, &key)? {
@@ -180,7 +184,7 @@ mod tests {
 
     fn look_up(config: &str, registry: &str) -> Result<Option<Credential>, String> {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("config.json"), config).unwrap();
+        fs::write(dir.path().join("config.json"), config).unwrap();
         find(Some(dir.path()), registry, "team/app")
     }
 

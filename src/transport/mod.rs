@@ -20,13 +20,13 @@ use std::io::Read;
 
 use crate::oci::{Descriptor, Digest, ImageConfig, Manifest, Platform};
 
-pub(crate) use document::choose;
+pub(crate) use credentials::{Credential, Kept, forget, keep};
 pub(crate) use docker_archive::docker_archive;
+pub(crate) use document::choose;
 pub(crate) use error::Error;
 pub(crate) use location::Location;
 pub(crate) use oci_archive::oci_archive;
 pub(crate) use oci_layout::oci_layout;
-pub(crate) use credentials::{Credential, Kept, forget, keep};
 pub(crate) use registry::{Options, Repository, Sent, log_in, registry};
 
 /// An image found at a source: the exact bytes of its documents and what they say.

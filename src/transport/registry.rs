@@ -100,7 +100,13 @@ impl Registry {
         let registry = self.reference.registry();
         let scope = format!("repository:{}:pull", self.reference.repository());
         let mut clients = Vec::new();
-        for place in hosts.host(registry).mirrors.iter().map(String::as_str).chain([registry]) {
+        for place in hosts
+            .host(registry)
+            .mirrors
+            .iter()
+            .map(String::as_str)
+            .chain([registry])
+        {
             let scopes = vec![scope.clone()];
             let client = Client::new(&self.reference, place, scopes, &hosts, &self.options)?;
             clients.push(Arc::new(client));

@@ -51,7 +51,10 @@ pub(crate) fn forget(registry: &str) -> Result<bool, String> {
         known = true;
     }
     if let Some(auths) = config.get_mut("auths").and_then(Value::as_object_mut) {
-        let removed = keys(registry).iter().filter(|key| auths.remove(*key).is_some()).count();
+        let removed = keys(registry)
+            .iter()
+            .filter(|key| auths.remove(*key).is_some())
+            .count();
         if removed > 0 {
             known = true;
             write(&path, &config)?;
@@ -70,10 +73,11 @@ fn auths(config: &mut Value) -> Option<&mut Map<String, Value>> {
 }
 
 fn open() -> Result<(PathBuf, Value), String> {
-    let directory = docker_directory(None).ok_or("there is no home directory: set DOCKER_CONFIG")?;
+    let directory =
+        docker_directory(None).ok_or("there is no home directory: set DOCKER_CONFIG")?;
     let path = directory.join("config.json");
     // A file that is a link to the real one stays a link.
-    let path = fs::canonicalize(&path).unwrap_or(path);
+    let path = fs::read_link(&path).map_or(path, |target| directory.join(target));
     let config = read(&path)?.unwrap_or_else(|| json!({}));
     Ok((path, config))
 }

@@ -241,7 +241,8 @@ impl Client {
                 Err(self.refused(&answer))
             }
             (_, "https" | "http") => {
-                drop((to.set_username(""), to.set_password(None)));
+                let cleared = to.set_username("").and(to.set_password(None));
+                cleared.map_err(|()| self.refused("an address that is none"))?;
                 Ok(to)
             }
             _ => Err(self.refused(&format!("go on at {}, which is no web address", target()))),
@@ -339,7 +340,10 @@ impl Client {
                 why: format!("has more than the {LIMIT} bytes that are accepted"),
             })
         };
-        if response.content_length().is_some_and(|length| length > LIMIT) {
+        if response
+            .content_length()
+            .is_some_and(|length| length > LIMIT)
+        {
             return Err(too_large());
         }
         let deadline = Instant::now() + self.stall * DOCUMENT;

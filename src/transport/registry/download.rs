@@ -64,7 +64,9 @@ async fn open(client: &Client, descriptor: &Descriptor, offset: u64) -> Result<B
         StatusCode::PARTIAL_CONTENT if offset > 0 => {
             let range = text(response.headers(), &CONTENT_RANGE).unwrap_or_default();
             if range_start(&range) != Some(offset) {
-                return Err(Failure::Final(client.refused("another part than was asked for")));
+                return Err(Failure::Final(
+                    client.refused("another part than was asked for"),
+                ));
             }
             Ok(Body { response, skip: 0 })
         }
@@ -168,7 +170,8 @@ impl Transfer<'_> {
                 }
                 (waited, came) = (Duration::ZERO, 0);
             }
-            let skipped = usize::try_from(body.skip).map_or(piece.len(), |skip| skip.min(piece.len()));
+            let skipped =
+                usize::try_from(body.skip).map_or(piece.len(), |skip| skip.min(piece.len()));
             body.skip -= skipped as u64;
             let fresh: Piece = match skipped {
                 0 => Box::new(piece),

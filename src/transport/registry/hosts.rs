@@ -46,9 +46,8 @@ pub(super) struct Host {
     /// Registries (`HOST[:PORT]`) that have the same repositories.
     #[serde(default)]
     pub(super) mirrors: Vec<String>,
-    /// Speak HTTP without encryption.
-    #[serde(default)]
-    plain_http: bool,
+    /// Speak HTTP without encryption; by default so with registries on this machine only.
+    plain_http: Option<bool>,
     /// Hosts of other domains whose token servers may see this registry's password.
     #[serde(default)]
     pub(super) token_hosts: Vec<String>,
@@ -108,7 +107,7 @@ impl Host {
             "docker.io" => "registry-1.docker.io",
             other => other,
         };
-        let scheme = if self.plain_http || is_loopback(registry) {
+        let scheme = if self.plain_http.unwrap_or_else(|| is_loopback(registry)) {
             "http"
         } else {
             "https"
@@ -210,6 +209,7 @@ mod tests {
     fn the_file_says_where_registries_are() {
         let hosts = Hosts::parse(
             br#"{"stall-seconds": 2, "registries": {"a.test:1": {"plain-http": true},
+                "127.0.0.1:1": {"plain-http": false},
                 "docker.io": {"mirrors": ["m.test"]}}}"#,
         )
         .unwrap();
@@ -217,6 +217,7 @@ mod tests {
         for (name, address) in [
             ("a.test:1", "http://a.test:1/"),
             ("b.test", "https://b.test/"),
+            ("127.0.0.1:1", "https://127.0.0.1:1/"),
             ("docker.io", "https://registry-1.docker.io/"),
             ("localhost:5000", "http://localhost:5000/"),
         ] {
@@ -229,9 +230,15 @@ mod tests {
     fn what_the_file_should_not_say_is_an_error() {
         for (text, why) in [
             (r#"{"registry": {}}"#, "unknown field `registry`"),
-            (r#"{"registries": {"a": {"plain": true}}}"#, "unknown field `plain`"),
+            (
+                r#"{"registries": {"a": {"plain": true}}}"#,
+                "unknown field `plain`",
+            ),
             (r#"{"registries": {"https://a": {}}}"#, "is not HOST[:PORT]"),
-            (r#"{"registries": {"a": {"mirrors": ["b/c"]}}}"#, "is not HOST[:PORT]"),
+            (
+                r#"{"registries": {"a": {"mirrors": ["b/c"]}}}"#,
+                "is not HOST[:PORT]",
+            ),
             (r#"{"stall-seconds": 0}"#, "at least 1"),
             ("{", "EOF"),
         ] {

@@ -2,8 +2,8 @@
 
 use std::io::{self, Read};
 
-use reqwest::header::{CONTENT_TYPE, HeaderName};
 use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderName};
 
 use super::client::{Ask, Client, Options, text};
 use super::{block_on, load_hosts, upload};
@@ -58,7 +58,11 @@ impl Repository {
     ) -> Result<Self, Error> {
         let hosts = load_hosts(reference)?;
         let mut scopes = vec![format!("repository:{}:pull,push", reference.repository())];
-        scopes.extend(others.iter().map(|other| format!("repository:{other}:pull")));
+        scopes.extend(
+            others
+                .iter()
+                .map(|other| format!("repository:{other}:pull")),
+        );
         let client = Client::new(reference, reference.registry(), scopes, &hosts, options)?;
         Ok(Self { client })
     }

@@ -37,7 +37,9 @@ impl Token {
         let answer: Answer = serde_json::from_slice(bytes).ok()?;
         let value = answer.token.or(answer.access_token)?;
         // It becomes a header's value.
-        HeaderValue::from_str(&value).ok().filter(|_| !value.is_empty())?;
+        HeaderValue::from_str(&value)
+            .ok()
+            .filter(|_| !value.is_empty())?;
         let lifetime = answer.expires_in.unwrap_or(LIFETIME).clamp(1, 86_400);
         let usable = lifetime.saturating_sub(MARGIN).max(lifetime / 2);
         Some(Self {
@@ -170,9 +172,7 @@ pub(super) fn may_see_password(base: &Url, realm: &Url, allowed: &[String]) -> b
 fn is_public_suffix(domain: &str) -> bool {
     match domain.rsplit_once('.') {
         None => true,
-        Some((second, country)) => {
-            !second.contains('.') && country.len() == 2 && second.len() <= 3
-        }
+        Some((second, country)) => !second.contains('.') && country.len() == 2 && second.len() <= 3,
     }
 }
 
@@ -204,7 +204,11 @@ mod tests {
             (&["Negotiate"], None),
             (&[], None),
         ] {
-            assert_eq!(Challenge::parse(headers.iter().copied()), expected, "{headers:?}");
+            assert_eq!(
+                Challenge::parse(headers.iter().copied()),
+                expected,
+                "{headers:?}"
+            );
         }
     }
 
@@ -213,9 +217,21 @@ mod tests {
         let allowed = ["login.other.test".to_owned()];
         for (base, realm, expected) in [
             ("https://ghcr.io/", "https://ghcr.io/token", true),
-            ("https://registry-1.docker.io/", "https://auth.docker.io/token", true),
-            ("https://registry-1.docker.io/", "https://evil.docker.io/token", false),
-            ("https://registry.gitlab.com/", "https://gitlab.com/jwt/auth", true),
+            (
+                "https://registry-1.docker.io/",
+                "https://auth.docker.io/token",
+                true,
+            ),
+            (
+                "https://registry-1.docker.io/",
+                "https://evil.docker.io/token",
+                false,
+            ),
+            (
+                "https://registry.gitlab.com/",
+                "https://gitlab.com/jwt/auth",
+                true,
+            ),
             ("https://r.example.org/", "https://auth.example.org/", true),
             ("https://example.org/", "https://auth.example.org/", true),
             ("https://r.example.org/", "http://auth.example.org/", false),

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::stream;
-use reqwest::header::{
-    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE,
-};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
 use reqwest::{Body, Method, Response, StatusCode, Url};
 
 use super::client::{Ask, Client, PAUSES, pause_of, text};
@@ -264,7 +262,9 @@ impl Upload<'_> {
             return;
         }
         let range = text(response.headers(), &RANGE).unwrap_or_default();
-        let last = range.rsplit_once('-').and_then(|(_, last)| last.parse::<u64>().ok());
+        let last = range
+            .rsplit_once('-')
+            .and_then(|(_, last)| last.parse::<u64>().ok());
         // "0-0" is what a registry says that has one byte, and one that has none.
         let Some(last) = last.filter(|last| (1..self.blob.descriptor.size).contains(last)) else {
             return;
