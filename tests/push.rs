@@ -102,6 +102,12 @@ impl Distribution {
         format!("{}/{rest}", self.host())
     }
 
+    /// The directory with the authority's certificate and nothing else.
+    fn authority(&self, rig: &Rig) -> String {
+        let place = rig.path("docker-config/certs.d").join(self.host());
+        place.display().to_string()
+    }
+
     fn run(&self, rig: &Rig, arguments: &[&str]) -> Outcome {
         let mut command = rig.command(arguments);
         command.env("RBUILD_REGISTRIES", rig.path("registries.json"));
@@ -225,7 +231,7 @@ fn other_programs_read_what_was_pushed_and_push_what_is_built_from() {
     build.env("RBUILD_REGISTRIES", rig.path("registries.json"));
     Outcome::of(&mut build).succeeds();
 
-    let authority = registry.directory.display().to_string();
+    let authority = registry.authority(&rig);
     let remote = format!("docker://{name}");
     let inspected = registry.peer(
         &rig,
@@ -279,7 +285,7 @@ fn podman_pulls_what_was_pushed() {
     rig.dockerfile("FROM base\nRUN echo pushed > /pushed");
     rig.build(&["-t", &name]).succeeds();
     registry.run(&rig, &["push", &name]).succeeds();
-    let authority = registry.directory.display().to_string();
+    let authority = registry.authority(&rig);
     let store = rig.path("podman").display().to_string();
     let run = rig.path("podman-run").display().to_string();
     let places = ["--root", &store, "--runroot", &run, "--storage-driver=vfs"];

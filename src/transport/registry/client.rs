@@ -10,7 +10,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 
 use super::super::credentials::{self, Credential};
 use super::super::document::LIMIT;
-use super::failure::{Failure, innermost};
+use super::failure::{Failure, innermost, retry};
 use super::hosts::{self, Certificates, Hosts};
 use super::token::{self, Token};
 use crate::oci::Reference;
@@ -18,14 +18,6 @@ use crate::transport::Error;
 use crate::transport::error::Credentials;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The pauses between the tries of a request, and so their number.
-pub(super) const PAUSES: [Duration; 3] = [
-    Duration::from_millis(250),
-    Duration::from_secs(1),
-    Duration::from_secs(3),
-];
-/// A registry that wants to be left alone for longer (`Retry-After`) is asked again after this time.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const MOST_REDIRECTS: usize = 10;
 /// A document may take so many times the silence that is borne.
 const DOCUMENT: u32 = 4;
@@ -421,29 +413,6 @@ impl Client {
     }
 }
 
-/// Makes a request again where that may help, after a pause or when the registry says.
-pub(super) async fn retry<T, F>(attempt: impl Fn() -> F) -> Result<T, Error>
-where
-    F: Future<Output = Result<T, Failure>>,
-{
-    let mut pauses = PAUSES.iter();
-    loop {
-        match attempt().await {
-            Ok(value) => return Ok(value),
-            Err(Failure::Final(error)) => return Err(error),
-            Err(Failure::Transient(error, wanted)) => match pauses.next() {
-                Some(pause) => tokio::time::sleep(pause_of(*pause, wanted)).await,
-                None => return Err(error),
-            },
-        }
-    }
-}
-
-/// How long to wait: what the registry wants (`Retry-After`), within limits, or else `pause`.
-pub(super) fn pause_of(pause: Duration, wanted: Option<Duration>) -> Duration {
-    wanted.map_or(pause, |wanted| wanted.min(LONGEST_PAUSE))
-}
-
 pub(super) fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let value = headers.get(name)?.to_str().ok()?;
     Some(value.to_owned())
@@ -470,4 +439,29 @@ fn http_client(
         builder = builder.no_proxy();
     }
     Ok(builder.build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_goes_on_without_encryption() {
+        let reference = crate::oci::parse_reference("r.test/app").unwrap();
+        let options = Options {
+            docker_config: Some("/nonexistent".into()),
+        };
+        let hosts = Hosts::default();
+        let client = Client::new(&reference, "r.test", Vec::new(), &hosts, &options).unwrap();
+        for (location, expected) in [
+            ("/v2/x", Some("https://r.test/v2/x")),
+            ("https://u:p@cdn.test/y?s=1", Some("https://cdn.test/y?s=1")),
+            ("http://r.test/v2/x", None),
+            ("ftp://r.test/", None),
+            ("https://[", None),
+        ] {
+            let joined = client.join(&client.base, location).ok();
+            assert_eq!(joined.as_ref().map(Url::as_str), expected, "{location}");
+        }
+    }
 }

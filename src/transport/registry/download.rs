@@ -8,8 +8,8 @@ use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Method, Response, StatusCode};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::client::{Ask, Client, PAUSES, pause_of, retry, text};
-use super::failure::{Failure, innermost};
+use super::client::{Ask, Client, text};
+use super::failure::{Failure, PAUSES, innermost, pause_of, retry};
 use super::{block_on, runtime};
 use crate::oci::Descriptor;
 use crate::transport::Error;

@@ -1,4 +1,4 @@
-//! What a registry's refusals mean.
+//! What a registry's refusals mean, and when to ask again.
 
 use std::time::Duration;
 
@@ -6,6 +6,14 @@ use serde::Deserialize;
 
 use crate::transport::Error;
 
+/// The pauses between the tries of a request, and so their number.
+pub(super) const PAUSES: [Duration; 3] = [
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+];
+/// A registry that wants to be left alone for longer (`Retry-After`) is asked again after this time.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const ANSWER: usize = 300;
 
 /// How a try of a request ended.
@@ -14,6 +22,29 @@ pub(super) enum Failure {
     Final(Error),
     /// The same may succeed a moment later, or when the registry says.
     Transient(Error, Option<Duration>),
+}
+
+/// Makes a request again where that may help, after a pause or when the registry says.
+pub(super) async fn retry<T, F>(attempt: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let mut pauses = PAUSES.iter();
+    loop {
+        match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Transient(error, wanted)) => match pauses.next() {
+                Some(pause) => tokio::time::sleep(pause_of(*pause, wanted)).await,
+                None => return Err(error),
+            },
+        }
+    }
+}
+
+/// How long to wait: what the registry wants (`Retry-After`), within limits, or else `pause`.
+pub(super) fn pause_of(pause: Duration, wanted: Option<Duration>) -> Duration {
+    wanted.map_or(pause, |wanted| wanted.min(LONGEST_PAUSE))
 }
 
 /// The errors of an answer (distribution-spec, "Error Codes").

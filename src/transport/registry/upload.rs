@@ -8,8 +8,8 @@ use futures_util::stream;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
 use reqwest::{Body, Method, Response, StatusCode, Url};
 
-use super::client::{Ask, Client, PAUSES, pause_of, text};
-use super::failure::{Failure, innermost};
+use super::client::{Ask, Client, text};
+use super::failure::{Failure, PAUSES, innermost, pause_of};
 use super::push::{Blob, Sent};
 use crate::transport::Error;
 
@@ -40,14 +40,10 @@ pub(super) async fn upload(
     };
     let mut pauses = PAUSES.iter();
     let mut mark = 0;
-    let mut first = true;
+    let mut fresh = true;
     loop {
-        let tried = if first {
-            upload.begin_or_skip(true).await
-        } else {
-            upload.begin_or_skip(false).await
-        };
-        first = false;
+        let tried = upload.begin_or_skip(fresh).await;
+        fresh = false;
         let (error, wanted) = match tried {
             Ok(sent) => return Ok(sent),
             Err(Failure::Final(error)) => return Err(error),
