@@ -30,6 +30,7 @@ mod owner;
 mod plan;
 pub(crate) mod pull;
 pub(crate) mod push;
+mod redact;
 mod remote_context;
 pub(crate) mod request;
 mod resolve;

@@ -11,6 +11,7 @@ use super::event::{Event, Stream, VertexId};
 use super::key::KeyBuilder;
 use super::log_tail::LogTail;
 use super::mount::{Mounts, Prepared};
+use super::redact::Redactor;
 use super::request;
 use super::stage::Remember;
 use super::state::StageState;
@@ -142,23 +143,25 @@ impl Run {
         let spec = self.spec(engine, state, active, &mut prepared)?;
         let mut tail = LogTail::new();
         let began = Instant::now();
+        let mut log = |stream, bytes: Vec<u8>| {
+            if !bytes.is_empty() {
+                tail.push(began.elapsed(), stream, &bytes);
+                events.send(Event::Log { id, stream, bytes });
+            }
+        };
+        let redactor = || Redactor::new(prepared.secrets.iter().map(Vec::as_slice));
+        let mut redactors = [redactor(), redactor()];
         let exit = sandbox::run(
             &spec,
-            &mut |output, bytes| {
-                let stream = match output {
-                    sandbox::Output::Stdout => Stream::Stdout,
-                    sandbox::Output::Stderr => Stream::Stderr,
-                };
-                tail.push(began.elapsed(), stream, bytes);
-                events.send(Event::Log {
-                    id,
-                    stream,
-                    bytes: bytes.to_vec(),
-                });
+            &mut |output, bytes| match output {
+                sandbox::Output::Stdout => log(Stream::Stdout, redactors[0].push(bytes)),
+                sandbox::Output::Stderr => log(Stream::Stderr, redactors[1].push(bytes)),
             },
             engine.cancel,
-        )
-        .map_err(|source| match source {
+        );
+        log(Stream::Stdout, redactors[0].finish());
+        log(Stream::Stderr, redactors[1].finish());
+        let exit = exit.map_err(|source| match source {
             sandbox::Error::Canceled => StepError::Canceled,
             source => StepError::Sandbox { source },
         })?;
