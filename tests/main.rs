@@ -48,6 +48,8 @@ mod peers;
 mod platform;
 mod progress;
 mod pull;
+mod push;
+mod registries;
 mod remote;
 mod remote_contexts;
 mod reproducible;

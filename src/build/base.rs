@@ -1,13 +1,17 @@
 //! Base images: found in the store or at a source, verified, unpacked into snapshots.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Read};
 
+use super::downloads::Downloads;
 use super::error::StepError;
 use super::event::{Event, EventSender, VertexId};
+use super::push::is_index;
 use super::request::{NamedSource, Request};
 use super::unpacked::{Unpacked, unpack_layer};
 use crate::oci::{
-    self, ChainId, Descriptor, DiffId, Digest, ImageConfig, Manifest, Platform, Reference,
+    self, ChainId, Descriptor, DiffId, Digest, ImageConfig, Index, Manifest, Platform, Reference,
     media_type,
 };
 use crate::store::{LayerBlob, Snapshot, StagedBlob, Store};
@@ -71,7 +75,7 @@ pub(super) fn find_by_name(
     let by_digest = reference.digest().is_some();
     let mut other = None;
     if (!pull || by_digest)
-        && let Some(base) = find_stored(store, &reference, text)?
+        && let Some(base) = find_stored(store, &reference, text, platform)?
     {
         if by_digest || base.is_for(platform) {
             return Ok(base);
@@ -121,10 +125,19 @@ pub(super) fn find_stored(
     store: &Store,
     reference: &Reference,
     name: &str,
+    platform: &Platform,
 ) -> Result<Option<Base>, StepError> {
-    let Some(descriptor) = store.find_tag(reference)? else {
+    let Some(mut descriptor) = store.find_tag(reference)? else {
         return Ok(None);
     };
+    if is_index(&descriptor) {
+        let index: Index = parse(&store.read_blob(&descriptor.digest)?)?;
+        let chosen = transport::choose(name, &index.manifests, platform);
+        descriptor = match chosen {
+            Ok(chosen) if store.has_blob(chosen) => chosen.clone(),
+            _ => return Ok(None),
+        };
+    }
     read_stored(store, descriptor, name).map(Some)
 }
 
@@ -247,7 +260,9 @@ impl Base {
             events,
             id,
             staged: Vec::new(),
+            downloaded: BTreeMap::new(),
         };
+        fetch.download()?;
         let snapshot = fetch.layers(diff_ids)?;
         let staged = fetch.staged;
         for (diff_id, descriptor, blob) in staged {
@@ -278,7 +293,11 @@ impl Base {
 }
 
 /// Keeps a pulled image under its name, so that the next build finds it here.
-fn keep(store: &Store, resolved: &Resolved, tag: &Reference) -> Result<(), StepError> {
+pub(super) fn keep(
+    store: &Store,
+    resolved: &Resolved,
+    tag: &Reference,
+) -> Result<Descriptor, StepError> {
     store.put_blob(&resolved.manifest.config.media_type, &resolved.config_bytes)?;
     let media_type = resolved
         .manifest
@@ -293,7 +312,7 @@ fn keep(store: &Store, resolved: &Resolved, tag: &Reference) -> Result<(), StepE
         .chain([&resolved.manifest.config, &descriptor]);
     store.sync_blobs(blobs.map(|blob| &blob.digest))?;
     store.set_tags(std::slice::from_ref(tag), &descriptor)?;
-    Ok(())
+    Ok(descriptor)
 }
 
 struct Fetch<'a> {
@@ -302,9 +321,42 @@ struct Fetch<'a> {
     events: &'a EventSender,
     id: VertexId,
     staged: Vec<(DiffId, Descriptor, Option<StagedBlob>)>,
+    /// Complete and verified, not unpacked yet.
+    downloaded: BTreeMap<Digest, StagedBlob>,
 }
 
 impl Fetch<'_> {
+    /// Downloads the layers that the store lacks, several at once. One alone is unpacked as it comes.
+    fn download(&mut self) -> Result<(), StepError> {
+        let Some(remote) = &self.base.remote else {
+            return Ok(());
+        };
+        let mut missing: Vec<Descriptor> = Vec::new();
+        for layer in &self.base.manifest.layers {
+            let listed = missing.iter().any(|other| other.digest == layer.digest);
+            if !listed && !self.store.has_blob(layer) {
+                missing.push(layer.clone());
+            }
+        }
+        if missing.len() < 2 {
+            return Ok(());
+        }
+        let downloads = Downloads {
+            store: self.store,
+            source: remote.source.as_ref(),
+            name: &self.base.name,
+            events: self.events,
+            id: self.id,
+            stop: &|| false,
+        };
+        let staged = downloads.stage(&missing)?;
+        self.downloaded = staged
+            .into_iter()
+            .map(|blob| (blob.digest.clone(), blob))
+            .collect();
+        Ok(())
+    }
+
     /// Unpacks the layers that the store lacks, and publishes their snapshots bottom first. A layer
     /// can only be put on a published one, so all blobs are read before the first is published.
     fn layers(&mut self, diff_ids: &[DiffId]) -> Result<Snapshot, StepError> {
@@ -332,7 +384,12 @@ impl Fetch<'_> {
     }
 
     fn layer(&mut self, diff_id: &DiffId, descriptor: &Descriptor) -> Result<Unpacked, StepError> {
-        let (reader, blob) = if self.store.has_blob(descriptor) {
+        let downloaded = self.downloaded.remove(&descriptor.digest);
+        let (reader, blob) = if let Some(blob) = &downloaded {
+            (Box::new(blob.open()?) as Box<dyn Read + Send>, None)
+        } else if let Some(file) = self.staged_before(descriptor)? {
+            (Box::new(file) as Box<dyn Read + Send>, None)
+        } else if self.store.has_blob(descriptor) {
             let file = self.store.open_blob(&descriptor.digest)?;
             (Box::new(file) as Box<dyn Read + Send>, None)
         } else {
@@ -371,11 +428,18 @@ impl Fetch<'_> {
         })?;
         let staged = match tee.blob {
             Some(blob) => Some(blob.finish().map_err(|source| self.verify(source))?),
-            None => None,
+            None => downloaded,
         };
         self.staged
             .push((diff_id.clone(), descriptor.clone(), staged));
         Ok(unpacked)
+    }
+
+    /// The bytes of a layer that the image has twice.
+    fn staged_before(&self, descriptor: &Descriptor) -> Result<Option<File>, StepError> {
+        let blobs = self.staged.iter().filter_map(|(_, _, blob)| blob.as_ref());
+        let mut same = blobs.filter(|blob| blob.digest == descriptor.digest);
+        Ok(same.next().map(StagedBlob::open).transpose()?)
     }
 
     fn verify(&self, source: crate::store::Error) -> StepError {

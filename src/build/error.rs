@@ -53,6 +53,8 @@ pub(crate) enum Error {
         location: Span,
         source: Box<StepError>,
     },
+    #[error("{source}")]
+    Push { source: Box<StepError> },
     #[error("cannot fetch the build context")]
     Fetch { source: Box<StepError> },
     #[error("cannot fetch the Dockerfile")]
@@ -91,6 +93,18 @@ pub(crate) enum StepError {
         name: String,
         source: Box<transport::Error>,
     },
+    #[error("cannot pull {name}")]
+    Pull {
+        name: String,
+        source: Box<transport::Error>,
+    },
+    #[error("cannot push {name}")]
+    Push {
+        name: String,
+        source: Box<transport::Error>,
+    },
+    #[error("there is no image {name} in the store")]
+    NotStored { name: String },
     #[error("cannot use the base image {name}: the store has it for {stored}, not for {wanted}")]
     OtherPlatform {
         name: String,

@@ -9,6 +9,7 @@ mod base;
 mod commit;
 pub(crate) mod container;
 mod copy;
+mod downloads;
 mod engine;
 mod error;
 pub(crate) mod event;
@@ -20,6 +21,7 @@ mod images;
 pub(crate) mod import;
 mod input;
 pub(crate) mod inspect;
+pub(crate) mod joined;
 mod key;
 pub(crate) mod log_lines;
 mod log_tail;
@@ -28,6 +30,8 @@ mod mount;
 mod named;
 mod owner;
 mod plan;
+pub(crate) mod pull;
+pub(crate) mod push;
 mod redact;
 mod remote_context;
 pub(crate) mod request;
@@ -280,7 +284,10 @@ fn image_encoding(request: &Request) -> Option<Encoding> {
     let of_image = |output: &&Output| {
         matches!(
             output.form,
-            OutputForm::OciArchive(_) | OutputForm::OciLayout(_) | OutputForm::DockerArchive(_)
+            OutputForm::OciArchive(_)
+                | OutputForm::OciLayout(_)
+                | OutputForm::DockerArchive(_)
+                | OutputForm::Image(_)
         )
     };
     match request.outputs.iter().find(of_image) {
@@ -382,5 +389,42 @@ fn write_output(
         }
         OutputForm::Local(path) => flat::directory(store, &state.snapshot, path),
         OutputForm::CacheOnly => Ok(()),
+        OutputForm::Image(output) if output.push => {
+            let dialect = if output.oci {
+                Dialect::Oci
+            } else {
+                Dialect::Docker
+            };
+            push_image(engine, &image(dialect)?, output, id)
+        }
+        OutputForm::Image(_) => Ok(()),
     }
+}
+
+/// Pushes the image under every name that it has.
+fn push_image(
+    engine: &Engine<'_>,
+    image: &ImageBlobs,
+    output: &request::ImageOutput,
+    id: VertexId,
+) -> Result<(), Error> {
+    for name in engine.request.tags.iter().chain(&output.names) {
+        let (pushed, took) = stage::timed(|| {
+            push::push_stored(
+                engine.store,
+                &image.manifest,
+                name,
+                output.by_digest,
+                engine.events,
+                id,
+                engine.cancel,
+            )
+        });
+        pushed.map_err(|source| Error::Push {
+            source: Box::new(source),
+        })?;
+        let label = format!("pushing {}", name.whole());
+        engine.events.send(Event::Finished { id, label, took });
+    }
+    Ok(())
 }

@@ -125,6 +125,8 @@ pub(crate) enum OutputForm {
     Local(PathBuf),
     /// Nothing but the cache and the store.
     CacheOnly,
+    /// The image in the store under the request's tags, and in their registries.
+    Image(ImageOutput),
 }
 
 impl OutputForm {
@@ -137,6 +139,18 @@ impl OutputForm {
                 | Self::Tar(Destination::Stdout)
         )
     }
+}
+
+/// What is done with an image beside keeping it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ImageOutput {
+    /// Names of this output alone (`name=`).
+    pub(crate) names: Vec<Reference>,
+    pub(crate) push: bool,
+    /// Push without a tag.
+    pub(crate) by_digest: bool,
+    /// Write OCI media types; Docker's otherwise.
+    pub(crate) oci: bool,
 }
 
 /// Where an archive goes.

@@ -17,7 +17,7 @@ use super::secret;
 use super::{Exit, session};
 use crate::build::event::Event;
 use crate::build::request::{
-    ContextSource, DockerfileSource, NamedContext, NamedSource, Network, Request,
+    ContextSource, DockerfileSource, NamedContext, NamedSource, Network, OutputForm, Request,
 };
 use crate::build::run_options::HOSTNAME_ARGUMENT;
 use crate::build::secret::Secret;
@@ -96,6 +96,10 @@ pub(super) struct BuildArgs {
     /// Write what was built to a file, as JSON
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
+    /// Push the image to the registries of its names; the same as -o type=registry
+    #[arg(long)]
+    push: bool,
+    /// type=image|registry[,name=NAME][,push=true][,push-by-digest=true][,oci-mediatypes=false] or
     /// type=oci|docker|tar|local|cacheonly[,dest=PATH|-][,tar=false][,compression=gzip|zstd|
     /// uncompressed][,compression-level=N][,rewrite-timestamp=true]; repeatable
     #[arg(short, long = "output", value_name = "OUTPUT", value_parser = output::parse)]
@@ -242,7 +246,10 @@ fn metadata(built: &Built, request: &Request) -> Vec<u8> {
 }
 
 impl BuildArgs {
-    fn into_request(self) -> Result<Request, String> {
+    fn into_request(mut self) -> Result<Request, String> {
+        if self.push {
+            self.outputs.push(output::parse("type=registry")?);
+        }
         let context = parse_context(self.context)?;
         let dockerfile = match self.file {
             None => DockerfileSource::Default,
@@ -255,11 +262,12 @@ impl BuildArgs {
         if context == ContextSource::Stdin && matches!(dockerfile, DockerfileSource::Remote(_)) {
             return Err("a context from stdin brings its own Dockerfile".to_owned());
         }
-        let tags = self
+        let tags: Vec<Reference> = self
             .tags
             .iter()
             .map(|tag| parse_tag(tag))
             .collect::<Result<_, _>>()?;
+        let tags = with_output_names(tags, &mut self.outputs)?;
         let mut build_args: Vec<(String, String)> = self
             .build_args
             .iter()
@@ -320,6 +328,27 @@ impl BuildArgs {
             platform: platform.unwrap_or_else(Platform::host),
         })
     }
+}
+
+/// The tags with the names of `type=image`, which are tags too unless they are pushed by digest only.
+fn with_output_names(
+    mut tags: Vec<Reference>,
+    outputs: &mut [build::request::Output],
+) -> Result<Vec<Reference>, String> {
+    for output in outputs {
+        let OutputForm::Image(image) = &mut output.form else {
+            continue;
+        };
+        if image.push && image.names.is_empty() && tags.is_empty() {
+            return Err("an image that is pushed needs a name: -t NAME or name=NAME".to_owned());
+        }
+        if !image.by_digest {
+            let new = image.names.drain(..).filter(|name| !tags.contains(name));
+            let new: Vec<Reference> = new.collect();
+            tags.extend(new);
+        }
+    }
+    Ok(tags)
 }
 
 /// A directory, or else what BuildKit takes for an address.

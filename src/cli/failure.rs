@@ -72,6 +72,16 @@ pub(super) fn report(failure: &Failure, single_reason: Option<&str>) -> Exit {
             });
             Exit::Failed
         }
+        Error::Push { source } => {
+            report::print(&Report {
+                title: source.to_string(),
+                causes: report::causes_of(source.as_ref()),
+                help: help_of(source, false, None),
+                code: Some("Build"),
+                ..Report::default()
+            });
+            Exit::Failed
+        }
         other => {
             report::print(&Report {
                 title: other.to_string(),
@@ -164,7 +174,9 @@ fn help_of(error: &StepError, unmapped: bool, single_reason: Option<&str>) -> Op
         ));
     }
     match error {
-        StepError::Base { source, .. } => source.hint(),
+        StepError::Base { source, .. }
+        | StepError::Pull { source, .. }
+        | StepError::Push { source, .. } => source.hint(),
         StepError::Store { source } if source.is_full() => Some(full()),
         StepError::Remote { source } if source.is_full() => Some(full()),
         StepError::Remote { source } => source.hint(),

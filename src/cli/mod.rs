@@ -14,10 +14,14 @@ mod images;
 mod import;
 mod inspect;
 mod load;
+mod login;
 mod machine;
+mod manifest;
 mod output;
 mod platform;
 mod prune;
+mod pull;
+mod push;
 mod remove;
 mod report;
 mod run;
@@ -29,6 +33,7 @@ mod stored;
 mod table;
 mod tag;
 mod template;
+mod transfer;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -91,6 +96,16 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Write the root file system of an image
     Export(export::ExportArgs),
+    /// Bring an image from a registry into the store
+    Pull(pull::PullArgs),
+    /// Bring an image to a registry
+    Push(push::PushArgs),
+    /// Log in to a registry
+    Login(login::LoginArgs),
+    /// Forget the credentials for a registry
+    Logout(login::LogoutArgs),
+    /// Join images for several platforms under one name
+    Manifest(manifest::ManifestArgs),
 }
 
 /// Runs the command line and returns the process's exit code.
@@ -164,6 +179,15 @@ fn carry_out(command: Command, root: &Path) -> Exit {
         Command::Builder(prune::BuilderCommand::Du) => disk::run(&disk::DiskArgs::default(), root),
         Command::Run(arguments) => run::run(&arguments, root),
         Command::Export(arguments) => export::run(&arguments, root),
+        Command::Pull(arguments) | Command::Image(Image::Pull(arguments)) => {
+            pull::run(&arguments, root)
+        }
+        Command::Push(arguments) | Command::Image(Image::Push(arguments)) => {
+            push::run(&arguments, root)
+        }
+        Command::Login(arguments) => login::run(&arguments),
+        Command::Logout(arguments) => login::log_out(&arguments),
+        Command::Manifest(arguments) => manifest::run(&arguments, root),
     }
 }
 

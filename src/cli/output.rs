@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::build::request::{Destination, Encoding, Output, OutputForm};
+use crate::build::request::{Destination, Encoding, ImageOutput, Output, OutputForm};
 use crate::layer::Compression;
+use crate::oci::{Reference, parse_reference};
 
 /// Parses one `--output` value. `PATH` alone is a local directory and `-` a tar archive on standard
 /// output, as docker has it.
@@ -31,6 +32,10 @@ struct Fields {
     compression: Option<Compression>,
     level: Option<u32>,
     rewrite_timestamp: Option<bool>,
+    names: Vec<Reference>,
+    push: Option<bool>,
+    by_digest: Option<bool>,
+    oci: Option<bool>,
 }
 
 impl Fields {
@@ -60,6 +65,10 @@ impl Fields {
                     .map_err(|_| format!("compression-level {value:?} is not a number"))?;
                 self.level = Some(level);
             }
+            "name" => self.names.push(name(value)?),
+            "push" => self.push = Some(boolean(key, value)?),
+            "push-by-digest" => self.by_digest = Some(boolean(key, value)?),
+            "oci-mediatypes" => self.oci = Some(boolean(key, value)?),
             "rewrite-timestamp" => self.rewrite_timestamp = Some(boolean(key, value)?),
             _ => return Err(format!("the output option {key:?} is not known")),
         }
@@ -85,6 +94,14 @@ impl Fields {
                 }
             })
         };
+        let of_registry = self.push.is_some() || self.by_digest.is_some() || self.oci.is_some();
+        if !matches!(kind.as_str(), "image" | "registry") && (of_registry || !self.names.is_empty())
+        {
+            return Err(format!(
+                "name, push, push-by-digest and oci-mediatypes go with type=image, not with \
+                 type={kind}; -t gives the image a name"
+            ));
+        }
         let as_directory = self.tar == Some(false);
         if as_directory && kind != "oci" {
             return Err(format!(
@@ -107,11 +124,21 @@ impl Fields {
                 return Err("type=cacheonly writes nothing and takes no dest".to_owned());
             }
             "cacheonly" => OutputForm::CacheOnly,
+            "image" | "registry" if self.destination.is_some() => {
+                return Err(format!("type={kind} has a name and no dest"));
+            }
             "image" | "registry" => {
-                return Err(format!(
-                    "type={kind} is not supported: the image is in the local store under its tags, \
-                     and type=oci or type=docker write it to a file"
-                ));
+                let push = self.push.unwrap_or(kind == "registry");
+                let by_digest = self.by_digest.unwrap_or(false);
+                if by_digest && !push {
+                    return Err("push-by-digest=true needs push=true".to_owned());
+                }
+                OutputForm::Image(ImageOutput {
+                    names: self.names,
+                    push,
+                    by_digest,
+                    oci: self.oci.unwrap_or(true),
+                })
             }
             _ => {
                 return Err(format!(
@@ -121,7 +148,10 @@ impl Fields {
         };
         let of_image = matches!(
             form,
-            OutputForm::OciArchive(_) | OutputForm::OciLayout(_) | OutputForm::DockerArchive(_)
+            OutputForm::OciArchive(_)
+                | OutputForm::OciLayout(_)
+                | OutputForm::DockerArchive(_)
+                | OutputForm::Image(_)
         );
         if !of_image && (self.compression.is_some() || self.level.is_some()) {
             return Err(format!("type={kind} has no layers to compress"));
@@ -148,6 +178,15 @@ impl Fields {
             rewrite_timestamp: self.rewrite_timestamp.unwrap_or(false),
         })
     }
+}
+
+/// The name of an image that is pushed.
+fn name(text: &str) -> Result<Reference, String> {
+    let name = parse_reference(text).map_err(|error| format!("name={text}: {error}"))?;
+    if name.digest().is_some() {
+        return Err(format!("name={text}: a digest cannot be given to an image"));
+    }
+    Ok(name)
 }
 
 fn boolean(key: &str, value: &str) -> Result<bool, String> {
@@ -201,7 +240,10 @@ mod tests {
             "type=docker,tar=false,dest=x",
             "type=local,dest=-",
             "type=cacheonly,dest=x",
-            "type=image,push=true",
+            "type=image,push=true,dest=x",
+            "type=image,push-by-digest=true",
+            "type=oci,dest=x,push=true",
+            "type=registry,name=A",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -137,6 +137,14 @@ impl Store {
     }
 }
 
+impl StagedBlob {
+    /// Opens the blob's bytes for reading.
+    pub(crate) fn open(&self) -> Result<File, Error> {
+        let path = self.file.path();
+        self.file.reopen().map_err(Error::io("open", path))
+    }
+}
+
 impl BlobWriter {
     /// Ends the blob: the bytes are complete, and they are the expected ones.
     pub(crate) fn finish(mut self) -> Result<StagedBlob, Error> {

@@ -38,6 +38,13 @@ impl Store {
         Ok(manifests)
     }
 
+    /// Every name in this store, with its manifest or index.
+    pub(crate) fn named_manifests(&self) -> Result<Vec<(String, Descriptor)>, Error> {
+        let manifests = self.read_index()?.manifests.into_iter();
+        let named = |entry: Descriptor| Some((entry.annotations.get(REF_NAME)?.clone(), entry));
+        Ok(manifests.filter_map(named).collect())
+    }
+
     /// Whether all of `references` name `manifest` already; without any, whether it is listed at all.
     pub(crate) fn has_tags(
         &self,

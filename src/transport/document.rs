@@ -67,7 +67,7 @@ pub(super) fn resolve_bytes(
 }
 
 /// The first of `candidates` among those that are nearest to `platform`.
-pub(super) fn choose<'a>(
+pub(crate) fn choose<'a>(
     name: &str,
     candidates: &'a [Descriptor],
     platform: &Platform,

@@ -32,6 +32,8 @@ pub(crate) enum Error {
         registry: String,
         why: String,
     },
+    #[error("{name}: the configuration of registries cannot be used: {why}")]
+    BadConfiguration { name: String, why: String },
     #[error("{name}: {what} should have the digest {expected} and has {actual}")]
     DigestMismatch {
         name: String,
@@ -83,13 +85,13 @@ pub(crate) enum Error {
     },
 }
 
-/// Whether docker's configuration had something to log in with.
+/// Whether there was something to log in with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Credentials {
     Found,
     NotFound,
-    /// An identity token, which is not exchanged.
-    IdentityToken,
+    /// Found, and not shown to a token server on another domain.
+    Withheld,
 }
 
 impl Error {
@@ -103,16 +105,16 @@ impl Error {
                 ..
             } => match credentials {
                 Credentials::NotFound => format!(
-                    "the image may not exist, or it is private and docker's config.json has no \
-                     credentials for {registry}"
+                    "the image may not exist, or it is private: there are no credentials for \
+                     {registry} (rbuild login {registry})"
                 ),
                 Credentials::Found => format!(
-                    "the image may not exist, or the credentials for {registry} in docker's \
-                     config.json do not give access to it"
+                    "the image may not exist, or the credentials for {registry} do not give access \
+                     to it"
                 ),
-                Credentials::IdentityToken => format!(
-                    "docker's config.json has only an identity token for {registry}, which rbuild \
-                     cannot use; log in with a user name and a password or access token"
+                Credentials::Withheld => format!(
+                    "the credentials for {registry} were not sent to its token server, which is on \
+                     another domain; token-hosts in registries.json allows it"
                 ),
             },
             Self::Unreachable { registry, .. } => {

@@ -1,4 +1,4 @@
-//! Where base images come from: registries, layouts and archives, behind one trait.
+//! Where images come from and go to: registries, layouts and archives, behind one trait.
 //!
 //! A [`Source`] finds an image for a platform and opens its blobs as streams. Documents are verified
 //! here; a blob's size and digest are verified by whoever stores it, while the bytes pass.
@@ -22,12 +22,14 @@ use std::io::Read;
 use crate::oci::{Descriptor, Digest, ImageConfig, Manifest, Platform};
 
 pub(crate) use contents::archived;
+pub(crate) use credentials::{Credential, Kept, forget, keep};
 pub(crate) use docker_archive::docker_archive;
+pub(crate) use document::choose;
 pub(crate) use error::Error;
 pub(crate) use location::Location;
 pub(crate) use oci_archive::oci_archive;
 pub(crate) use oci_layout::oci_layout;
-pub(crate) use registry::{Options, registry};
+pub(crate) use registry::{Options, Repository, Sent, log_in, registry};
 
 /// An image found at a source: the exact bytes of its documents and what they say.
 ///

@@ -1,125 +1,161 @@
-//! Registries that speak the distribution protocol.
+//! Registries that speak the distribution protocol (OCI distribution-spec), over `reqwest`.
+//!
+//! The client crates that there are give a password to whatever token server a registry names, follow
+//! redirects out of TLS, read manifests of any size before they look at it, or cannot mount, resume an
+//! upload and exchange identity tokens. A registry may be hostile, so this room speaks itself. What a
+//! registry can do with it:
+//!
+//! - Documents have 4 MiB at most and a deadline; blobs the announced size. A connection on which
+//!   nothing comes for a while (`stall-seconds` of [`hosts`]), or next to nothing, is given up.
+//! - Credentials go to the registry's own scheme, host and port, and to token servers of its domain
+//!   ([`token::may_see_password`]); never after a redirect. Nothing goes from https to http.
+//! - Lost connections, status 429 and 5xx are tried again, a few times in a row; transfers go on where
+//!   they broke off.
 
+mod client;
 mod download;
 mod failure;
+mod hosts;
+mod push;
+mod token;
+mod upload;
 
 use std::io::Read;
-use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use oci_client::Client;
-use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::errors::OciDistributionError;
-use oci_client::secrets::RegistryAuth;
+use reqwest::Method;
+use reqwest::header::ACCEPT;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::oci::{Descriptor, Digest, Platform, Reference, media_type};
+use client::{Ask, Client};
+use hosts::Hosts;
 
 use super::body::Body;
+use super::credentials::Credential;
 use super::document::{self, Documents};
-use super::error::Credentials;
-use super::{Error, Resolved, Source, credentials};
+use super::{Error, Resolved, Source};
+use crate::oci::{Descriptor, Digest, Platform, Reference, media_type};
 
-const ACCEPT: &[&str] = &[
+pub(crate) use client::Options;
+pub(crate) use push::{Repository, Sent};
+
+const MANIFESTS: &[&str] = &[
     media_type::MANIFEST,
     media_type::INDEX,
     media_type::DOCKER_MANIFEST,
     media_type::DOCKER_INDEX,
 ];
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The pauses between the tries of a request, and so their number.
-const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
-
-/// How registries are spoken to.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Options {
-    /// The directory of docker's `config.json`; `None` is `$DOCKER_CONFIG`, then `$HOME/.docker`.
-    pub(crate) docker_config: Option<PathBuf>,
-}
 
 struct Registry {
     reference: Reference,
     options: Options,
-    connection: Mutex<Option<Connection>>,
+    clients: Mutex<Option<Clients>>,
 }
 
-/// A client with what it logs in with; cheap to clone.
-#[derive(Clone)]
-struct Connection {
-    client: Client,
-    reference: Reference,
-    auth: RegistryAuth,
-    credentials: Credentials,
-}
+/// The registry's mirrors in their order, then itself.
+type Clients = Arc<Vec<Arc<Client>>>;
 
-/// The image that `reference` names. Registries on the loopback are spoken to in plain HTTP, all
-/// others in HTTPS. Nothing is sent, and no thread started, before the first call.
+/// The image that `reference` names. Registries on the loopback are spoken to in plain HTTP, and those
+/// that the configuration names; all others in HTTPS. Nothing is sent, and no thread started, before
+/// the first call.
 pub(crate) fn registry(reference: Reference, options: &Options) -> impl Source + use<> {
     Registry {
         reference,
         options: options.clone(),
-        connection: Mutex::new(None),
+        clients: Mutex::new(None),
     }
+}
+
+/// Asks `registry` (`HOST[:PORT]`) whether it lets `credential` in.
+pub(crate) fn log_in(
+    registry: &str,
+    credential: Credential,
+    options: &Options,
+) -> Result<(), Error> {
+    let reference =
+        Reference::with_tag(registry.to_owned(), "login".to_owned(), "latest".to_owned());
+    let hosts = load_hosts(&reference)?;
+    let client = Client::new(&reference, registry, Vec::new(), &hosts, options)?;
+    let client = client.with_credential(credential);
+    let mut url = client.base.clone();
+    url.set_path("/v2/");
+    block_on(client.document(&Ask::new(Method::GET, url), "the registry"))??;
+    Ok(())
+}
+
+fn load_hosts(reference: &Reference) -> Result<Hosts, Error> {
+    Hosts::load().map_err(|why| Error::BadConfiguration {
+        name: reference.whole(),
+        why,
+    })
 }
 
 impl Registry {
-    fn connection(&self) -> Result<Connection, Error> {
-        let mut slot = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(connection) = &*slot {
-            return Ok(connection.clone());
+    fn clients(&self) -> Result<Clients, Error> {
+        let mut slot = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(clients) = &*slot {
+            return Ok(Arc::clone(clients));
         }
-        let connection = Connection::new(&self.reference, &self.options)?;
-        *slot = Some(connection.clone());
-        Ok(connection)
+        let hosts = load_hosts(&self.reference)?;
+        let registry = self.reference.registry();
+        let scope = format!("repository:{}:pull", self.reference.repository());
+        let mut clients = Vec::new();
+        for place in hosts
+            .host(registry)
+            .mirrors
+            .iter()
+            .map(String::as_str)
+            .chain([registry])
+        {
+            let scopes = vec![scope.clone()];
+            let client = Client::new(&self.reference, place, scopes, &hosts, &self.options)?;
+            clients.push(Arc::new(client));
+        }
+        Ok(Arc::clone(slot.insert(Arc::new(clients))))
     }
-}
 
-impl Connection {
-    fn new(reference: &Reference, options: &Options) -> Result<Self, Error> {
-        let registry = reference.registry();
-        let found = credentials::find(options.docker_config.as_deref(), registry);
-        let (auth, credentials) = found.map_err(|why| Error::BadCredentials {
-            name: reference.whole(),
-            registry: registry.to_owned(),
-            why,
+    /// What the first of the clients that can gives; the error is the registry's own.
+    fn first<T>(&self, ask: impl Fn(&Arc<Client>) -> Result<T, Error>) -> Result<T, Error> {
+        let clients = self.clients()?;
+        let mut last = None;
+        for client in clients.iter() {
+            match ask(client) {
+                Ok(value) => return Ok(value),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.expect("a registry is its own last client"))
+    }
+
+    /// The document that the image's name stands for, and its digest.
+    fn top(&self) -> Result<(Digest, Vec<u8>), Error> {
+        let name = self.reference.whole();
+        let Some(digest) = self.reference.digest() else {
+            let bytes = self.fetch_manifest(self.reference.tag().unwrap_or("latest"))?;
+            return Ok((Digest::of(&bytes), bytes));
+        };
+        let digest: Digest = digest.parse().map_err(|error| Error::BadLocation {
+            text: name.clone(),
+            why: format!("{error}"),
         })?;
-        // An error means that a provider is installed already, which serves as well.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let client = Client::try_from(client_config(registry)).map_err(|error| Error::Client {
-            name: reference.whole(),
-            registry: registry.to_owned(),
-            cause: Box::new(error),
-        })?;
-        Ok(Self {
-            client,
-            reference: reference.clone(),
-            auth,
-            credentials,
+        let bytes = self.fetch_manifest(digest.as_str())?;
+        document::verify_digest(&name, "the manifest", &digest, &bytes)?;
+        Ok((digest, bytes))
+    }
+
+    /// The bytes of the manifest or index `name`, a tag or a digest.
+    fn fetch_manifest(&self, name: &str) -> Result<Vec<u8>, Error> {
+        self.first(|client| {
+            let ask = Ask::new(Method::GET, client.url(&format!("manifests/{name}")))
+                .header(ACCEPT, &MANIFESTS.join(", "));
+            block_on(client.document(&ask, "the manifest"))?
         })
-    }
-
-    /// The bytes of the manifest or index that `reference` names.
-    async fn pull_manifest(&self, reference: &Reference) -> Result<Vec<u8>, OciDistributionError> {
-        let pull = || self.client.pull_manifest_raw(reference, &self.auth, ACCEPT);
-        let (bytes, _) = retry(pull).await?;
-        Ok(bytes.into())
     }
 }
 
 impl Documents for Registry {
     fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
-        let connection = self.connection()?;
-        let reference = self
-            .reference
-            .clone_with_digest(descriptor.digest.to_string());
-        block_on(connection.pull_manifest(&reference))?
-            .map_err(|error| connection.error(error, "the manifest"))
+        self.fetch_manifest(descriptor.digest.as_str())
     }
 
     fn config(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
@@ -130,27 +166,13 @@ impl Documents for Registry {
 
 impl Source for Registry {
     fn resolve(&self, platform: &Platform) -> Result<Resolved, Error> {
-        let connection = self.connection()?;
-        let bytes = block_on(connection.pull_manifest(&self.reference))?
-            .map_err(|error| connection.error(error, "the manifest"))?;
-        let name = self.reference.whole();
-        document::check_limit(&name, "the manifest", bytes.len() as u64)?;
-        let digest = match self.reference.digest() {
-            None => Digest::of(&bytes),
-            Some(digest) => {
-                let digest: Digest = digest.parse().map_err(|error| Error::BadLocation {
-                    text: name.clone(),
-                    why: format!("{error}"),
-                })?;
-                document::verify_digest(&name, "the manifest", &digest, &bytes)?;
-                digest
-            }
-        };
+        let (digest, bytes) = self.top()?;
         document::resolve_bytes(self, digest, bytes, platform)
     }
 
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>, Error> {
-        let download = download::start(self.connection()?, descriptor.clone())?;
+        let download =
+            self.first(|client| download::start(Arc::clone(client), descriptor.clone()))?;
         Ok(Box::new(Body::new(
             download,
             &self.reference.whole(),
@@ -163,48 +185,6 @@ impl Source for Registry {
     }
 }
 
-fn client_config(registry: &str) -> ClientConfig {
-    let local = is_loopback(registry);
-    ClientConfig {
-        protocol: if local {
-            ClientProtocol::Http
-        } else {
-            ClientProtocol::Https
-        },
-        connect_timeout: Some(CONNECT_TIMEOUT),
-        read_timeout: Some(IDLE_TIMEOUT),
-        user_agent: concat!("rbuild/", env!("CARGO_PKG_VERSION")),
-        // A proxy's loopback is another one. The client takes an exception only beside an address.
-        http_proxy: local.then(|| "http://localhost".to_owned()),
-        no_proxy: local.then(|| "*,0.0.0.0/0,::/0".to_owned()),
-        ..ClientConfig::default()
-    }
-}
-
-/// Whether `registry` (`host[:port]`) is this machine.
-fn is_loopback(registry: &str) -> bool {
-    let host = match registry.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => registry,
-    };
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// Makes a request again where that may help: no connection, a busy or a broken server.
-async fn retry<T, F>(request: impl Fn() -> F) -> Result<T, OciDistributionError>
-where
-    F: Future<Output = Result<T, OciDistributionError>>,
-{
-    for pause in PAUSES {
-        match request().await {
-            Err(error) if failure::is_transient(&error) => tokio::time::sleep(pause).await,
-            answer => return answer,
-        }
-    }
-    request().await
-}
-
 /// The one runtime, started by the first request of the process.
 fn runtime() -> Result<Arc<Runtime>, Error> {
     static RUNTIME: Mutex<Option<Arc<Runtime>>> = Mutex::new(None);
@@ -213,7 +193,7 @@ fn runtime() -> Result<Arc<Runtime>, Error> {
         return Ok(Arc::clone(runtime));
     }
     let runtime = Builder::new_multi_thread()
-        .worker_threads(1)
+        .worker_threads(2)
         .thread_name("registry")
         .enable_all()
         .build()
@@ -223,30 +203,4 @@ fn runtime() -> Result<Arc<Runtime>, Error> {
 
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Error> {
     Ok(runtime()?.block_on(future))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_loopback;
-
-    #[test]
-    fn only_this_machine_is_spoken_to_in_the_clear() {
-        for local in [
-            "localhost",
-            "localhost:5000",
-            "127.0.0.1:5000",
-            "127.1.2.3",
-            "[::1]:80",
-        ] {
-            assert!(is_loopback(local), "{local}");
-        }
-        for other in [
-            "docker.io",
-            "localhost.example:5000",
-            "10.0.0.1:5000",
-            "127.0.0.1.example",
-        ] {
-            assert!(!is_loopback(other), "{other}");
-        }
-    }
 }

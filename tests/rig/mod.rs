@@ -1,6 +1,7 @@
 //! The stand that every test builds on: a store, a context, and rbuild run as a user runs it.
 
 pub(crate) mod base;
+pub(crate) mod faulty;
 pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod outcome;

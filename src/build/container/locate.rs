@@ -68,7 +68,12 @@ pub(crate) fn find(store: &Store, text: &str, pull: Pull) -> Result<Found, StepE
         let base = by_id(store, text, digits)?.ok_or_else(missing)?;
         return for_this_machine(base, &host);
     }
-    let named = base::find_stored(store, &base::parse_reference(text)?, text)?;
+    let named = base::find_stored(
+        store,
+        &base::parse_reference(text)?,
+        text,
+        &Platform::host(),
+    )?;
     if named.is_none()
         && is_hexadecimal(text)
         && let Some(base) = by_id(store, text, text)?

@@ -1,171 +1,229 @@
 //! A blob's way from the runtime's thread to a blocking reader.
 
 use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
-use oci_client::client::{BlobResponse, SizedStream};
-use oci_client::errors::{DigestError, OciDistributionError};
+use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::{Method, Response, StatusCode};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+use super::client::{Ask, Client, text};
+use super::failure::{Failure, PAUSES, innermost, pause_of, retry};
+use super::{block_on, runtime};
 use crate::oci::Descriptor;
-
-use super::{Connection, Error, PAUSES, block_on, retry, runtime};
+use crate::transport::Error;
 
 /// Pieces on their way; each is what one read of the connection gave, some hundred KiB at most.
-const IN_FLIGHT: usize = 4;
+const IN_FLIGHT: usize = 8;
+/// A connection that gives fewer bytes than this in the time of a stall is as good as silent, and one
+/// that gave fewer in all was no success.
+const DRIP: u64 = 1024;
+
+/// What one read of the connection gave.
+type Piece = Box<dyn AsRef<[u8]> + Send + Sync>;
 
 /// The reading end. Dropping it ends the download.
 pub(super) struct Download {
-    pieces: Receiver<io::Result<Vec<u8>>>,
-    piece: Vec<u8>,
+    pieces: Receiver<io::Result<Piece>>,
+    piece: Option<Piece>,
     position: usize,
 }
 
 /// Requests the blob and waits for the head of the answer; the body follows as it is read.
-pub(super) fn start(connection: Connection, descriptor: Descriptor) -> Result<Download, Error> {
-    let opened = block_on(async {
-        connection
-            .client
-            .store_auth_if_needed(connection.reference.resolve_registry(), &connection.auth)
-            .await;
-        retry(|| open(&connection, &descriptor, 0)).await
-    })?;
-    let what = format!("blob {}", descriptor.digest);
-    let body = opened.map_err(|error| connection.error(error, &what))?;
+pub(super) fn start(client: Arc<Client>, descriptor: Descriptor) -> Result<Download, Error> {
+    let body = block_on(retry(|| open(&client, &descriptor, 0)))??;
     let (sender, pieces) = channel(IN_FLIGHT);
-    drop(runtime()?.spawn(run(connection, descriptor, body, sender)));
+    drop(runtime()?.spawn(run(client, descriptor, body, sender)));
     Ok(Download {
         pieces,
-        piece: Vec::new(),
+        piece: None,
         position: 0,
     })
 }
 
 /// A body, and how many of its first bytes the reader has already.
-struct Response {
-    stream: SizedStream,
+struct Body {
+    response: Response,
     skip: u64,
 }
 
-async fn open(
-    connection: &Connection,
-    descriptor: &Descriptor,
-    offset: u64,
-) -> Result<Response, OciDistributionError> {
-    let (client, reference) = (&connection.client, &connection.reference);
-    let digest = descriptor.digest.as_str();
-    if offset == 0 {
-        let stream = client.pull_blob_stream(reference, digest).await?;
-        return Ok(Response { stream, skip: 0 });
-    }
-    let response = client
-        .pull_blob_stream_partial(reference, digest, offset, None)
-        .await?;
-    Ok(match response {
-        BlobResponse::Full(stream) => Response {
-            stream,
-            skip: offset,
-        },
-        BlobResponse::Partial(stream) => Response { stream, skip: 0 },
-    })
-}
-
-/// Sends the body, continuing where a connection broke off, until three tries in a row gave nothing.
-async fn run(
-    connection: Connection,
-    descriptor: Descriptor,
-    mut body: Response,
-    sender: Sender<io::Result<Vec<u8>>>,
-) {
-    let mut got = 0;
-    let mut pauses = PAUSES.iter();
-    loop {
-        let before = got;
-        let cause = match forward(&mut body, &mut got, &sender).await {
-            Ok(()) => return,
-            Err(cause) => cause,
-        };
-        if got > before {
-            pauses = PAUSES.iter();
-        }
-        let pause = match pauses.next() {
-            Some(pause) if got < descriptor.size => pause,
-            _ => {
-                return drop(
-                    sender
-                        .send(Err(explain(&connection, &descriptor, got, cause)))
-                        .await,
-                );
-            }
-        };
-        tokio::time::sleep(*pause).await;
-        match open(&connection, &descriptor, got).await {
-            Ok(next) => body = next,
-            Err(error) => {
-                let error = connection.error(error, &format!("blob {}", descriptor.digest));
-                return drop(sender.send(Err(io::Error::other(error))).await);
-            }
-        }
-    }
-}
-
-/// Sends what `body` yields; `Ok` when it is complete or nobody reads any more.
-async fn forward(
-    body: &mut Response,
-    got: &mut u64,
-    sender: &Sender<io::Result<Vec<u8>>>,
-) -> io::Result<()> {
-    while let Some(piece) = body.stream.next().await {
-        let piece = piece?;
-        let skipped = usize::try_from(body.skip).map_or(piece.len(), |skip| skip.min(piece.len()));
-        body.skip -= skipped as u64;
-        let fresh = piece[skipped..].to_vec();
-        *got += fresh.len() as u64;
-        if !fresh.is_empty() && sender.send(Ok(fresh)).await.is_err() {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
-/// The reader's error for a body that ended with `cause`.
-fn explain(
-    connection: &Connection,
-    descriptor: &Descriptor,
-    got: u64,
-    cause: io::Error,
-) -> io::Error {
-    let name = connection.reference.whole();
+async fn open(client: &Client, descriptor: &Descriptor, offset: u64) -> Result<Body, Failure> {
     let what = format!("blob {}", descriptor.digest);
-    if got < descriptor.size {
-        let truncated = Error::Truncated {
-            name,
-            what,
-            got,
-            size: descriptor.size,
-        };
-        return io::Error::new(io::ErrorKind::UnexpectedEof, truncated);
+    let url = client.url(&format!("blobs/{}", descriptor.digest));
+    let mut ask = Ask::new(Method::GET, url);
+    if offset > 0 {
+        ask = ask.header(RANGE, &format!("bytes={offset}-"));
     }
-    match cause.downcast::<DigestError>() {
-        Ok(error) => io::Error::other(connection.error(error.into(), &what)),
-        Err(cause) => io::Error::other(connection.unreachable(Box::new(cause))),
+    let response = client.once(&ask).await?;
+    match response.status() {
+        StatusCode::OK => Ok(Body {
+            response,
+            skip: offset,
+        }),
+        StatusCode::PARTIAL_CONTENT if offset > 0 => {
+            let range = text(response.headers(), &CONTENT_RANGE).unwrap_or_default();
+            if range_start(&range) != Some(offset) {
+                return Err(Failure::Final(
+                    client.refused("another part than was asked for"),
+                ));
+            }
+            Ok(Body { response, skip: 0 })
+        }
+        StatusCode::RANGE_NOT_SATISFIABLE if offset > 0 => Err(Failure::Transient(
+            truncated(client, descriptor, offset),
+            None,
+        )),
+        _ => Err(Failure::Final(client.refusal(response, &what).await)),
+    }
+}
+
+/// Where the part that a server sends begins (`bytes 100-199/200`).
+fn range_start(range: &str) -> Option<u64> {
+    let (start, _) = range.strip_prefix("bytes ")?.split_once('-')?;
+    start.parse().ok()
+}
+
+/// Sends the body, continuing where a connection broke off, until several tries in a row gave nothing.
+async fn run(
+    client: Arc<Client>,
+    descriptor: Descriptor,
+    body: Body,
+    sender: Sender<io::Result<Piece>>,
+) {
+    let mut transfer = Transfer {
+        client: &client,
+        descriptor: &descriptor,
+        sender: &sender,
+        got: 0,
+    };
+    if let Err(error) = transfer.run(body).await {
+        let kind = match error {
+            Error::Truncated { .. } => io::ErrorKind::UnexpectedEof,
+            _ => io::ErrorKind::Other,
+        };
+        drop(sender.send(Err(io::Error::new(kind, error))).await);
+    }
+}
+
+struct Transfer<'a> {
+    client: &'a Client,
+    descriptor: &'a Descriptor,
+    sender: &'a Sender<io::Result<Piece>>,
+    got: u64,
+}
+
+impl Transfer<'_> {
+    async fn run(&mut self, body: Body) -> Result<(), Error> {
+        let mut body = Some(body);
+        let mut pauses = PAUSES.iter();
+        let mut mark = 0;
+        loop {
+            let failure = match body.take() {
+                Some(body) => self.forward(body).await,
+                None => match open(self.client, self.descriptor, self.got).await {
+                    Ok(next) => {
+                        body = Some(next);
+                        continue;
+                    }
+                    Err(failure) => Err(failure),
+                },
+            };
+            let (error, wanted) = match failure {
+                Ok(()) => return Ok(()),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Transient(error, wanted)) => (error, wanted),
+            };
+            if self.got >= mark + DRIP {
+                mark = self.got;
+                pauses = PAUSES.iter();
+            }
+            match pauses.next() {
+                Some(pause) if self.got <= self.descriptor.size => {
+                    tokio::time::sleep(pause_of(*pause, wanted)).await;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// Sends what `body` yields; `Ok` when it is complete or nobody reads any more.
+    async fn forward(&mut self, mut body: Body) -> Result<(), Failure> {
+        let mut waited = Duration::ZERO;
+        let mut came = 0;
+        loop {
+            let began = Instant::now();
+            let stall = self.client.stall;
+            let piece = match tokio::time::timeout(stall, body.response.chunk()).await {
+                Ok(Ok(Some(piece))) => piece,
+                Ok(Ok(None)) if self.got >= self.descriptor.size => return Ok(()),
+                Ok(Ok(None)) => return Err(self.cut(None)),
+                Ok(Err(error)) => return Err(self.cut(Some(innermost(error)))),
+                Err(_) => return Err(self.client.silent()),
+            };
+            // Only the time in which the registry was waited for counts.
+            waited += began.elapsed();
+            came += piece.len() as u64;
+            if waited >= stall {
+                if came < DRIP {
+                    return Err(self.client.silent());
+                }
+                (waited, came) = (Duration::ZERO, 0);
+            }
+            let skipped =
+                usize::try_from(body.skip).map_or(piece.len(), |skip| skip.min(piece.len()));
+            body.skip -= skipped as u64;
+            let fresh: Piece = match skipped {
+                0 => Box::new(piece),
+                _ => Box::new(piece[skipped..].to_vec()),
+            };
+            let length = (*fresh).as_ref().len() as u64;
+            self.got += length;
+            if length > 0 && self.sender.send(Ok(fresh)).await.is_err() {
+                return Ok(());
+            }
+            if self.got > self.descriptor.size {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The failure of a body that ended too early.
+    fn cut(&self, cause: Option<String>) -> Failure {
+        match cause {
+            Some(cause) if self.got >= self.descriptor.size => self.client.unreachable(cause),
+            _ => Failure::Transient(truncated(self.client, self.descriptor, self.got), None),
+        }
+    }
+}
+
+fn truncated(client: &Client, descriptor: &Descriptor, got: u64) -> Error {
+    Error::Truncated {
+        name: client.name.clone(),
+        what: format!("blob {}", descriptor.digest),
+        got,
+        size: descriptor.size,
     }
 }
 
 impl Read for Download {
     /// Must be called outside of the runtime's own threads.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.position == self.piece.len() {
+        loop {
+            if let Some(piece) = &self.piece {
+                let rest = &(**piece).as_ref()[self.position..];
+                if !rest.is_empty() {
+                    let count = rest.len().min(buffer.len());
+                    buffer[..count].copy_from_slice(&rest[..count]);
+                    self.position += count;
+                    return Ok(count);
+                }
+            }
             match self.pieces.blocking_recv() {
                 None => return Ok(0),
-                Some(piece) => self.piece = piece?,
+                Some(piece) => self.piece = Some(piece?),
             }
             self.position = 0;
         }
-        let rest = &self.piece[self.position..];
-        let count = rest.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&rest[..count]);
-        self.position += count;
-        Ok(count)
     }
 }

@@ -1,116 +1,122 @@
-//! What a registry's refusals mean.
+//! What a registry's refusals mean, and when to ask again.
 
-use oci_client::errors::{DigestError, OciDistributionError, OciErrorCode};
+use std::time::Duration;
 
-use super::{Connection, Error};
+use serde::Deserialize;
 
+use crate::transport::Error;
+
+/// The pauses between the tries of a request, and so their number.
+pub(super) const PAUSES: [Duration; 3] = [
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+];
+/// A registry that wants to be left alone for longer (`Retry-After`) is asked again after this time.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const ANSWER: usize = 300;
 
-/// Whether the same request may succeed a moment later.
-pub(super) fn is_transient(error: &OciDistributionError) -> bool {
-    match error {
-        OciDistributionError::RequestError(_) | OciDistributionError::IoError(_) => true,
-        OciDistributionError::ServerError { code, .. } => *code == 429 || *code >= 500,
-        OciDistributionError::RegistryError { envelope, .. } => envelope
-            .errors
-            .iter()
-            .any(|error| error.code == OciErrorCode::Toomanyrequests),
-        _ => false,
-    }
+/// How a try of a request ended.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Final(Error),
+    /// The same may succeed a moment later, or when the registry says.
+    Transient(Error, Option<Duration>),
 }
 
-impl Connection {
-    /// The error of a request for `what`.
-    pub(super) fn error(&self, error: OciDistributionError, what: &str) -> Error {
-        let name = self.reference.whole();
-        match error {
-            OciDistributionError::UnauthorizedError { .. }
-            | OciDistributionError::AuthenticationFailure(_)
-            | OciDistributionError::ServerError {
-                code: 401 | 403, ..
-            } => self.unauthorized(),
-            OciDistributionError::ServerError { code: 404, .. } => not_found(name, what),
-            OciDistributionError::ServerError { code, .. } => {
-                self.refused(&format!("status {code}"))
-            }
-            OciDistributionError::RegistryError { envelope, .. } => {
-                let has = |codes: &[OciErrorCode]| {
-                    let mut errors = envelope.errors.iter();
-                    errors.any(|error| codes.contains(&error.code))
-                };
-                if has(&[OciErrorCode::Unauthorized, OciErrorCode::Denied]) {
-                    self.unauthorized()
-                } else if has(&[
-                    OciErrorCode::ManifestUnknown,
-                    OciErrorCode::ManifestBlobUnknown,
-                    OciErrorCode::BlobUnknown,
-                    OciErrorCode::NameUnknown,
-                    OciErrorCode::NotFound,
-                ]) {
-                    not_found(name, what)
-                } else {
-                    let messages: Vec<&str> = envelope
-                        .errors
-                        .iter()
-                        .map(|error| error.message.as_str())
-                        .collect();
-                    self.refused(&messages.join("; "))
-                }
-            }
-            // An address may carry a signature in its query.
-            OciDistributionError::RequestError(cause) => {
-                self.unreachable(Box::new(cause.without_url()))
-            }
-            OciDistributionError::IoError(cause) => self.unreachable(Box::new(cause)),
-            OciDistributionError::DigestError(DigestError::VerificationError {
-                expected,
-                actual,
-            }) => Error::DigestMismatch {
-                name,
-                what: what.to_owned(),
-                expected,
-                actual,
+/// Makes a request again where that may help, after a pause or when the registry says.
+pub(super) async fn retry<T, F>(attempt: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let mut pauses = PAUSES.iter();
+    loop {
+        match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Transient(error, wanted)) => match pauses.next() {
+                Some(pause) => tokio::time::sleep(pause_of(*pause, wanted)).await,
+                None => return Err(error),
             },
-            other => self.refused(&other.to_string()),
-        }
-    }
-
-    pub(super) fn unreachable(&self, cause: Box<dyn std::error::Error + Send + Sync>) -> Error {
-        Error::Unreachable {
-            name: self.reference.whole(),
-            registry: self.reference.registry().to_owned(),
-            cause,
-        }
-    }
-
-    fn unauthorized(&self) -> Error {
-        Error::Unauthorized {
-            name: self.reference.whole(),
-            registry: self.reference.registry().to_owned(),
-            credentials: self.credentials,
-        }
-    }
-
-    /// `answer` is the registry's text: cut, and without what a terminal would act upon.
-    fn refused(&self, answer: &str) -> Error {
-        Error::Refused {
-            name: self.reference.whole(),
-            registry: self.reference.registry().to_owned(),
-            answer: answer
-                .chars()
-                .filter(|char| !char.is_control())
-                .take(ANSWER)
-                .collect(),
         }
     }
 }
 
-fn not_found(name: String, what: &str) -> Error {
-    if what == "the manifest" {
-        Error::NotFound { name }
-    } else {
-        Error::NotFound {
-            name: format!("{name}: {what}"),
+/// How long to wait: what the registry wants (`Retry-After`), within limits, or else `pause`.
+pub(super) fn pause_of(pause: Duration, wanted: Option<Duration>) -> Duration {
+    wanted.map_or(pause, |wanted| wanted.min(LONGEST_PAUSE))
+}
+
+/// The errors of an answer (distribution-spec, "Error Codes").
+#[derive(Default, Deserialize)]
+struct Answer {
+    #[serde(default)]
+    errors: Vec<Problem>,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+/// What a registry says with a status that is no success.
+pub(super) fn message(status: u16, body: &[u8]) -> String {
+    let answer: Answer = serde_json::from_slice(body).unwrap_or_default();
+    let said: Vec<&str> = answer
+        .errors
+        .iter()
+        .map(|problem| match problem.message.as_str() {
+            "" => problem.code.as_str(),
+            message => message,
+        })
+        .filter(|text| !text.is_empty())
+        .collect();
+    match said.as_slice() {
+        [] => format!("status {status}"),
+        said => format!("status {status}: {}", said.join("; ")),
+    }
+}
+
+/// A registry's text: cut, and without what a terminal would act upon.
+pub(super) fn printable(answer: &str) -> String {
+    answer
+        .chars()
+        .filter(|char| !char.is_control())
+        .take(ANSWER)
+        .collect()
+}
+
+/// The reason at the bottom of a client's error; the layers above only say that a request was sent, and
+/// its address may carry a signature.
+pub(super) fn innermost(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut reason: &dyn std::error::Error = &error;
+    while let Some(source) = reason.source() {
+        reason = source;
+    }
+    reason.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_repeated_without_what_acts_on_a_terminal() {
+        for (body, expected) in [
+            (&b""[..], "status 400"),
+            (b"<html>", "status 400"),
+            (
+                br#"{"errors":[{"code":"A","message":"no"},{"code":"B"}]}"#,
+                "status 400: no; B",
+            ),
+        ] {
+            assert_eq!(message(400, body), expected);
         }
+        assert_eq!(printable("a\u{1b}[31mb\n"), "a[31mb");
+        assert_eq!(printable(&"x".repeat(1000)).len(), ANSWER);
     }
 }

@@ -189,8 +189,8 @@ fn a_blob_that_is_not_as_described_never_ends_well() {
     let mut lie = image.layer.clone();
     lie[0] ^= 1;
     server.set(&path, Answer::ok(&lie));
-    let error = download(&server, &layer).unwrap_err();
-    assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
+    // Who stores it compares the digest.
+    assert_ne!(download(&server, &layer).unwrap(), image.layer);
 
     let mut long = image.layer.clone();
     long.extend_from_slice(&[0; 4096]);
@@ -257,14 +257,14 @@ fn a_cut_blob_is_continued_where_it_broke_off() {
 }
 
 #[test]
-fn a_busy_registry_is_asked_three_times() {
+fn a_busy_registry_is_asked_four_times() {
     let image = Image::new(&amd64(), "good");
     let server = serve(&image);
     let path = "/v2/app/manifests/v1";
     server.set(
         path,
         Answer {
-            busy: 2,
+            busy: 3,
             ..Answer::ok(&image.manifest)
         },
     );
@@ -272,7 +272,7 @@ fn a_busy_registry_is_asked_three_times() {
     server.set(
         path,
         Answer {
-            busy: 3,
+            busy: 4,
             ..Answer::ok(&image.manifest)
         },
     );

@@ -1,0 +1,277 @@
+//! Images on their way to a registry: from the store, a layout or an archive.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use super::downloads::{AT_ONCE, Meter};
+use super::engine::lock;
+use super::error::StepError;
+use super::event::{EventSender, VertexId};
+use super::pull::watched;
+use crate::oci::{Descriptor, Digest, Index, Manifest, Platform, Reference, media_type};
+use crate::sandbox::Cancel;
+use crate::store::Store;
+use crate::transport::{self, Location, Options, Repository, Sent, Source};
+
+/// The vertex of a push by itself.
+const VERTEX: VertexId = VertexId(0);
+
+/// How many other repositories are offered to the registry as places that have a blob.
+const MOUNTS: usize = 8;
+
+/// What a push came to.
+#[derive(Debug)]
+pub(crate) struct Pushed {
+    /// Of the manifest or index, and how many bytes it has.
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    /// How each layer came there.
+    pub(crate) layers: Vec<(Digest, Sent)>,
+}
+
+/// An image whose documents are at hand.
+struct Package<'a> {
+    /// Configurations and layers, each once.
+    blobs: Vec<Descriptor>,
+    configs: BTreeSet<Digest>,
+    /// What an index holds, before it.
+    manifests: Vec<(String, Vec<u8>)>,
+    top: (String, Vec<u8>),
+    origin: Origin<'a>,
+}
+
+enum Origin<'a> {
+    Store(&'a Store),
+    Source(Box<dyn Source>),
+}
+
+impl Package<'_> {
+    fn new<'a>(media_type: String, bytes: Vec<u8>, origin: Origin<'a>) -> Package<'a> {
+        Package {
+            blobs: Vec::new(),
+            configs: BTreeSet::new(),
+            manifests: Vec::new(),
+            top: (media_type, bytes),
+            origin,
+        }
+    }
+
+    fn add(&mut self, manifest: &Manifest) {
+        self.configs.insert(manifest.config.digest.clone());
+        for blob in manifest.layers.iter().chain([&manifest.config]) {
+            if !self.blobs.iter().any(|there| there.digest == blob.digest) {
+                self.blobs.push(blob.clone());
+            }
+        }
+    }
+
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send>, transport::Error> {
+        match &self.origin {
+            Origin::Source(source) => source.open_blob(blob),
+            Origin::Store(store) => {
+                let file = store.open_blob(&blob.digest);
+                let file = file.map_err(|error| transport::Error::Read {
+                    path: blob.digest.to_string().into(),
+                    cause: std::io::Error::other(error),
+                })?;
+                Ok(Box::new(file))
+            }
+        }
+    }
+}
+
+/// Pushes the image or index that the store has as `name`, to where the name says.
+pub(crate) fn push(
+    store: &Store,
+    name: &Reference,
+    to: &Reference,
+    events: &EventSender,
+    cancel: &Cancel,
+) -> Result<Pushed, StepError> {
+    watched(events, format!("pushing {}", to.whole()), || {
+        let Some(descriptor) = store.find_tag(name)? else {
+            return Err(StepError::NotStored { name: name.whole() });
+        };
+        push_stored(store, &descriptor, to, false, events, VERTEX, cancel)
+    })
+}
+
+/// Pushes the image for `platform` that a layout or an archive has.
+pub(crate) fn push_from(
+    store: &Store,
+    from: &Location,
+    to: &Reference,
+    platform: &Platform,
+    events: &EventSender,
+    cancel: &Cancel,
+) -> Result<Pushed, StepError> {
+    watched(events, format!("pushing {}", to.whole()), || {
+        let failed = |source| StepError::Push {
+            name: to.whole(),
+            source: Box::new(source),
+        };
+        let source = from.open(&Options::default()).map_err(failed)?;
+        let resolved = source.resolve(platform).map_err(failed)?;
+        let of_type = resolved.manifest.media_type.clone();
+        let mut package = Package::new(
+            of_type.unwrap_or_else(|| media_type::MANIFEST.to_owned()),
+            resolved.manifest_bytes,
+            Origin::Source(source),
+        );
+        package.add(&resolved.manifest);
+        send(store, &package, to, false, events, VERTEX, cancel)
+    })
+}
+
+/// Pushes the manifest or index `descriptor` of the store; `by_digest` gives it no tag.
+pub(super) fn push_stored(
+    store: &Store,
+    descriptor: &Descriptor,
+    to: &Reference,
+    by_digest: bool,
+    events: &EventSender,
+    id: VertexId,
+    cancel: &Cancel,
+) -> Result<Pushed, StepError> {
+    let bytes = store.read_blob(&descriptor.digest)?;
+    let of_type = descriptor.media_type.clone();
+    let mut package = Package::new(of_type, bytes, Origin::Store(store));
+    if is_index(descriptor) {
+        let index: Index = parse(&package.top.1)?;
+        for entry in &index.manifests {
+            let bytes = store.read_blob(&entry.digest)?;
+            package.add(&parse(&bytes)?);
+            package.manifests.push((entry.media_type.clone(), bytes));
+        }
+    } else {
+        let manifest: Manifest = parse(&package.top.1)?;
+        package.add(&manifest);
+    }
+    send(store, &package, to, by_digest, events, id, cancel)
+}
+
+/// Whether a descriptor names a choice of manifests.
+pub(super) fn is_index(descriptor: &Descriptor) -> bool {
+    matches!(
+        descriptor.media_type.as_str(),
+        media_type::INDEX | media_type::DOCKER_INDEX
+    )
+}
+
+fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, StepError> {
+    serde_json::from_slice(bytes).map_err(|error| StepError::Value {
+        message: format!("a document in the store is damaged: {error}"),
+    })
+}
+
+/// Blobs first, several at once; then the manifests; then the name.
+fn send(
+    store: &Store,
+    package: &Package<'_>,
+    to: &Reference,
+    by_digest: bool,
+    events: &EventSender,
+    id: VertexId,
+    cancel: &Cancel,
+) -> Result<Pushed, StepError> {
+    let failed = |source| StepError::Push {
+        name: to.whole(),
+        source: Box::new(source),
+    };
+    let mounts = mounts(store, to)?;
+    let others: BTreeSet<String> = package
+        .blobs
+        .iter()
+        .filter_map(|blob| mounts.get(&blob.digest).cloned())
+        .take(MOUNTS)
+        .collect();
+    let others: Vec<String> = others.into_iter().collect();
+    let repository = Repository::open(to, &others, &Options::default()).map_err(failed)?;
+    let total = package.blobs.iter().map(|blob| blob.size).sum();
+    let meter = Meter::new(events, id, total);
+    let (next, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let results = Mutex::new(Vec::new());
+    let work = || {
+        while !ended.load(Ordering::Relaxed) && !cancel.is_canceled() {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(blob) = package.blobs.get(index) else {
+                return;
+            };
+            let before = AtomicU64::new(0);
+            let progress = |done| meter.advance(blob, before.swap(done, Ordering::Relaxed), done);
+            let mount = mounts.get(&blob.digest).map(String::as_str);
+            let mount = mount.filter(|from| others.iter().any(|other| other == from));
+            let sent = repository.send_blob(blob, mount, &|| package.open(blob), &progress);
+            if sent.is_err() {
+                ended.store(true, Ordering::Relaxed);
+            }
+            lock(&results).push((index, sent));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..AT_ONCE.min(package.blobs.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let mut results = results
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    results.sort_by_key(|(index, _)| *index);
+    let mut layers = Vec::new();
+    for (index, sent) in results {
+        let digest = &package.blobs[index].digest;
+        let sent = sent.map_err(failed)?;
+        if !package.configs.contains(digest) {
+            layers.push((digest.clone(), sent));
+        }
+    }
+    if cancel.is_canceled() {
+        return Err(StepError::Canceled);
+    }
+    for (of_type, bytes) in &package.manifests {
+        let name = Digest::of(bytes).to_string();
+        repository
+            .send_manifest(&name, of_type, bytes)
+            .map_err(failed)?;
+    }
+    let (of_type, bytes) = &package.top;
+    let digest = Digest::of(bytes);
+    let name = match to.tag() {
+        Some(tag) if !by_digest => tag,
+        _ => digest.as_str(),
+    };
+    repository
+        .send_manifest(name, of_type, bytes)
+        .map_err(failed)?;
+    Ok(Pushed {
+        digest,
+        size: bytes.len() as u64,
+        layers,
+    })
+}
+
+/// Which other repositories of `to`'s registry have which layers, as far as the store's names tell.
+fn mounts(store: &Store, to: &Reference) -> Result<BTreeMap<Digest, String>, StepError> {
+    let mut found = BTreeMap::new();
+    for (name, descriptor) in store.named_manifests()? {
+        let Ok(name) = crate::oci::parse_reference(&name) else {
+            continue;
+        };
+        if name.registry() != to.registry() || name.repository() == to.repository() {
+            continue;
+        }
+        let Ok(bytes) = store.read_blob(&descriptor.digest) else {
+            continue;
+        };
+        let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else {
+            continue;
+        };
+        for layer in manifest.layers {
+            found.insert(layer.digest, name.repository().to_owned());
+        }
+    }
+    Ok(found)
+}
