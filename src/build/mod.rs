@@ -347,6 +347,8 @@ fn write_output(
         let image = image(dialect)?;
         let label = || "writing the archive".to_owned();
         let total = Some(image.size());
+        let images = [(image, names.clone())];
+        let open = &|digest: &Digest| store.open_blob(digest);
         let progress = &mut |done| {
             events.send(Event::Progress {
                 id,
@@ -357,7 +359,7 @@ fn write_output(
         };
         let (written, took) = stage::timed(|| {
             export::to_destination::<Error>(destination, |out| {
-                export::archive(store, &image, names, out, progress)
+                export::archive(open, &images, out, progress)
                     .map_err(|source| export::Error::of_archive(destination, source).into())
             })
         });
