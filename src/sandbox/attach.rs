@@ -1,5 +1,6 @@
 //! A command in the foreground: connected to the caller's input, outputs and signals.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -13,8 +14,11 @@ use super::wire::Message;
 use super::{Cancel, Console, Spec, wire};
 use crate::sys::{self, process, terminal};
 
-/// A writer of a pipe whose reader is ready takes this much without waiting (`PIPE_BUF`, pipe(7)).
-const CHUNK: usize = 4096;
+/// As much as a pipe holds (pipe(7)).
+const CHUNK: usize = 65_536;
+
+/// A pipe that is ready for writing takes this much without waiting (`PIPE_BUF`, pipe(7)).
+const READY: usize = 4096;
 
 /// What a command in the foreground is connected to. It never gets these descriptors, only what is
 /// read from them and what it writes: a terminal among them stays out of its reach.
@@ -201,9 +205,11 @@ fn read_bytes(pipe: BorrowedFd<'_>) -> Result<Vec<u8>, Error> {
 
 /// Bytes on their way from one descriptor to another, a chunk at a time.
 struct Flow {
-    from: Option<std::fs::File>,
-    to: Option<std::fs::File>,
+    from: Option<File>,
+    to: Option<File>,
     pending: Vec<u8>,
+    /// How much may be written at once when `to` is ready.
+    piece: usize,
     /// It ends at the command.
     is_input: bool,
 }
@@ -212,19 +218,23 @@ impl Flow {
     /// The caller's descriptors may block: they are shared with other processes.
     fn output(from: OwnedFd, to: OwnedFd) -> Result<Self, Error> {
         do_not_block(&from)?;
-        Ok(Self::new(from, to, false))
+        let to = File::from(to);
+        let never_waits = to.metadata().is_ok_and(|metadata| metadata.is_file());
+        let piece = if never_waits { CHUNK } else { READY };
+        Ok(Self::new(from, to, piece, false))
     }
 
     fn input(from: OwnedFd, to: OwnedFd) -> Result<Self, Error> {
         do_not_block(&to)?;
-        Ok(Self::new(from, to, true))
+        Ok(Self::new(from, to.into(), CHUNK, true))
     }
 
-    fn new(from: OwnedFd, to: OwnedFd, is_input: bool) -> Self {
+    fn new(from: OwnedFd, to: File, piece: usize, is_input: bool) -> Self {
         Self {
             from: Some(from.into()),
-            to: Some(to.into()),
+            to: Some(to),
             pending: Vec::new(),
+            piece,
             is_input,
         }
     }
@@ -274,7 +284,7 @@ impl Flow {
         let Some(to) = &mut self.to else {
             return Ok(false);
         };
-        let length = to.write(&self.pending)?;
+        let length = to.write(&self.pending[..self.pending.len().min(self.piece)])?;
         self.pending.drain(..length);
         Ok(true)
     }
