@@ -7,6 +7,7 @@ mod add;
 mod add_remote;
 mod base;
 mod commit;
+pub(crate) mod container;
 mod copy;
 mod downloads;
 mod engine;
@@ -14,6 +15,7 @@ mod error;
 pub(crate) mod event;
 pub(crate) mod export;
 mod fetch;
+pub(crate) mod flat;
 mod image;
 mod images;
 pub(crate) mod import;
@@ -45,8 +47,6 @@ mod unpacked;
 mod workdir;
 
 use std::fs::File;
-use std::os::fd::AsFd as _;
-use std::path::Path;
 
 pub(crate) use base::parse_reference;
 pub(crate) use error::{Error, StepError};
@@ -63,7 +63,6 @@ use state::StageState;
 
 use crate::check::Checked;
 use crate::dockerfile::{Dockerfile, parse};
-use crate::layer::{PackOptions, pack_tree};
 use crate::oci::{Descriptor, Digest, ImageConfig};
 use crate::sandbox::Cancel;
 use crate::store::Store;
@@ -355,6 +354,8 @@ fn write_output(
         let image = image(dialect)?;
         let label = || "writing the archive".to_owned();
         let total = Some(image.size());
+        let images = [(image, names.clone())];
+        let open = &|digest: &Digest| store.open_blob(digest);
         let progress = &mut |done| {
             events.send(Event::Progress {
                 id,
@@ -365,7 +366,7 @@ fn write_output(
         };
         let (written, took) = stage::timed(|| {
             export::to_destination::<Error>(destination, |out| {
-                export::archive(store, &image, names, out, progress)
+                export::archive(open, &images, out, progress)
                     .map_err(|source| export::Error::of_archive(destination, source).into())
             })
         });
@@ -384,20 +385,9 @@ fn write_output(
             Ok(export::layout(store, &image, names, path)?)
         }
         OutputForm::Tar(destination) => {
-            let view = store.view(&state.snapshot)?;
-            let options = PackOptions {
-                clamp_mtime: engine.clamp,
-                ..PackOptions::default()
-            };
-            export::to_destination::<Error>(destination, |out| {
-                pack_tree(view.as_fd(), &options, out)
-                    .map(drop)
-                    .map_err(|source| Error::ExportTree {
-                        source: Box::new(source),
-                    })
-            })
+            flat::tar(store, &state.snapshot, destination, engine.clamp)
         }
-        OutputForm::Local(path) => export_local(store, state, path),
+        OutputForm::Local(path) => flat::directory(store, &state.snapshot, path),
         OutputForm::CacheOnly => Ok(()),
         OutputForm::Image(output) if output.push => {
             let dialect = if output.oci {
@@ -437,17 +427,4 @@ fn push_image(
         engine.events.send(Event::Finished { id, label, took });
     }
     Ok(())
-}
-
-fn export_local(store: &Store, state: &StageState, path: &Path) -> Result<(), Error> {
-    let view = store.view(&state.snapshot)?;
-    std::fs::create_dir_all(path).map_err(|source| export::Error::Write {
-        path: path.to_owned(),
-        source,
-    })?;
-    copy::copy_tree_to_host(view.as_fd(), path)
-        .map(drop)
-        .map_err(|source| Error::ExportTree {
-            source: Box::new(source),
-        })
 }

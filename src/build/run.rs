@@ -17,7 +17,7 @@ use super::stage::Remember;
 use super::state::StageState;
 use crate::dockerfile::{RunInstruction, RunNetwork, RunScript, RunSecurity};
 use crate::oci::{Digest, Platform};
-use crate::sandbox::{self, Limit, Mount, Network, Spec, Status, spec};
+use crate::sandbox::{self, Console, Limit, Mount, Network, Spec, Status, spec};
 use crate::store::Active;
 
 /// Where a heredoc that names its interpreter is mounted, as BuildKit does it.
@@ -243,6 +243,9 @@ impl Run {
             args: self.arguments.iter().map(OsString::from).collect(),
             env,
             cwd: state.working_directory().into(),
+            make_cwd: false,
+            console: Console::Captured,
+            read_only: false,
             user: state.config.config.user.clone(),
             hostname: hostname.to_owned(),
             network: self.network,
@@ -259,14 +262,14 @@ impl Run {
 
 /// The host's resolver configuration: the sandbox shares the host's network, so what works there
 /// works here, the stub resolver on loopback included.
-fn resolv_conf(network: Network) -> Vec<u8> {
+pub(super) fn resolv_conf(network: Network) -> Vec<u8> {
     match network {
         Network::Host => std::fs::read("/etc/resolv.conf").unwrap_or_default(),
         Network::None => Vec::new(),
     }
 }
 
-fn hosts(hostname: &str, extra: &[(String, IpAddr)]) -> Vec<u8> {
+pub(super) fn hosts(hostname: &str, extra: &[(String, IpAddr)]) -> Vec<u8> {
     let mut text =
         format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (name, address) in extra {

@@ -208,6 +208,7 @@ impl Mounts {
                     target: into,
                     size: *size,
                     mode: 0o1777,
+                    no_exec: false,
                 }),
                 Kind::Secret(secret) => secret::prepare(engine, secret, into, &mut prepared)?,
                 Kind::Ssh(ssh) => {
