@@ -14,6 +14,10 @@ use super::tag::TagArgs;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ImageCommand {
+    /// Bring an image from a registry into the store
+    Pull(super::pull::PullArgs),
+    /// Bring an image to a registry
+    Push(super::push::PushArgs),
     /// List images
     #[command(visible_alias = "list")]
     Ls(ImagesArgs),
