@@ -43,6 +43,7 @@ mod peers;
 mod platform;
 mod progress;
 mod pull;
+mod real;
 mod remote;
 mod reproducible;
 mod rootless;
