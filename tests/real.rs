@@ -203,10 +203,10 @@ fn with_rbuild(rig: &Rig, tar: &Path, base: &Path) -> BTreeMap<&'static str, Com
         .succeeds();
     rig.rbuild(["build", "-t", "base", base.to_str().unwrap()])
         .succeeds();
-    let archive = rig.path("image.tar");
+    let layout = rig.path("layout");
     let output = format!(
-        "type=oci,dest={},compression=uncompressed",
-        archive.display()
+        "type=oci,tar=false,dest={},compression=uncompressed",
+        layout.display()
     );
     let build = |name| {
         let context = rig.path("real").join(name);
@@ -218,7 +218,9 @@ fn with_rbuild(rig: &Rig, tar: &Path, base: &Path) -> BTreeMap<&'static str, Com
             context.to_str().unwrap(),
         ])
         .succeeds();
-        (name, Compared::from(Image::open(&archive)))
+        let compared = Compared::from(Image::open(&layout));
+        fs::remove_dir_all(&layout).unwrap();
+        (name, compared)
     };
     NAMES.into_iter().map(build).collect()
 }
