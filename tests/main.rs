@@ -49,6 +49,7 @@ mod platform;
 mod progress;
 mod pull;
 mod push;
+mod real;
 mod registries;
 mod remote;
 mod remote_contexts;

@@ -1,188 +1,12 @@
 //! The same Dockerfile built by buildah gives the same files: owners, modes, links, attributes.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use crate::rig::image::{Image, Kind, Node};
+use crate::rig::buildah::Buildah;
+use crate::rig::image::Image;
+use crate::rig::tree::Tree;
 use crate::rig::{Rig, base, host};
-
-/// What buildah or rbuild themselves put into a container; not the Dockerfile's doing.
-const OF_THE_BUILDER: [&str; 8] = [
-    "dev",
-    "etc/hostname",
-    "etc/hosts",
-    "etc/mtab",
-    "etc/resolv.conf",
-    "proc",
-    "run",
-    "sys",
-];
-
-/// buildah with its state below a rig's directory.
-struct Buildah<'a> {
-    rig: &'a Rig,
-}
-
-impl Buildah<'_> {
-    fn command(&self, arguments: &[&str]) -> Command {
-        let runtime = self.rig.path("runtime");
-        fs::create_dir_all(&runtime).unwrap();
-        let policy = self.rig.path("policy.json");
-        fs::write(
-            &policy,
-            r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
-        )
-        .unwrap();
-        let mut command = Command::new("buildah");
-        command
-            .args(["--storage-driver", "overlay", "--root"])
-            .arg(self.rig.path("buildah"))
-            .arg("--runroot")
-            .arg(self.rig.path("buildah-run"))
-            .arg(arguments[0]);
-        if ["build", "push", "from"].contains(&arguments[0]) {
-            command.arg("--signature-policy").arg(&policy);
-        }
-        command
-            .args(&arguments[1..])
-            .env("XDG_RUNTIME_DIR", runtime)
-            .env("BUILDAH_ISOLATION", "chroot")
-            .current_dir(self.rig.path(""));
-        command
-    }
-
-    /// Makes `base` from the same tar that rbuild imported.
-    fn make_base(&self, tar: &Path) {
-        let context = self.rig.path("base-context");
-        fs::create_dir(&context).unwrap();
-        fs::hard_link(tar, context.join("base.tar"))
-            .or_else(|_| fs::copy(tar, context.join("base.tar")).map(drop))
-            .unwrap();
-        fs::write(context.join("Dockerfile"), "FROM scratch\nADD base.tar /\n").unwrap();
-        self.build(&context, "base");
-    }
-
-    fn build(&self, context: &Path, tag: &str) {
-        let context = context.to_str().unwrap();
-        host::stdout_of(&mut self.command(&["build", "--layers", "-t", tag, context]));
-    }
-
-    fn image(&self, tag: &str) -> Image {
-        let archive = self.rig.path("buildah.tar");
-        let destination = format!("oci-archive:{}", archive.display());
-        host::stdout_of(&mut self.command(&["push", tag, &destination]));
-        Image::open(&archive)
-    }
-}
-
-/// What of a file has to be equal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Fact {
-    kind: Kind,
-    mode: u32,
-    owner: (u64, u64),
-    symlink: Option<String>,
-    /// The names of this file, where it has several.
-    names: BTreeSet<String>,
-    xattrs: BTreeMap<String, Vec<u8>>,
-    content: Option<Vec<u8>>,
-}
-
-fn facts(image: &Image, with_content: bool) -> BTreeMap<String, Fact> {
-    let files = image.files();
-    let mut names: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for (path, node) in &files {
-        if node.kind == Kind::HardLink {
-            let target = first_name(&files, path);
-            names
-                .entry(target)
-                .or_default()
-                .extend([path.clone(), target.to_owned()]);
-        }
-    }
-    let own = |path: &&String| {
-        !OF_THE_BUILDER.iter().any(|builder| {
-            path.strip_prefix(builder)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
-    };
-    files
-        .keys()
-        .filter(own)
-        .map(|path| {
-            let first = first_name(&files, path);
-            let node = &files[first];
-            let fact = Fact {
-                kind: node.kind,
-                mode: if node.kind == Kind::Symlink {
-                    0
-                } else {
-                    node.mode
-                },
-                owner: (node.uid, node.gid),
-                symlink: node.link.clone(),
-                names: names.get(first).cloned().unwrap_or_default(),
-                // buildah's rootless overlay leaks its bookkeeping into layers; rbuild's does not
-                // (`no_attribute_of_the_overlay_reaches_a_layer`).
-                xattrs: node
-                    .xattrs
-                    .iter()
-                    .filter(|(name, _)| !name.starts_with("user.overlay."))
-                    .map(|(name, value)| (name.clone(), value.clone()))
-                    .collect(),
-                content: with_content.then(|| node.content.clone()),
-            };
-            (path.clone(), fact)
-        })
-        .collect()
-}
-
-/// The name under which the content of `path` stands in its layer.
-fn first_name<'a>(files: &'a BTreeMap<String, Node>, path: &'a str) -> &'a str {
-    match &files[path] {
-        node if node.kind == Kind::HardLink => {
-            let target = node.link.as_deref().unwrap();
-            let target = target.trim_start_matches("./").trim_start_matches('/');
-            first_name(files, target)
-        }
-        _ => path,
-    }
-}
-
-#[track_caller]
-fn compare(name: &str, ours: &Image, theirs: &Image, with_content: bool) {
-    let (ours, theirs) = (facts(ours, with_content), facts(theirs, with_content));
-    let mut differences = Vec::new();
-    let paths: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
-    // The root directory is not in every layer format's dialect.
-    for path in paths.into_iter().filter(|path| !path.is_empty()) {
-        match (ours.get(path), theirs.get(path)) {
-            (Some(ours), Some(theirs)) if ours == theirs => {}
-            (ours, theirs) => differences.push(format!(
-                "{path}\n  rbuild:  {}\n  buildah: {}",
-                told(ours),
-                told(theirs)
-            )),
-        }
-    }
-    assert!(
-        differences.is_empty(),
-        "{name}:\n{}",
-        differences.join("\n")
-    );
-}
-
-fn told(fact: Option<&Fact>) -> String {
-    fact.map_or("absent".to_owned(), |fact| {
-        let mut fact = fact.clone();
-        if let Some(content) = &mut fact.content {
-            content.truncate(40);
-        }
-        format!("{fact:?}")
-    })
-}
 
 /// A compressed archive with every kind of member that both unpack.
 fn archive() -> Vec<u8> {
@@ -238,12 +62,17 @@ fn same_as_buildah(tar: &Path, dockerfiles: &[(&str, &str)], with_content: bool)
     rig.write("one.tar.gz", archive()).chmod("t/s", 0o711);
     fs::hard_link(rig.context().join("t/a.txt"), rig.context().join("t/hard")).unwrap();
     std::os::unix::fs::symlink("t", rig.context().join("to-t")).unwrap();
-    let buildah = Buildah { rig: &rig };
-    buildah.make_base(tar);
+    let buildah = Buildah::new(&rig);
+    buildah.import(tar, "base");
     for (name, dockerfile) in dockerfiles {
         let ours = rig.image(dockerfile);
         buildah.build(&rig.context(), name);
-        compare(name, &ours, &buildah.image(name), with_content);
+        let tree = |image: &Image| match with_content {
+            true => Tree::of(image),
+            false => Tree::without_contents(image),
+        };
+        let differences = tree(&ours).differences(&tree(&buildah.image(name)));
+        assert!(differences.is_empty(), "{name}: {differences:#?}");
     }
 }
 
@@ -331,21 +160,14 @@ fn small_builds_on_busybox_are_the_same() {
     );
 }
 
-/// The base that `scripts/quickstart-base` makes; `scripts/test` names it.
-fn debian_base() -> Option<PathBuf> {
-    let base = std::env::var_os("RBUILD_TEST_DEBIAN").map(PathBuf::from);
-    if base.is_none() {
-        host::skip("RBUILD_TEST_DEBIAN names no base");
-    }
-    base
-}
-
 #[test]
 fn builds_with_packages_are_the_same() {
     if !host::tool("buildah") || !host::maps_many_ids() {
         return;
     }
-    let Some(tar) = debian_base() else { return };
+    let Some(tar) = host::debian_base() else {
+        return;
+    };
     // Logs, keys and caches differ from run to run, so contents are not compared.
     same_as_buildah(
         &tar,

@@ -31,10 +31,6 @@ pub(super) enum ImageCommand {
     Inspect(InspectArgs),
     /// Put the images of an archive into the store
     Load(LoadArgs),
-    /// Bring an image from a registry into the store
-    Pull(super::pull::PullArgs),
-    /// Bring an image to a registry
-    Push(super::push::PushArgs),
     /// Remove images without a name
     Prune(PruneArgs),
     /// Remove names of images, and images without one

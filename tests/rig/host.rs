@@ -65,6 +65,16 @@ fn has_range(path: &str) -> bool {
         .any(|owner| owner == uid || Some(owner) == name.as_deref())
 }
 
+/// The root file system that `scripts/quickstart-base` makes; `scripts/test` names it. Says why the
+/// test is skipped when there is none.
+pub(crate) fn debian_base() -> Option<PathBuf> {
+    let base = std::env::var_os("RBUILD_TEST_DEBIAN").map(PathBuf::from);
+    if base.is_none() {
+        skip("RBUILD_TEST_DEBIAN names no base");
+    }
+    base
+}
+
 /// Says on the test's output that nothing was tested, and why.
 pub(crate) fn skip(reason: &str) {
     println!("skipped: {reason}");

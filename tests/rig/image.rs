@@ -58,13 +58,16 @@ pub(crate) enum Kind {
 type Files = BTreeMap<String, Vec<u8>>;
 
 impl Image {
-    /// Reads an OCI layout: a directory, or a tar of one.
+    /// Reads an OCI layout (a directory, or a tar of one), or what skopeo and buildah call `dir:`.
     #[track_caller]
     pub(crate) fn open(path: &Path) -> Self {
         if path.is_dir() {
             let mut files = Files::new();
             read_directory(path, "", &mut files);
-            Self::from_layout(&files)
+            match files.get("manifest.json") {
+                Some(manifest) => Self::from_manifest(manifest, &files, Vec::new()),
+                None => Self::from_layout(&files),
+            }
         } else {
             Self::from_archive(&fs::read(path).unwrap())
         }
@@ -86,7 +89,13 @@ impl Image {
             index = json(blob(files, &descriptor));
             descriptor = index["manifests"][0].take();
         }
-        let manifest = json(blob(files, &descriptor));
+        Self::from_manifest(blob(files, &descriptor), files, names)
+    }
+
+    #[track_caller]
+    fn from_manifest(manifest: &[u8], files: &Files, names: Vec<String>) -> Self {
+        let manifest_digest = sha256(manifest);
+        let manifest = json(manifest);
         let config = json(blob(files, &manifest["config"]));
         let layers = manifest["layers"].as_array().unwrap().iter();
         let layers: Vec<Layer> = layers
@@ -94,15 +103,17 @@ impl Image {
             .collect();
         let diff_ids = config["rootfs"]["diff_ids"].as_array().unwrap();
         assert_eq!(diff_ids.len(), layers.len(), "a diff id for each layer");
-        for (diff_id, layer) in diff_ids.iter().zip(&layers) {
-            assert_eq!(
-                diff_id,
-                &sha256(&layer.tar),
-                "diff ids are those of the tars"
-            );
+        let descriptors = manifest["layers"].as_array().unwrap();
+        for ((diff_id, layer), descriptor) in diff_ids.iter().zip(&layers).zip(descriptors) {
+            let digest = match layer.is_compressed() {
+                true => sha256(&layer.tar),
+                // Found to be true when the blob was read.
+                false => descriptor["digest"].as_str().unwrap().to_owned(),
+            };
+            assert_eq!(diff_id, &digest, "diff ids are those of the tars");
         }
         Self {
-            manifest_digest: descriptor["digest"].as_str().unwrap().to_owned(),
+            manifest_digest,
             id: manifest["config"]["digest"].as_str().unwrap().to_owned(),
             manifest,
             config,
@@ -163,6 +174,12 @@ impl Layer {
             entries: entries_of(&tar),
             tar,
         }
+    }
+
+    fn is_compressed(&self) -> bool {
+        ["gzip", "zstd"]
+            .iter()
+            .any(|compression| self.media_type.ends_with(compression))
     }
 }
 
@@ -267,11 +284,21 @@ pub(crate) fn flatten(layers: &[Layer]) -> BTreeMap<String, Node> {
 }
 
 fn remove_below(files: &mut BTreeMap<String, Node>, directory: &str) {
-    files.retain(|path, _| {
-        !path
-            .strip_prefix(directory)
-            .is_some_and(|rest| rest.starts_with('/') || (directory.is_empty() && !rest.is_empty()))
-    });
+    let prefix = match directory {
+        "" => String::new(),
+        directory => format!("{directory}/"),
+    };
+    // The root is below nothing.
+    let below: Vec<String> = files
+        .range(prefix.clone()..)
+        .map(|(path, _)| path)
+        .take_while(|path| path.starts_with(&prefix))
+        .filter(|path| !path.is_empty())
+        .cloned()
+        .collect();
+    for path in below {
+        files.remove(&path);
+    }
 }
 
 fn clean(path: &str) -> String {
@@ -317,7 +344,10 @@ fn media_type(descriptor: &Value) -> &str {
 #[track_caller]
 fn blob<'a>(files: &'a Files, descriptor: &Value) -> &'a [u8] {
     let digest = descriptor["digest"].as_str().unwrap();
-    let blob = &files[&format!("blobs/{}", digest.replace(':', "/"))];
+    let blob = files
+        .get(&format!("blobs/{}", digest.replace(':', "/")))
+        // Where `dir:` has its blobs.
+        .unwrap_or_else(|| &files[digest.trim_start_matches("sha256:")]);
     assert_eq!(descriptor["size"], blob.len(), "size of {digest}");
     assert_eq!(digest, sha256(blob), "digest of {digest}");
     blob

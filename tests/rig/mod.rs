@@ -1,6 +1,7 @@
 //! The stand that every test builds on: a store, a context, and rbuild run as a user runs it.
 
 pub(crate) mod base;
+pub(crate) mod buildah;
 pub(crate) mod faulty;
 pub(crate) mod host;
 pub(crate) mod image;
@@ -8,6 +9,7 @@ pub(crate) mod outcome;
 pub(crate) mod registry;
 pub(crate) mod repository;
 pub(crate) mod terminal;
+pub(crate) mod tree;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,0 +1,2 @@
+const char *table_get(const char *key);
+void table_set(const char *key, const char *value);

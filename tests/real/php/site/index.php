@@ -1,0 +1,1 @@
+<?php require "inc/greeting.php"; echo greeting($_GET["name"] ?? "world"), "\n";

@@ -1,0 +1,3 @@
+require_relative 'lib with a space/clock'
+
+run Clock.new

@@ -1,0 +1,2 @@
+#!/bin/sh
+echo "rotated at $(date -u +%FT%TZ)" > /opt/tools/log
