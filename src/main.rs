@@ -10,6 +10,7 @@ mod check;
 mod cli;
 mod context;
 mod dockerfile;
+mod image;
 mod init;
 mod layer;
 mod oci;

@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "check",
             "context",
             "dockerfile",
+            "image",
             "layer",
             "oci",
             "ownership",
@@ -44,6 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "transport",
         ],
     ),
+    ("image", &["layer", "oci", "store", "transport"]),
     (
         "progress",
         &["build::event", "build::log_lines", "oci", "sys"],

@@ -92,6 +92,25 @@ fn a_base_is_pulled_once_and_used_with_its_configuration() {
 }
 
 #[test]
+fn an_image_to_run_is_pulled_once() {
+    let served = Served::new();
+    let rig = Rig::empty();
+    let name = served.name();
+    rig.run(&["--pull=never", &name, "true"])
+        .exits_with(125)
+        .says(&["no image"]);
+    let outcome = rig.run(&[&name, "cat", "/pulled"]).succeeds();
+    assert_eq!(outcome.stdout, b"pulled\n");
+    assert!(outcome.stderr.contains("FROM"), "{}", outcome.stderr);
+    let requests = served.registry.requests().len();
+    let outcome = rig.run(&[&name, "cat", "/pulled"]).succeeds();
+    assert_eq!(outcome.stderr, "", "nothing is said when it is there");
+    assert_eq!(served.registry.requests().len(), requests);
+    rig.run(&["-q", "--pull=always", &name, "true"]).succeeds();
+    assert!(served.registry.requests().len() > requests);
+}
+
+#[test]
 fn a_base_is_pulled_by_digest_and_one_that_lies_is_refused() {
     let served = Served::new();
     let rig = Rig::empty();

@@ -50,6 +50,21 @@ fn how_a_command_sees_a_secret() {
 }
 
 #[test]
+fn a_secret_that_a_command_prints_is_masked_in_the_log() {
+    let (rig, option) = rig();
+    for mount in ["id=s", "id=s,env=TOKEN"] {
+        for end in ["true", "false"] {
+            rig.dockerfile(&format!(
+                "FROM base\nRUN --mount=type=secret,{mount} echo before; cat /run/secrets/s; echo; \
+                 echo $TOKEN after >&2; {end}"
+            ));
+            let outcome = rig.build(&["--no-cache", &option]).says(&["before", "***"]);
+            assert!(!outcome.stderr.contains(SECRET), "{}", outcome.stderr);
+        }
+    }
+}
+
+#[test]
 fn mode_and_owner_of_a_secret() {
     for (options, expected) in [
         ("", "400 0:0"),

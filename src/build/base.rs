@@ -57,10 +57,20 @@ pub(crate) fn find_image(
     platform: &Platform,
     request: &Request,
 ) -> Result<Base, StepError> {
+    find_by_name(store, text, platform, request.pull)
+}
+
+/// [`find_image`] outside of a build; with `pull` the registry is asked first.
+pub(super) fn find_by_name(
+    store: &Store,
+    text: &str,
+    platform: &Platform,
+    pull: bool,
+) -> Result<Base, StepError> {
     let reference = parse_reference(text)?;
     let by_digest = reference.digest().is_some();
     let mut other = None;
-    if (!request.pull || by_digest)
+    if (!pull || by_digest)
         && let Some(base) = find_stored(store, &reference, text)?
     {
         if by_digest || base.is_for(platform) {
@@ -107,7 +117,7 @@ pub(crate) fn find_named(
     resolve(opened, name, None, platform)
 }
 
-fn find_stored(
+pub(super) fn find_stored(
     store: &Store,
     reference: &Reference,
     name: &str,
@@ -115,16 +125,25 @@ fn find_stored(
     let Some(descriptor) = store.find_tag(reference)? else {
         return Ok(None);
     };
+    read_stored(store, descriptor, name).map(Some)
+}
+
+/// The image of a manifest in the store.
+pub(super) fn read_stored(
+    store: &Store,
+    descriptor: Descriptor,
+    name: &str,
+) -> Result<Base, StepError> {
     let read = |descriptor: &Descriptor| store.read_blob(&descriptor.digest);
     let manifest: Manifest = parse(&read(&descriptor)?)?;
     let config: ImageConfig = parse(&read(&manifest.config)?)?;
-    Ok(Some(Base {
+    Ok(Base {
         name: name.to_owned(),
         config,
         digest: descriptor.digest,
         manifest,
         remote: None,
-    }))
+    })
 }
 
 fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, StepError> {
@@ -164,8 +183,13 @@ impl Base {
         Platform::new(&config.os, &config.architecture, variant).normalized()
     }
 
+    /// The digest of the configuration, which is how docker names an image.
+    pub(super) fn id(&self) -> &Digest {
+        &self.manifest.config.digest
+    }
+
     /// Whether a stored image answers the wish for one for `platform`.
-    fn is_for(&self, platform: &Platform) -> bool {
+    pub(super) fn is_for(&self, platform: &Platform) -> bool {
         let own = self.platform();
         own.same_machine(platform) && (platform.variant.is_none() || own.satisfies(platform))
     }

@@ -99,7 +99,9 @@ fn encoder(store: &Store, encoding: Encoding) -> Result<Encoder<BlobWriter>, Ste
 
 /// Ends the blob, if there is one, puts it in the store and remembers which layer it holds.
 fn finish(store: &Store, sink: TarSink, encoding: Option<Encoding>) -> Result<DiffId, StepError> {
+    let size = sink.hasher.length();
     let diff_id = DiffId(sink.hasher.finish());
+    store.remember_layer_size(&diff_id, size)?;
     if let (Some(encoder), Some(encoding)) = (sink.blob, encoding) {
         publish(store, encoder, encoding, &diff_id)?;
     }

@@ -63,18 +63,13 @@ impl ImageBlobs {
         self.blobs().values().sum()
     }
 
-    /// The layout's index: a descriptor per name, or one without a name.
-    fn index(&self, names: &[Reference]) -> Index {
+    /// What the layout's index lists: a descriptor per name, or one without a name.
+    fn entries(&self, names: &[Reference]) -> Vec<Descriptor> {
         let mut manifests: Vec<Descriptor> = names.iter().map(|name| self.named(name)).collect();
         if manifests.is_empty() {
             manifests.push(self.manifest.clone());
         }
-        Index {
-            schema_version: 2,
-            media_type: Some(media_type::INDEX.to_owned()),
-            manifests,
-            annotations: BTreeMap::new(),
-        }
+        manifests
     }
 
     /// containerd reads the full name from its own annotation and the tag from the specified one.
@@ -89,8 +84,8 @@ impl ImageBlobs {
         descriptor
     }
 
-    /// Docker's own list of what is in the archive.
-    fn docker_manifest(&self, names: &[Reference]) -> Vec<u8> {
+    /// The image in docker's own list of what is in the archive.
+    fn docker_manifest(&self, names: &[Reference]) -> serde_json::Value {
         let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
         let layers: Vec<String> = self
             .layers
@@ -98,11 +93,20 @@ impl ImageBlobs {
             .map(|layer| path(&layer.digest))
             .collect();
         let names: Vec<String> = names.iter().map(familiar).collect();
-        to_json(&serde_json::json!([{
+        serde_json::json!({
             "Config": path(&self.config.digest),
             "RepoTags": names,
             "Layers": layers,
-        }]))
+        })
+    }
+}
+
+fn index_of(manifests: Vec<Descriptor>) -> Index {
+    Index {
+        schema_version: 2,
+        media_type: Some(media_type::INDEX.to_owned()),
+        manifests,
+        annotations: BTreeMap::new(),
     }
 }
 
@@ -156,11 +160,11 @@ fn file_permissions() -> fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }
 
-/// Writes the image as one archive. Equal images give equal bytes.
+/// Writes images with their names as one archive, an OCI layout and docker's form at the same time.
+/// Equal images give equal bytes. `open` finds a blob.
 pub(crate) fn archive(
-    store: &Store,
-    image: &ImageBlobs,
-    names: &[Reference],
+    open: &dyn Fn(&Digest) -> Result<File, store::Error>,
+    images: &[(ImageBlobs, Vec<Reference>)],
     out: &mut dyn Write,
     progress: &mut dyn FnMut(u64),
 ) -> io::Result<()> {
@@ -172,8 +176,10 @@ pub(crate) fn archive(
         tar.append_data(&mut header, directory, io::empty())?;
     }
     let mut written = 0;
-    for (digest, size) in image.blobs() {
-        let blob = store.open_blob(digest).map_err(io::Error::other)?;
+    let blobs: BTreeMap<&Digest, u64> =
+        images.iter().flat_map(|(image, _)| image.blobs()).collect();
+    for (digest, size) in blobs {
+        let blob = open(digest).map_err(io::Error::other)?;
         let name = format!("blobs/sha256/{}", digest.hex());
         let counted = Counted {
             inner: blob,
@@ -184,9 +190,15 @@ pub(crate) fn archive(
         };
         tar.append_data(&mut header(size), name, counted)?;
     }
+    let entries = images
+        .iter()
+        .flat_map(|(image, names)| image.entries(names));
+    let docker = images
+        .iter()
+        .map(|(image, names)| image.docker_manifest(names));
     let documents = [
-        ("index.json", to_json(&image.index(names))),
-        ("manifest.json", image.docker_manifest(names)),
+        ("index.json", to_json(&index_of(entries.collect()))),
+        ("manifest.json", to_json(&docker.collect::<Vec<_>>())),
         ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
     ];
     for (name, bytes) in documents {
@@ -254,7 +266,7 @@ pub(crate) fn layout(
             .map_err(|error| fail(&place)(error.error))?;
     }
     let index_path = path.join("index.json");
-    let mut index = image.index(names);
+    let mut index = index_of(image.entries(names));
     match File::open(&index_path) {
         Ok(file) => {
             let there: Index =

@@ -7,12 +7,14 @@ mod add;
 mod add_remote;
 mod base;
 mod commit;
+pub(crate) mod container;
 mod copy;
 mod engine;
 mod error;
 pub(crate) mod event;
 pub(crate) mod export;
 mod fetch;
+pub(crate) mod flat;
 mod image;
 mod images;
 pub(crate) mod import;
@@ -26,6 +28,7 @@ mod mount;
 mod named;
 mod owner;
 mod plan;
+mod redact;
 mod remote_context;
 pub(crate) mod request;
 mod resolve;
@@ -40,8 +43,6 @@ mod unpacked;
 mod workdir;
 
 use std::fs::File;
-use std::os::fd::AsFd as _;
-use std::path::Path;
 
 pub(crate) use base::parse_reference;
 pub(crate) use error::{Error, StepError};
@@ -58,7 +59,6 @@ use state::StageState;
 
 use crate::check::Checked;
 use crate::dockerfile::{Dockerfile, parse};
-use crate::layer::{PackOptions, pack_tree};
 use crate::oci::{Descriptor, Digest, ImageConfig};
 use crate::sandbox::Cancel;
 use crate::store::Store;
@@ -347,6 +347,8 @@ fn write_output(
         let image = image(dialect)?;
         let label = || "writing the archive".to_owned();
         let total = Some(image.size());
+        let images = [(image, names.clone())];
+        let open = &|digest: &Digest| store.open_blob(digest);
         let progress = &mut |done| {
             events.send(Event::Progress {
                 id,
@@ -357,7 +359,7 @@ fn write_output(
         };
         let (written, took) = stage::timed(|| {
             export::to_destination::<Error>(destination, |out| {
-                export::archive(store, &image, names, out, progress)
+                export::archive(open, &images, out, progress)
                     .map_err(|source| export::Error::of_archive(destination, source).into())
             })
         });
@@ -376,33 +378,9 @@ fn write_output(
             Ok(export::layout(store, &image, names, path)?)
         }
         OutputForm::Tar(destination) => {
-            let view = store.view(&state.snapshot)?;
-            let options = PackOptions {
-                clamp_mtime: engine.clamp,
-                ..PackOptions::default()
-            };
-            export::to_destination::<Error>(destination, |out| {
-                pack_tree(view.as_fd(), &options, out)
-                    .map(drop)
-                    .map_err(|source| Error::ExportTree {
-                        source: Box::new(source),
-                    })
-            })
+            flat::tar(store, &state.snapshot, destination, engine.clamp)
         }
-        OutputForm::Local(path) => export_local(store, state, path),
+        OutputForm::Local(path) => flat::directory(store, &state.snapshot, path),
         OutputForm::CacheOnly => Ok(()),
     }
-}
-
-fn export_local(store: &Store, state: &StageState, path: &Path) -> Result<(), Error> {
-    let view = store.view(&state.snapshot)?;
-    std::fs::create_dir_all(path).map_err(|source| export::Error::Write {
-        path: path.to_owned(),
-        source,
-    })?;
-    copy::copy_tree_to_host(view.as_fd(), path)
-        .map(drop)
-        .map_err(|source| Error::ExportTree {
-            source: Box::new(source),
-        })
 }

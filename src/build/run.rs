@@ -11,12 +11,13 @@ use super::event::{Event, Stream, VertexId};
 use super::key::KeyBuilder;
 use super::log_tail::LogTail;
 use super::mount::{Mounts, Prepared};
+use super::redact::Redactor;
 use super::request;
 use super::stage::Remember;
 use super::state::StageState;
 use crate::dockerfile::{RunInstruction, RunNetwork, RunScript, RunSecurity};
 use crate::oci::{Digest, Platform};
-use crate::sandbox::{self, Limit, Mount, Network, Spec, Status, spec};
+use crate::sandbox::{self, Console, Limit, Mount, Network, Spec, Status, spec};
 use crate::store::Active;
 
 /// Where a heredoc that names its interpreter is mounted, as BuildKit does it.
@@ -142,23 +143,25 @@ impl Run {
         let spec = self.spec(engine, state, active, &mut prepared)?;
         let mut tail = LogTail::new();
         let began = Instant::now();
+        let mut log = |stream, bytes: Vec<u8>| {
+            if !bytes.is_empty() {
+                tail.push(began.elapsed(), stream, &bytes);
+                events.send(Event::Log { id, stream, bytes });
+            }
+        };
+        let redactor = || Redactor::new(prepared.secrets.iter().map(Vec::as_slice));
+        let mut redactors = [redactor(), redactor()];
         let exit = sandbox::run(
             &spec,
-            &mut |output, bytes| {
-                let stream = match output {
-                    sandbox::Output::Stdout => Stream::Stdout,
-                    sandbox::Output::Stderr => Stream::Stderr,
-                };
-                tail.push(began.elapsed(), stream, bytes);
-                events.send(Event::Log {
-                    id,
-                    stream,
-                    bytes: bytes.to_vec(),
-                });
+            &mut |output, bytes| match output {
+                sandbox::Output::Stdout => log(Stream::Stdout, redactors[0].push(bytes)),
+                sandbox::Output::Stderr => log(Stream::Stderr, redactors[1].push(bytes)),
             },
             engine.cancel,
-        )
-        .map_err(|source| match source {
+        );
+        log(Stream::Stdout, redactors[0].finish());
+        log(Stream::Stderr, redactors[1].finish());
+        let exit = exit.map_err(|source| match source {
             sandbox::Error::Canceled => StepError::Canceled,
             source => StepError::Sandbox { source },
         })?;
@@ -240,6 +243,9 @@ impl Run {
             args: self.arguments.iter().map(OsString::from).collect(),
             env,
             cwd: state.working_directory().into(),
+            make_cwd: false,
+            console: Console::Captured,
+            read_only: false,
             user: state.config.config.user.clone(),
             hostname: hostname.to_owned(),
             network: self.network,
@@ -256,14 +262,14 @@ impl Run {
 
 /// The host's resolver configuration: the sandbox shares the host's network, so what works there
 /// works here, the stub resolver on loopback included.
-fn resolv_conf(network: Network) -> Vec<u8> {
+pub(super) fn resolv_conf(network: Network) -> Vec<u8> {
     match network {
         Network::Host => std::fs::read("/etc/resolv.conf").unwrap_or_default(),
         Network::None => Vec::new(),
     }
 }
 
-fn hosts(hostname: &str, extra: &[(String, IpAddr)]) -> Vec<u8> {
+pub(super) fn hosts(hostname: &str, extra: &[(String, IpAddr)]) -> Vec<u8> {
     let mut text =
         format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (name, address) in extra {

@@ -13,7 +13,7 @@ pub(crate) const DEFAULT_PATH: &str =
 const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
 
 /// What another builder wrote about its own build; it says nothing of an image built on that one.
-const BUILDERS_OWN: [&str; 3] = [
+pub(super) const BUILDERS_OWN: [&str; 3] = [
     "moby.buildkit.buildinfo.v0",
     "moby.buildkit.buildinfo.v1",
     "moby.buildkit.cache.v0",

@@ -12,6 +12,8 @@ use crate::store::{Snapshot, StagedSnapshot, Store};
 #[derive(Debug)]
 pub(crate) struct Unpacked {
     active: crate::store::Active,
+    /// Bytes of the tar.
+    size: u64,
 }
 
 impl Unpacked {
@@ -23,6 +25,7 @@ impl Unpacked {
         diff_id: DiffId,
     ) -> Result<Snapshot, StepError> {
         let active = store.rebase(self.active, parent)?;
+        store.remember_layer_size(&diff_id, self.size)?;
         let staged: StagedSnapshot = store.stage(active, diff_id);
         Ok(store.publish_snapshot(staged)?)
     }
@@ -98,7 +101,8 @@ pub(crate) fn unpack_blob(
     )
     .map_err(UnpackFailure::Unpack)?;
     io::copy(&mut tar, &mut io::sink()).map_err(UnpackFailure::Decode)?;
-    Ok((Unpacked { active }, DiffId(tar.hasher.finish())))
+    let size = tar.hasher.length();
+    Ok((Unpacked { active, size }, DiffId(tar.hasher.finish())))
 }
 
 struct Hashing<R> {

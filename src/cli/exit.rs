@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Host,
     /// The user interrupted: 128 + SIGINT, as shells report it.
     Interrupted,
+    /// What the command of `rbuild run` ended with, or 125 to 127 as docker has them.
+    Command(u8),
 }
 
 impl Exit {
@@ -25,6 +27,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Host => 3,
             Self::Interrupted => 130,
+            Self::Command(code) => code,
         }
     }
 }

@@ -2,23 +2,39 @@
 
 mod build;
 mod check;
+mod disk;
 mod epoch;
 mod exit;
+mod export;
 mod failure;
+mod history;
+mod human;
+mod image;
+mod images;
 mod import;
+mod inspect;
+mod load;
 mod machine;
 mod output;
 mod platform;
+mod prune;
+mod remove;
 mod report;
+mod run;
 mod run_options;
+mod save;
 mod secret;
 mod session;
+mod stored;
+mod table;
+mod tag;
+mod template;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use exit::Exit;
 
@@ -46,13 +62,48 @@ enum Command {
     Build(Box<build::BuildArgs>),
     /// Make an image from a tar archive of a root file system
     Import(import::ImportArgs),
+    /// List images
+    Images(images::ImagesArgs),
+    /// Show how an image was made
+    History(history::HistoryArgs),
+    /// Show everything that is known of images
+    Inspect(inspect::InspectArgs),
+    /// Give an image another name
+    Tag(tag::TagArgs),
+    /// Remove names of images, and images without one
+    Rmi(remove::RemoveArgs),
+    /// Write images to an archive
+    Save(save::SaveArgs),
+    /// Put the images of an archive into the store
+    Load(load::LoadArgs),
+    /// Show what the store takes
+    Du(disk::DiskArgs),
+    /// Work with images, in docker's longer spelling
+    #[command(subcommand)]
+    Image(image::ImageCommand),
+    /// Work with the cache of builds
+    #[command(subcommand)]
+    Builder(prune::BuilderCommand),
+    /// Show what the store takes, in docker's spelling
+    #[command(subcommand)]
+    System(disk::SystemCommand),
+    /// Run a command in an image
+    Run(Box<run::RunArgs>),
+    /// Write the root file system of an image
+    Export(export::ExportArgs),
 }
 
 /// Runs the command line and returns the process's exit code.
 pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
+            if is_run(&arguments)
+                && let Some(exit) = run::usage_error(&error)
+            {
+                return exit.into();
+            }
             // clap prints to where it belongs and knows that help and version are no failures.
             drop(error.print());
             return if error.use_stderr() {
@@ -70,11 +121,58 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    match cli.command {
-        Command::Build(arguments) => build::run(*arguments, &root),
-        Command::Import(arguments) => import::run(&arguments, &root),
+    carry_out(cli.command, &root).into()
+}
+
+fn carry_out(command: Command, root: &Path) -> Exit {
+    use image::ImageCommand as Image;
+    match command {
+        Command::Build(arguments) | Command::Image(Image::Build(arguments)) => {
+            build::run(*arguments, root)
+        }
+        Command::Import(arguments) | Command::Image(Image::Import(arguments)) => {
+            import::run(&arguments, root)
+        }
+        Command::Images(arguments) | Command::Image(Image::Ls(arguments)) => {
+            images::run(&arguments, root)
+        }
+        Command::History(arguments) | Command::Image(Image::History(arguments)) => {
+            history::run(&arguments, root)
+        }
+        Command::Inspect(arguments) | Command::Image(Image::Inspect(arguments)) => {
+            inspect::run(&arguments, root)
+        }
+        Command::Tag(arguments) | Command::Image(Image::Tag(arguments)) => {
+            tag::run(&arguments, root)
+        }
+        Command::Rmi(arguments) | Command::Image(Image::Rm(arguments)) => {
+            remove::run(&arguments, root)
+        }
+        Command::Save(arguments) | Command::Image(Image::Save(arguments)) => {
+            save::run(&arguments, root)
+        }
+        Command::Load(arguments) | Command::Image(Image::Load(arguments)) => {
+            load::run(&arguments, root)
+        }
+        Command::Image(Image::Prune(arguments)) => prune::run(&arguments, root),
+        Command::Builder(prune::BuilderCommand::Prune(arguments)) => {
+            prune::run_cache(&arguments, root)
+        }
+        Command::Du(arguments) | Command::System(disk::SystemCommand::Df(arguments)) => {
+            disk::run(&arguments, root)
+        }
+        Command::Builder(prune::BuilderCommand::Du) => disk::run(&disk::DiskArgs::default(), root),
+        Command::Run(arguments) => run::run(&arguments, root),
+        Command::Export(arguments) => export::run(&arguments, root),
     }
-    .into()
+}
+
+/// Whether these arguments, wrong as they are, begin with `rbuild run`.
+fn is_run(arguments: &[OsString]) -> bool {
+    Cli::command()
+        .ignore_errors(true)
+        .try_get_matches_from(arguments)
+        .is_ok_and(|matches| matches.subcommand_name() == Some("run"))
 }
 
 /// `$XDG_DATA_HOME/rbuild`, by default `~/.local/share/rbuild` (XDG Base Directory Specification).

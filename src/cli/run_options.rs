@@ -105,14 +105,14 @@ fn no_keys(id: &str) -> String {
 }
 
 /// `NAME:ADDRESS` or `NAME=ADDRESS`; an IPv6 address may stand in brackets.
-fn host(text: &str) -> Result<(String, IpAddr), String> {
+pub(super) fn host(text: &str) -> Result<(String, IpAddr), String> {
     let (name, address) = text
         .split_once('=')
         .or_else(|| text.split_once(':'))
         .ok_or_else(|| format!("{text:?} is not NAME:ADDRESS or NAME=ADDRESS"))?;
     if address == "host-gateway" {
         return Err(
-            "host-gateway is not supported: a RUN shares the host's network, where localhost is \
+            "host-gateway is not supported: a command shares the host's network, where localhost is \
              the host"
                 .to_owned(),
         );
@@ -131,7 +131,7 @@ fn host(text: &str) -> Result<(String, IpAddr), String> {
     Ok((name.to_owned(), address))
 }
 
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     // The kernel takes no limit at all for zero.
     parse_size(text)
         .filter(|size| *size > 0)
@@ -139,7 +139,7 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 /// docker's `NAME=SOFT[:HARD]`; -1 is unlimited.
-fn limit(text: &str) -> Result<Limit, String> {
+pub(super) fn limit(text: &str) -> Result<Limit, String> {
     let known = || limits::names().collect::<Vec<_>>().join(", ");
     let (name, values) = text
         .split_once('=')

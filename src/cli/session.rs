@@ -1,8 +1,9 @@
 //! What every command that uses the store needs: the user namespace, the store, progress, signals.
 
+use std::io::{PipeReader, PipeWriter, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 
 use nix::sys::signal::{SigSet, Signal};
 
@@ -51,6 +52,42 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// Enters the namespace and opens the store at `root`; says itself what failed. Must be called while
 /// the process has one thread.
 pub(super) fn start(root: &Path, mode: Mode) -> Result<Session, Exit> {
+    start_watching(root, mode, &ENDING)
+}
+
+/// As [`start`], with more signals watched, so that [`divert_signals`] can have them.
+pub(super) fn start_diverting(root: &Path, mode: Mode) -> Result<Session, Exit> {
+    start_watching(root, mode, &DIVERTIBLE)
+}
+
+/// From now on no signal ends the work: the number of each comes out of the pipe.
+pub(super) fn divert_signals() -> std::io::Result<PipeReader> {
+    let (reader, writer) = std::io::pipe()?;
+    *diverted() = Some(writer);
+    Ok(reader)
+}
+
+/// What asks for the end of the work.
+const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
+/// What a command in the foreground is told, a new size of the terminal included.
+const DIVERTIBLE: [Signal; 7] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+];
+
+static DIVERTED: Mutex<Option<PipeWriter>> = Mutex::new(None);
+
+fn diverted() -> MutexGuard<'static, Option<PipeWriter>> {
+    DIVERTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn start_watching(root: &Path, mode: Mode, signals: &[Signal]) -> Result<Session, Exit> {
     let entered = userns::enter().map_err(|error| {
         report::print(&Report {
             title: error.to_string(),
@@ -61,7 +98,7 @@ pub(super) fn start(root: &Path, mode: Mode) -> Result<Session, Exit> {
         Exit::Host
     })?;
     let cancel = Cancel::new().map_err(|error| start_failed(&error))?;
-    watch_signals(cancel.clone()).map_err(|error| start_failed(&error))?;
+    watch_signals(signals, cancel.clone()).map_err(|error| start_failed(&error))?;
     let store = Store::open(root, entered.ownership).map_err(|error| {
         report::print(&Report {
             title: "cannot open the store".to_owned(),
@@ -90,16 +127,22 @@ fn start_failed(error: &dyn std::error::Error) -> Exit {
     Exit::Host
 }
 
-/// SIGINT, SIGTERM and SIGHUP end the work: they are blocked in every thread, and one waits for them.
-fn watch_signals(cancel: Cancel) -> std::io::Result<()> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
-        .into_iter()
-        .collect();
+/// The signals are blocked in every thread, and one waits for them: they end the work or are diverted.
+fn watch_signals(signals: &[Signal], cancel: Cancel) -> std::io::Result<()> {
+    let signals: SigSet = signals.iter().copied().collect();
     signals.thread_block()?;
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            while signals.wait().is_ok() {
+            while let Ok(signal) = signals.wait() {
+                if let Some(pipe) = &mut *diverted() {
+                    // Numbers of signals have one byte; a pipe without a reader has nobody to tell.
+                    drop(pipe.write_all(&[signal as u8]));
+                    continue;
+                }
+                if signal == Signal::SIGWINCH {
+                    continue;
+                }
                 INTERRUPTED.store(true, Ordering::SeqCst);
                 cancel.cancel();
             }

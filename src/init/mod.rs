@@ -13,8 +13,9 @@
 //! | first | socket (0), pipes (1, 2), pidfd of pid 1 | all of the build's user namespace | host |
 //! | pid 1 until the pivot | those, and the mounts it makes | the same | host |
 //! | pid 1 afterwards | socket, pipes | the same; not dumpable, so closed to the command | image |
-//! | command | /dev/null (0), pipes (1, 2) | `payload::CAPABILITIES` for uid 0, else none | image |
+//! | command | /dev/null (0), pipes (1, 2); or what `Spec::console` says | `payload::CAPABILITIES` for uid 0, else none | image |
 
+mod console;
 mod devices;
 mod failure;
 mod filesystems;
@@ -35,9 +36,10 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{ForkResult, Pid, getpid, sethostname};
 
-use crate::sandbox::spec::{Created, Failure, Network, Outcome, Report, Spec, Step, Touched};
-use crate::sandbox::wire;
-use crate::sys::socket::send_greeting;
+use crate::sandbox::spec::{
+    Console, Created, Failure, Network, Outcome, Report, Spec, Step, Touched,
+};
+use crate::sandbox::wire::{self, Message};
 use crate::sys::{self, process};
 use failure::At as _;
 
@@ -47,8 +49,8 @@ pub(crate) fn main() -> ExitCode {
     let Ok(socket) = connect() else {
         return ExitCode::FAILURE;
     };
-    let failure = match wire::receive_spec(&socket) {
-        Ok(spec) => match start(&spec, &socket) {
+    let failure = match receive_orders(&socket) {
+        Ok((spec, input)) => match start(&spec, &socket, input) {
             Ok(()) => return ExitCode::SUCCESS,
             Err(failure) => failure,
         },
@@ -58,12 +60,28 @@ pub(crate) fn main() -> ExitCode {
             detail: error.to_string(),
         },
     };
-    if send_greeting(&socket, None).is_ok() {
-        let report = Notes::default().report(Outcome::SetupFailed(failure));
-        // A parent that is gone does not want it.
-        drop(wire::send_report(&socket, &report));
-    }
+    let report = Notes::default().report(Outcome::SetupFailed(failure));
+    // A parent that is gone does not want it.
+    drop(send_report(&socket, &report));
     ExitCode::FAILURE
+}
+
+/// The spec, and what the command will read if it says so.
+fn receive_orders(socket: &UnixStream) -> io::Result<(Spec, Option<OwnedFd>)> {
+    let spec = wire::receive_spec(socket)?;
+    let input = match spec.console {
+        Console::Attached { input: true } => match wire::receive(socket)? {
+            Message::Input(input) => Some(input),
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        },
+        _ => None,
+    };
+    Ok((spec, input))
+}
+
+fn send_report(socket: &UnixStream, report: &Report) -> io::Result<()> {
+    wire::send(socket, &Message::Report)?;
+    wire::send_report(socket, report)
 }
 
 /// What pid 1 has to say beside the outcome.
@@ -94,7 +112,7 @@ fn connect() -> io::Result<UnixStream> {
     Ok(UnixStream::from(socket))
 }
 
-fn start(spec: &Spec, socket: &UnixStream) -> Result<(), Failure> {
+fn start(spec: &Spec, socket: &UnixStream, input: Option<OwnedFd>) -> Result<(), Failure> {
     let mut namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWIPC
@@ -107,8 +125,11 @@ fn start(spec: &Spec, socket: &UnixStream) -> Result<(), Failure> {
         .map_err(|errno| sys::Error::new("unshare", "", errno))
         .at(Step::Namespaces)?;
     match process::fork().at(Step::Fork)? {
-        ForkResult::Child => process::exit_now(first(spec, socket)),
-        ForkResult::Parent { child } => watch(child, socket).at(Step::Wait),
+        ForkResult::Child => process::exit_now(first(spec, socket, input)),
+        ForkResult::Parent { child } => {
+            drop(input);
+            watch(child, socket).at(Step::Wait)
+        }
     }
 }
 
@@ -135,24 +156,29 @@ fn watch(child: Pid, socket: &UnixStream) -> sys::Result<()> {
 }
 
 /// The life of pid 1; its exit code, which nobody but a debugger sees.
-fn first(spec: &Spec, socket: &UnixStream) -> i32 {
+fn first(spec: &Spec, socket: &UnixStream, input: Option<OwnedFd>) -> i32 {
     let introduced = prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|errno| sys::Error::new("prctl", "PR_SET_PDEATHSIG", errno))
         .and_then(|()| process::pidfd_open(getpid()))
-        .and_then(|pidfd| send_greeting(socket, Some(&pidfd)));
+        .and_then(|pidfd| wire::send(socket, &Message::First(pidfd)));
     if introduced.is_err() {
         return 1;
     }
     umask(Mode::from_bits_truncate(0o022));
     let mut notes = Notes::default();
-    let outcome = run(spec, &mut notes).unwrap_or_else(Outcome::SetupFailed);
-    match wire::send_report(socket, &notes.report(outcome)) {
+    let outcome = run(spec, socket, input, &mut notes).unwrap_or_else(Outcome::SetupFailed);
+    match send_report(socket, &notes.report(outcome)) {
         Ok(()) => 0,
         Err(_) => 1,
     }
 }
 
-fn run(spec: &Spec, notes: &mut Notes) -> Result<Outcome, Failure> {
+fn run(
+    spec: &Spec,
+    socket: &UnixStream,
+    input: Option<OwnedFd>,
+    notes: &mut Notes,
+) -> Result<Outcome, Failure> {
     let root = rootfs::build(spec, notes)?;
     if let Err(errno) = sethostname(&spec.hostname) {
         notes.warnings.push(format!(
@@ -165,5 +191,5 @@ fn run(spec: &Spec, notes: &mut Notes) -> Result<Outcome, Failure> {
     }
     sys::mount::pivot_to(&root).at(Step::PivotRoot)?;
     drop(root);
-    payload::run(spec)
+    payload::run(spec, socket, input)
 }

@@ -4,6 +4,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use caps::{CapSet, Capability, CapsHashSet};
@@ -12,6 +13,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::unistd::{AccessFlags, ForkResult, Gid, Pid, Uid, faccessat};
 
+use super::console::Console;
 use super::failure::At as _;
 use crate::sandbox::limits;
 use crate::sandbox::passwd::{self, Identity};
@@ -44,19 +46,27 @@ const MAX_OPEN_FILES: u64 = 1 << 20;
 const MAX_ACCOUNT_FILE: u64 = 10 << 20;
 
 /// Runs the command of `spec` in the root of this process, which is pid 1, and reaps until it ends.
-pub(super) fn run(spec: &Spec) -> Result<Outcome, Failure> {
+pub(super) fn run(
+    spec: &Spec,
+    socket: &UnixStream,
+    input: Option<OwnedFd>,
+) -> Result<Outcome, Failure> {
     let identity = identify(&spec.user)?;
+    let console = Console::open(spec.console, socket, input).at(Step::Console)?;
     let (mut told, tell) = std::io::pipe().map_err(|error| unspecific(Step::Fork, &error))?;
     match process::fork().at(Step::Fork)? {
         ForkResult::Child => {
             drop(told);
-            let Err(failure) = become_command(spec, &identity);
+            let Err(failure) = become_command(spec, &identity, &console);
             // If this fails too, pid 1 sees a command that exited with 127.
             drop(serde_json::to_vec(&failure).map(|text| (&tell).write_all(&text)));
             process::exit_now(127)
         }
         ForkResult::Parent { child } => {
             drop(tell);
+            let _terminal = console
+                .keep_alive(spec.console, child, socket)
+                .at(Step::Console)?;
             let mut failure = Vec::new();
             // The pipe closes on exec: what comes before is the failure, or nothing.
             told.read_to_end(&mut failure)
@@ -154,10 +164,15 @@ fn unusable(detail: String) -> Failure {
 /// filters while there is CAP_SETGID and CAP_SYS_ADMIN, which spares `no_new_privs` and so keeps sudo
 /// working; the bounding set while there is CAP_SETPCAP; the user last, because leaving uid 0 drops the
 /// rest.
-fn become_command(spec: &Spec, identity: &Identity) -> Result<std::convert::Infallible, Failure> {
-    start_session(identity).at(Step::Session)?;
+fn become_command(
+    spec: &Spec,
+    identity: &Identity,
+    console: &Console,
+) -> Result<std::convert::Infallible, Failure> {
+    start_session().at(Step::Session)?;
+    console.connect(identity).at(Step::Console)?;
     limit(spec).at(Step::Limits)?;
-    enter_workdir(&spec.cwd).at(Step::Workdir)?;
+    enter_workdir(&spec.cwd, spec.make_cwd).at(Step::Workdir)?;
     set_groups(identity).at(Step::User)?;
     for filter in &spec.filters {
         process::install_filter(filter).at(Step::Seccomp)?;
@@ -180,22 +195,15 @@ fn become_command(spec: &Spec, identity: &Identity) -> Result<std::convert::Infa
     Err(sys::Error::on("execve", &program, errno)).at(Step::Execute)
 }
 
-/// A new session and keyring, /dev/null for input, and outputs that the user may open again by name.
-fn start_session(identity: &Identity) -> sys::Result<()> {
+/// A new session and keyring.
+fn start_session() -> sys::Result<()> {
     nix::unistd::setsid().map_err(|errno| sys::Error::new("setsid", "", errno))?;
     match process::new_session_keyring() {
         // No keyrings in this kernel, none left for this user, or hidden by an outer container: the
         // filters refuse keyctl(2) to the command in any case.
-        Err(error) if matches!(error.errno, Errno::ENOSYS | Errno::EDQUOT | Errno::EPERM) => {}
-        other => other?,
+        Err(error) if matches!(error.errno, Errno::ENOSYS | Errno::EDQUOT | Errno::EPERM) => Ok(()),
+        other => other,
     }
-    let root = fs::open_directory(Path::new("/"))?;
-    let null = fs::open_in_root(root, Path::new("/dev/null"), OFlag::O_RDWR, 0)?;
-    nix::unistd::dup2_stdin(&null).map_err(|errno| sys::Error::new("dup2", "0", errno))?;
-    // /dev/stdout opens the pipe anew, with a look at its owner. Not every kernel lets it be changed.
-    drop(fs::chown(std::io::stdout(), identity.uid, identity.gid));
-    drop(fs::chown(std::io::stderr(), identity.uid, identity.gid));
-    Ok(())
 }
 
 fn limit(spec: &Spec) -> sys::Result<()> {
@@ -224,11 +232,29 @@ fn set_limit(name: &'static str, resource: Resource, value: u64) -> sys::Result<
     setrlimit(resource, value, value).map_err(|errno| sys::Error::new("setrlimit", name, errno))
 }
 
-/// Enters the working directory without following the magic links of /proc, which lead out.
-fn enter_workdir(cwd: &OsStr) -> sys::Result<()> {
+/// Enters the working directory without following the magic links of /proc, which lead out. With
+/// `make` it and its parents are made where they are missing.
+fn enter_workdir(cwd: &OsStr, make: bool) -> sys::Result<()> {
     let path = Path::new(if cwd.is_empty() { OsStr::new("/") } else { cwd });
     let root = fs::open_directory(Path::new("/"))?;
-    let dir: OwnedFd = fs::open_in_root(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY, 0)?;
+    let open = |path| fs::open_in_root(&root, path, OFlag::O_PATH | OFlag::O_DIRECTORY, 0);
+    let dir: OwnedFd = match open(path) {
+        Err(error) if make && error.errno == Errno::ENOENT => {
+            let mut parents: Vec<&Path> = path.ancestors().collect();
+            parents.reverse();
+            for step in parents.windows(2) {
+                let [parent, path] = step else { continue };
+                let Some(name) = path.file_name() else {
+                    continue;
+                };
+                if open(path).is_err() {
+                    fs::make_directory_at(open(parent)?, name, 0o755)?;
+                }
+            }
+            open(path)?
+        }
+        other => other?,
+    };
     nix::unistd::fchdir(dir.as_fd()).map_err(|errno| sys::Error::on("fchdir", path, errno))
 }
 

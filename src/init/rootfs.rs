@@ -54,6 +54,13 @@ pub(super) fn build(spec: &Spec, notes: &mut Notes) -> Result<OwnedFd, Failure> 
     }
     (notes.created, notes.touched) = builder.targets.finish().at(Step::Mounts)?;
     filesystems::mask(&root).at(Step::Masks)?;
+    if spec.read_only {
+        let read_only = Attributes {
+            read_only: true,
+            ..Attributes::default()
+        };
+        mount::restrict_one(&root, read_only).at(Step::Rootfs)?;
+    }
     Ok(root)
 }
 
@@ -108,14 +115,23 @@ impl Builder {
                 let tree = self.tree(lowers, writable.as_ref(), Path::new(source))?;
                 self.bind(&tree, Path::new(target), writable.is_none())
             }
-            Mount::Tmpfs { target, size, mode } => {
+            Mount::Tmpfs {
+                target,
+                size,
+                mode,
+                no_exec,
+            } => {
                 let context = Context::open(c"tmpfs")?;
                 context.set(c"mode", OsStr::new(&format!("{mode:o}")))?;
                 if let Some(size) = size {
                     context.set(c"size", OsStr::new(&size.to_string()))?;
                 }
+                let attributes = Attributes {
+                    no_exec: *no_exec,
+                    ..FOREIGN
+                };
                 self.attach(
-                    &context.mount(FOREIGN)?,
+                    &context.mount(attributes)?,
                     Path::new(target),
                     Shape::Directory,
                 )

@@ -49,6 +49,11 @@ impl Detected {
     }
 }
 
+/// Whether a file that begins with `prefix`, six bytes of it, is compressed.
+pub(crate) fn is_compressed(prefix: &[u8]) -> bool {
+    !matches!(Detected::of(prefix), Detected::Plain)
+}
+
 impl<R: Read> Decoder<R> {
     /// Reads the first bytes of `reader` and chooses by them.
     pub(crate) fn detect(mut reader: R) -> io::Result<Self> {

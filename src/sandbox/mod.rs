@@ -4,6 +4,7 @@
 //! A sandbox is this program executed again in the init room, which reads the [`Spec`], interprets it
 //! and reports back. Nothing is decided there.
 
+mod attach;
 pub(crate) mod binfmt;
 mod cancel;
 pub(crate) mod limits;
@@ -16,6 +17,7 @@ mod supervise;
 pub(crate) mod userns;
 pub(crate) mod wire;
 
+pub(crate) use attach::{Attachment, run_attached};
 pub(crate) use cancel::Cancel;
-pub(crate) use spec::{Limit, Mount, Network, Spec, Step, Writable};
-pub(crate) use supervise::{Error, Output, Status, run};
+pub(crate) use spec::{Console, Limit, Mount, Network, Spec, Step, Writable};
+pub(crate) use supervise::{Error, Exit, Output, Status, run};

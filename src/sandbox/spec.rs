@@ -19,8 +19,14 @@ pub(crate) struct Spec {
     pub(crate) args: Vec<OsString>,
     /// The whole environment, in this order. HOME is added from the image's passwd when missing.
     pub(crate) env: Vec<(OsString, OsString)>,
-    /// Working directory inside; must exist. Empty means `/`.
+    /// Working directory inside. Empty means `/`.
     pub(crate) cwd: OsString,
+    /// A missing working directory is made, 0755 and root's, instead of an error.
+    pub(crate) make_cwd: bool,
+    /// What the command reads from and writes to.
+    pub(crate) console: Console,
+    /// Nothing but what is mounted can be written to.
+    pub(crate) read_only: bool,
     /// The text of USER, resolved with the image's own passwd and group; empty means 0:0.
     pub(crate) user: String,
     pub(crate) hostname: String,
@@ -57,6 +63,18 @@ pub(crate) struct Limit {
     pub(crate) hard: u64,
 }
 
+/// Standard input, output and error of the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Console {
+    /// /dev/null for input, and the pipes that init was started with.
+    Captured,
+    /// The same, but with `input` a pipe that follows the spec; init sends a pidfd of the command.
+    Attached { input: bool },
+    /// A terminal of the sandbox's own, whose other side init sends, then a pidfd of the command. Zero
+    /// columns and rows are an unknown size.
+    Terminal { columns: u16, rows: u16 },
+}
+
 /// What the command can reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Network {
@@ -89,6 +107,7 @@ pub(crate) enum Mount {
         target: OsString,
         size: Option<u64>,
         mode: u32,
+        no_exec: bool,
     },
     /// A read-only file with these contents, in memory.
     File {
@@ -163,6 +182,8 @@ pub(crate) enum Step {
     User,
     Session,
     Limits,
+    /// The terminal or the input pipe of the command.
+    Console,
     /// The working directory does not exist or is none.
     Workdir,
     Seccomp,
@@ -192,6 +213,7 @@ impl Step {
             Self::User => "cannot run as the requested user",
             Self::Session => "cannot start a session in the sandbox",
             Self::Limits => "cannot set resource limits",
+            Self::Console => "cannot connect the command",
             Self::Workdir => "cannot enter the working directory",
             Self::Seccomp => "cannot install the system call filters",
             Self::Privileges => "cannot drop privileges",

@@ -7,15 +7,15 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::spec::{Failure, INIT_NAME, Outcome, Report, Spec, Usage};
+use super::wire::Message;
 use super::{Cancel, stubs, wire};
-use crate::sys::socket::Greeting;
 use crate::sys::{self, process};
 
 /// Which of its two outputs a command wrote to.
@@ -54,7 +54,7 @@ pub(crate) enum Error {
     #[error("cannot watch the init process of the sandbox")]
     Watch(#[source] sys::Error),
     #[error("the init process of the sandbox ended without a report ({0})")]
-    NoReport(std::process::ExitStatus),
+    NoReport(ExitStatus),
     #[error("cannot remove the mount targets that the sandbox made")]
     RemoveTargets(#[source] sys::Error),
 }
@@ -77,6 +77,16 @@ pub(crate) fn run(
     let canceled = talked?;
     let status = status.map_err(Error::Start)?;
     init.drain(output);
+    conclude(spec, &init, status, canceled)
+}
+
+/// What the end of `init`, of which no process is left, means. Takes the mount targets away.
+pub(super) fn conclude(
+    spec: &Spec,
+    init: &Init,
+    status: ExitStatus,
+    canceled: bool,
+) -> Result<Exit, Error> {
     let report = wire::parse_report(&init.report);
     if let Some(report) = &report {
         remove_targets(spec, report)?;
@@ -106,20 +116,26 @@ fn remove_targets(spec: &Spec, report: &Report) -> Result<(), Error> {
 }
 
 /// A started init and this end of everything it is connected to.
-struct Init {
+pub(super) struct Init {
     child: Child,
-    socket: UnixStream,
-    stdout: Option<File>,
-    stderr: Option<File>,
+    pub(super) socket: UnixStream,
+    pub(super) stdout: Option<File>,
+    pub(super) stderr: Option<File>,
     /// pid 1 of the sandbox, once it has introduced itself; readable when its pid namespace is gone.
     first: Option<OwnedFd>,
+    /// The other side of the command's terminal, once it has one.
+    pub(super) terminal: Option<OwnedFd>,
+    /// The command, once it is started, if [`Spec::console`] asks for it.
+    pub(super) command: Option<OwnedFd>,
+    /// Init has begun to report.
+    reporting: bool,
     report: Vec<u8>,
 }
 
 impl Init {
     /// The thread that starts init must be the one that waits for it: init dies with its parent
     /// thread (`PR_SET_PDEATHSIG` in prctl(2)).
-    fn start() -> Result<Self, Error> {
+    pub(super) fn start() -> Result<Self, Error> {
         let (ours, theirs) = UnixStream::pair().map_err(Error::Start)?;
         let mut child = Command::new("/proc/self/exe")
             .arg0(INIT_NAME)
@@ -146,6 +162,9 @@ impl Init {
             stdout,
             stderr,
             first: None,
+            terminal: None,
+            command: None,
+            reporting: false,
             report: Vec::new(),
         })
     }
@@ -220,18 +239,20 @@ impl Init {
     }
 
     /// Reads what init says; false at the end of file, when both init and pid 1 have closed the socket.
-    fn listen(&mut self) -> Result<bool, Error> {
-        if self.first.is_none() && self.report.is_empty() {
-            return match sys::socket::receive_greeting(&self.socket).map_err(Error::Watch)? {
-                Greeting::Closed => Ok(false),
-                Greeting::Received(Some(first)) => {
-                    self.first = Some(first);
-                    Ok(true)
-                }
-                Greeting::Received(None) => self.read_report(),
-            };
+    pub(super) fn listen(&mut self) -> Result<bool, Error> {
+        if self.reporting {
+            return self.read_report();
         }
-        self.read_report()
+        match wire::receive(&self.socket).map_err(Error::Watch)? {
+            Message::Closed => return Ok(false),
+            Message::First(first) => self.first = Some(first),
+            Message::Terminal(terminal) => self.terminal = Some(terminal),
+            Message::Command(command) => self.command = Some(command),
+            Message::Report => self.reporting = true,
+            // Only the parent sends one.
+            Message::Input(_) => {}
+        }
+        Ok(true)
     }
 
     fn read_report(&mut self) -> Result<bool, Error> {
@@ -255,7 +276,7 @@ impl Init {
 
     /// Kills every process of the sandbox: with pid 1 dies its namespace. Before pid 1 has introduced
     /// itself, init sees the end of the socket and does it.
-    fn kill(&self) -> Result<(), Error> {
+    pub(super) fn kill(&self) -> Result<(), Error> {
         if let Some(first) = &self.first {
             process::pidfd_kill(first).map_err(Error::Watch)?;
         }
@@ -267,7 +288,7 @@ impl Init {
     }
 
     /// Waits until no process of the sandbox is left, killing them first if asked to.
-    fn reap(&mut self, kill: bool) -> std::io::Result<std::process::ExitStatus> {
+    pub(super) fn reap(&mut self, kill: bool) -> std::io::Result<ExitStatus> {
         if kill {
             // A failure here leaves the second way, and that init dies with this thread.
             drop(self.kill());

@@ -1,13 +1,61 @@
 //! Messages between the parent and init, over one stream socket.
 //!
-//! The parent sends one [`Spec`]: its length in four little-endian bytes, then JSON. Init answers with
-//! one byte that carries a pidfd of pid 1 (none if there never was one), then the JSON of one [`Report`],
-//! then end of file. JSON because init and parent are the same program and the messages are small.
+//! The parent sends one [`Spec`]: its length in four little-endian bytes, then JSON; then the command's
+//! standard input if the spec says so. Init answers with a [`Message`] for each thing that it
+//! made, the last of them [`Message::Report`], then the JSON of one [`Report`], then end of file. JSON because init and parent
+//! are the same program and the messages are small.
 
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use nix::errno::Errno;
+
 use super::spec::{Report, Spec};
+use crate::sys;
+use crate::sys::socket::{Received, receive_byte, send_byte};
+
+/// What one byte of init, or of the parent, announces.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A pidfd of pid 1.
+    First(OwnedFd),
+    /// The side of the command's terminal that is not the command's.
+    Terminal(OwnedFd),
+    /// A pidfd of the command.
+    Command(OwnedFd),
+    /// What the command reads; this one the parent sends, after the spec.
+    Input(OwnedFd),
+    /// The report follows.
+    Report,
+    /// The other side is gone.
+    Closed,
+}
+
+pub(crate) fn send(socket: &UnixStream, message: &Message) -> sys::Result<()> {
+    let (tag, fd) = match message {
+        Message::First(fd) => (b'1', Some(fd)),
+        Message::Terminal(fd) => (b't', Some(fd)),
+        Message::Command(fd) => (b'c', Some(fd)),
+        Message::Input(fd) => (b'i', Some(fd)),
+        Message::Report => (b'r', None),
+        Message::Closed => return Ok(()),
+    };
+    send_byte(socket, tag, fd.map(AsFd::as_fd))
+}
+
+/// The next message; only before a report has been announced.
+pub(crate) fn receive(socket: &UnixStream) -> sys::Result<Message> {
+    match receive_byte(socket)? {
+        Received::Closed => Ok(Message::Closed),
+        Received::Byte(b'1', Some(fd)) => Ok(Message::First(fd)),
+        Received::Byte(b't', Some(fd)) => Ok(Message::Terminal(fd)),
+        Received::Byte(b'c', Some(fd)) => Ok(Message::Command(fd)),
+        Received::Byte(b'i', Some(fd)) => Ok(Message::Input(fd)),
+        Received::Byte(b'r', None) => Ok(Message::Report),
+        Received::Byte(..) => Err(sys::Error::new("recvmsg", "", Errno::EPROTO)),
+    }
+}
 
 /// An upper bound for a [`Spec`], heredoc contents included.
 const MAX_SPEC: u32 = 1 << 30;
@@ -41,4 +89,31 @@ pub(crate) fn send_report(mut socket: &UnixStream, report: &Report) -> io::Resul
 /// The report in all that init sent after its first byte; `None` when it is not whole.
 pub(crate) fn parse_report(bytes: &[u8]) -> Option<Report> {
     serde_json::from_slice(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_arrive_as_what_they_were_sent() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let fd = || OwnedFd::from(theirs.try_clone().unwrap());
+        for message in [
+            Message::First(fd()),
+            Message::Terminal(fd()),
+            Message::Command(fd()),
+            Message::Input(fd()),
+            Message::Report,
+        ] {
+            send(&ours, &message).unwrap();
+            let received = receive(&theirs).unwrap();
+            let same = std::mem::discriminant(&received) == std::mem::discriminant(&message);
+            assert!(same, "{message:?} became {received:?}");
+        }
+        send_byte(&ours, b'1', None).unwrap();
+        assert_eq!(receive(&theirs).unwrap_err().errno, Errno::EPROTO);
+        drop(ours);
+        assert!(matches!(receive(&theirs).unwrap(), Message::Closed));
+    }
 }

@@ -198,7 +198,11 @@ fn try_lock(place: &Path, number: u64, shared: bool) -> Result<Option<File>, Err
         file.try_lock()
     };
     match locked {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => {
+            // Clean-up removes the least recently used first.
+            drop(file.set_modified(std::time::SystemTime::now()));
+            Ok(Some(file))
+        }
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(source)) => Err(Error::io("lock", &path)(source)),
     }

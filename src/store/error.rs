@@ -16,6 +16,8 @@ pub(crate) enum Error {
     },
     #[error("the store at {} has format {found:?}, this program knows 1", root.display())]
     Version { root: PathBuf, found: String },
+    #[error("the store at {} is in use by a build", root.display())]
+    Busy { root: PathBuf },
     #[error("{} is damaged", path.display())]
     Damaged {
         path: PathBuf,

@@ -5,12 +5,14 @@
 //! ROOT/lock                 flock: shared by every user of the store, exclusive for who removes
 //! ROOT/oci/                 an OCI image layout: blobs by digest, tags in index.json
 //! ROOT/layers/HEX.json      DiffId -> the blobs that hold this layer
+//! ROOT/layers/HEX.size      DiffId -> bytes of its tar
 //! ROOT/snapshots/KIND/HEX/  ChainId -> `diff/` in overlayfs format and `snapshot.json`, which may
 //!                           name another snapshot that has the files of this layer
 //! ROOT/unsynced/HEX         snapshots that may not have reached the disk yet, with the boot's id
 //! ROOT/cache/XX/HEX.json    CacheKey -> what the step made
 //! ROOT/cache-mounts/KIND/HEX/  directories of `RUN --mount=type=cache`
 //! ROOT/contexts/HEX.memo    stat records of build contexts
+//! ROOT/reserve              space that a removal on a full disk has for a new list of tags
 //! ROOT/stub/                the lowest layer below every RUN: its mount points
 //! ROOT/tmp/NAME[.lock]      what is being made; NAME belongs to who holds the lock
 //! ```
@@ -23,11 +25,14 @@
 
 mod blobs;
 mod cache_mounts;
+mod contents;
 mod error;
+mod exclusive;
 mod records;
 mod snapshots;
 mod tags;
 mod tmp;
+mod view;
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -36,14 +41,25 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use blobs::{BlobWriter, StagedBlob};
 pub(crate) use cache_mounts::{CacheDirectory, CacheFailure, Sharing};
+pub(crate) use contents::{Remembered, StoredRecord, StoredSnapshot};
 pub(crate) use error::Error;
+pub(crate) use exclusive::Exclusive;
 pub(crate) use records::{CacheRecord, Download, LayerBlob};
 pub(crate) use snapshots::{Active, Snapshot, StagedSnapshot};
+pub(crate) use tags::REF_NAME;
+pub(crate) use view::View;
 
 use crate::ownership::Ownership;
 
 /// The only format this program reads and writes.
 const VERSION: &str = "1\n";
+
+/// A file of no content that matters, and its size in bytes.
+const RESERVE: &str = "reserve";
+const RESERVED: usize = 64 << 10;
+
+/// The directories of `snapshots` and `cache-mounts`: the ways owners are kept.
+const KINDS: [&str; 2] = ["mapped", "single"];
 
 /// An open store. Shared between threads by reference; several processes may have one open.
 #[derive(Debug)]
@@ -95,15 +111,9 @@ impl Store {
             create_stub(&root.join("stub"))?;
             write_atomically(&root.join("version"), VERSION.as_bytes(), Durable::No)?;
         } else {
-            let path = root.join("version");
-            let found = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-            if found != VERSION {
-                return Err(Error::Version {
-                    root,
-                    found: found.trim().to_owned(),
-                });
-            }
+            is_known(&root)?;
         }
+        create_reserve(&root.join(RESERVE));
         create_private(&root.join("snapshots").join(ownership.directory()))?;
         let tmp = tmp::Scratch::create(&root.join("tmp"))?;
         let store = Self {
@@ -141,6 +151,20 @@ impl Store {
     }
 }
 
+/// Whether there is a store at `root`. One of another format is an error.
+fn is_known(root: &Path) -> Result<bool, Error> {
+    let path = root.join("version");
+    match fs::read_to_string(&path) {
+        Ok(found) if found == VERSION => Ok(true),
+        Ok(found) => Err(Error::Version {
+            root: root.to_owned(),
+            found: found.trim().to_owned(),
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("read", &path)(error)),
+    }
+}
+
 /// Whether a file has to survive a power cut once its name is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Durable {
@@ -168,6 +192,13 @@ fn write_atomically(path: &Path, content: &[u8], durable: Durable) -> Result<(),
         Ok(())
     };
     write().map_err(Error::io("write", path))
+}
+
+/// Takes the reserve where there is none. A disk that has no space for it now may have later.
+fn create_reserve(path: &Path) {
+    if !path.exists() && fs::write(path, [0; RESERVED]).is_err() {
+        drop(fs::remove_file(path));
+    }
 }
 
 /// Creates `path` and its parents, mode 0700; what exists is left alone.

@@ -61,6 +61,9 @@ impl Store {
             .chain_id
             .as_ref()
             .is_none_or(|chain| self.has_snapshot(chain));
+        if there {
+            touch(&self.cache_path(key));
+        }
         there.then_some(record)
     }
 
@@ -71,7 +74,9 @@ impl Store {
 
     /// A digest remembered under `key`: the content of a selection in an immutable snapshot.
     pub(crate) fn remembered_digest(&self, key: &Digest) -> Option<Digest> {
-        read(&self.cache_path(key))
+        let digest = read(&self.cache_path(key))?;
+        touch(&self.cache_path(key));
+        Some(digest)
     }
 
     pub(crate) fn remember_digest(&self, key: &Digest, digest: &Digest) -> Result<(), Error> {
@@ -82,7 +87,11 @@ impl Store {
     pub(crate) fn download(&self, key: &Digest) -> Option<Download> {
         let download: Download = read(&self.cache_path(key))?;
         let bytes = Descriptor::new("", download.digest.clone(), download.size);
-        self.has_blob(&bytes).then_some(download)
+        let there = self.has_blob(&bytes);
+        if there {
+            touch(&self.cache_path(key));
+        }
+        there.then_some(download)
     }
 
     pub(crate) fn remember_download(&self, key: &Digest, download: &Download) -> Result<(), Error> {
@@ -92,6 +101,15 @@ impl Store {
     fn write_record<T: Serialize>(&self, path: &std::path::Path, record: &T) -> Result<(), Error> {
         create_private(path.parent().expect("records are in directories"))?;
         write_atomically(path, &crate::oci::to_json(record), Durable::No)
+    }
+
+    /// Remembers how many bytes the layer's tar has, for who lists images.
+    pub(crate) fn remember_layer_size(&self, diff_id: &DiffId, size: u64) -> Result<(), Error> {
+        let path = super::view::layer_size_path(&self.root, diff_id);
+        if path.exists() {
+            return Ok(());
+        }
+        write_atomically(&path, size.to_string().as_bytes(), Durable::No)
     }
 
     /// The blobs known to hold this layer that are still there.
@@ -115,6 +133,14 @@ impl Store {
             &crate::oci::to_json(&blobs),
             Durable::No,
         )
+    }
+}
+
+/// Notes that a record was used: the least recently used ones are the first that are removed. A record
+/// that cannot be noted is only removed earlier.
+pub(super) fn touch(path: &std::path::Path) {
+    if let Ok(file) = fs::File::options().write(true).open(path) {
+        drop(file.set_modified(std::time::SystemTime::now()));
     }
 }
 

@@ -46,12 +46,12 @@ pub(crate) struct StagedSnapshot {
 
 /// `snapshot.json`: how this layer stands on others.
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    parent: Option<ChainId>,
-    diff_id: DiffId,
+pub(super) struct Record {
+    pub(super) parent: Option<ChainId>,
+    pub(super) diff_id: DiffId,
     /// [`Store::link`]: the snapshot, on nothing, whose files are this layer's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    content: Option<ChainId>,
+    pub(super) content: Option<ChainId>,
 }
 
 impl Snapshot {
@@ -292,7 +292,7 @@ impl Store {
             let same_boot = fs::read_to_string(&marker).is_ok_and(|text| text == boot);
             if !same_boot {
                 let hex = entry.file_name();
-                for kind in ["mapped", "single"] {
+                for kind in super::KINDS {
                     tmp::remove_tree(&self.root.join("snapshots").join(kind).join(&hex))?;
                 }
                 drop(fs::remove_file(&marker));

@@ -11,7 +11,7 @@ use super::{Durable, Error, Store, create_private, write_atomically};
 use crate::oci::{Descriptor, Index, Reference, media_type, to_json};
 
 /// The annotation that names a manifest in a layout (image-spec annotations.md).
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 impl Store {
     /// The manifest that `reference` names in this store.
@@ -22,6 +22,20 @@ impl Store {
             .manifests
             .into_iter()
             .find(|entry| entry.annotations.get(REF_NAME) == Some(&name)))
+    }
+
+    /// Every manifest that the store lists, each once.
+    pub(crate) fn manifests(&self) -> Result<Vec<Descriptor>, Error> {
+        let mut manifests: Vec<Descriptor> = Vec::new();
+        for manifest in self.read_index()?.manifests {
+            if !manifests
+                .iter()
+                .any(|there| there.digest == manifest.digest)
+            {
+                manifests.push(manifest);
+            }
+        }
+        Ok(manifests)
     }
 
     /// Whether all of `references` name `manifest` already; without any, whether it is listed at all.
@@ -57,46 +71,69 @@ impl Store {
         references: &[Reference],
         manifest: &Descriptor,
     ) -> Result<(), Error> {
-        let lock_path = self.root.join("index.lock");
-        let lock = File::create(&lock_path).map_err(Error::io("open for writing", &lock_path))?;
-        lock.lock().map_err(Error::io("lock", &lock_path))?;
-        let before = self.read_index()?;
-        let mut index = before.clone();
-        for reference in references {
-            let name = reference.whole();
-            let mut entry = manifest.clone();
-            entry.annotations.insert(REF_NAME.to_owned(), name.clone());
-            match index
-                .manifests
-                .iter_mut()
-                .find(|entry| entry.annotations.get(REF_NAME) == Some(&name))
-            {
-                Some(there) => *there = entry,
-                None => index.manifests.push(entry),
-            }
-        }
-        let listed = index
-            .manifests
-            .iter()
-            .any(|entry| entry.digest == manifest.digest);
-        if references.is_empty() && !listed {
-            index.manifests.push(manifest.clone());
-        }
-        if index == before {
-            return Ok(());
-        }
-        write_atomically(
-            &self.root.join("oci/index.json"),
-            &to_json(&index),
-            Durable::Yes,
-        )
+        change_index(&self.root, |index| point(index, references, manifest))
     }
 
     fn read_index(&self) -> Result<Index, Error> {
-        let path = self.root.join("oci/index.json");
-        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
-        serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })
+        read_index(&self.root)
     }
+}
+
+/// Points `references` at `manifest`, or lists it. An image that loses its last name stays listed without
+/// one, as docker keeps it.
+pub(super) fn point(index: &mut Index, references: &[Reference], manifest: &Descriptor) {
+    let mut displaced = Vec::new();
+    for reference in references {
+        let name = reference.whole();
+        let mut entry = manifest.clone();
+        entry.annotations.insert(REF_NAME.to_owned(), name.clone());
+        let named = |entry: &&mut Descriptor| entry.annotations.get(REF_NAME) == Some(&name);
+        match index.manifests.iter_mut().find(named) {
+            Some(there) => displaced.push(std::mem::replace(there, entry)),
+            None => index.manifests.push(entry),
+        }
+    }
+    if references.is_empty() {
+        displaced.push(manifest.clone());
+    } else {
+        // The name that it has now takes the place of none.
+        index.manifests.retain(|entry| {
+            entry.digest != manifest.digest || entry.annotations.contains_key(REF_NAME)
+        });
+    }
+    for mut entry in displaced {
+        if index
+            .manifests
+            .iter()
+            .all(|there| there.digest != entry.digest)
+        {
+            entry.annotations.remove(REF_NAME);
+            index.manifests.push(entry);
+        }
+    }
+}
+
+/// [`super::View::change_index`]
+pub(super) fn change_index<T>(
+    root: &Path,
+    change: impl FnOnce(&mut Index) -> T,
+) -> Result<T, Error> {
+    let lock_path = root.join("index.lock");
+    let lock = File::create(&lock_path).map_err(Error::io("open for writing", &lock_path))?;
+    lock.lock().map_err(Error::io("lock", &lock_path))?;
+    let before = read_index(root)?;
+    let mut index = before.clone();
+    let result = change(&mut index);
+    if index != before {
+        write_atomically(&root.join("oci/index.json"), &to_json(&index), Durable::Yes)?;
+    }
+    Ok(result)
+}
+
+pub(super) fn read_index(root: &Path) -> Result<Index, Error> {
+    let path = root.join("oci/index.json");
+    let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+    serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })
 }
 
 /// Makes an empty OCI layout.

@@ -71,7 +71,7 @@ impl Drop for Scratch {
 }
 
 /// Removes the directories of dead processes.
-fn sweep(tmp: &Path) -> Result<(), Error> {
+pub(super) fn sweep(tmp: &Path) -> Result<(), Error> {
     let entries = fs::read_dir(tmp).map_err(Error::io("list", tmp))?;
     let mut names: Vec<PathBuf> = entries.filter_map(Result::ok).map(|e| e.path()).collect();
     names.sort();

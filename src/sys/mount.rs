@@ -181,6 +181,15 @@ pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> Result<()> {
 
 /// Adds `attributes` to a mount and to all below it (`mount_setattr(2)`, Linux 5.12).
 pub(crate) fn restrict(mount: impl AsFd, attributes: Attributes) -> Result<()> {
+    set_attributes(mount, attributes, libc::AT_RECURSIVE)
+}
+
+/// Adds `attributes` to this mount alone.
+pub(crate) fn restrict_one(mount: impl AsFd, attributes: Attributes) -> Result<()> {
+    set_attributes(mount, attributes, 0)
+}
+
+fn set_attributes(mount: impl AsFd, attributes: Attributes, flags: libc::c_int) -> Result<()> {
     let change = libc::mount_attr {
         attr_set: attributes.bits(),
         attr_clr: 0,
@@ -194,7 +203,7 @@ pub(crate) fn restrict(mount: impl AsFd, attributes: Attributes) -> Result<()> {
             libc::SYS_mount_setattr,
             mount.as_fd().as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            libc::AT_EMPTY_PATH | flags,
             &raw const change,
             size_of::<libc::mount_attr>(),
         )

@@ -74,19 +74,24 @@ pub(crate) fn pidfd_open(pid: Pid) -> Result<OwnedFd> {
 
 /// Sends SIGKILL. That the process has ended already is success.
 pub(crate) fn pidfd_kill(pidfd: impl AsFd) -> Result<()> {
+    pidfd_signal(pidfd, libc::SIGKILL)
+}
+
+/// Sends a signal. That the process has ended already is success.
+pub(crate) fn pidfd_signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
     // SAFETY: a null siginfo is allowed; the descriptor is borrowed for the call.
     let status = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
             pidfd.as_fd().as_raw_fd(),
-            libc::SIGKILL,
+            signal,
             std::ptr::null::<libc::siginfo_t>(),
             0,
         )
     };
     match Errno::result(status) {
         Ok(_) | Err(Errno::ESRCH) => Ok(()),
-        Err(errno) => Err(Error::new("pidfd_send_signal", "SIGKILL", errno)),
+        Err(errno) => Err(Error::new("pidfd_send_signal", signal.to_string(), errno)),
     }
 }
 

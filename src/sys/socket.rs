@@ -5,7 +5,7 @@
 )]
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
@@ -13,23 +13,23 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 
 use super::{Error, Result};
 
-/// What one [`receive_greeting`] found.
+/// What one [`receive_byte`] found.
 #[derive(Debug)]
-pub(crate) enum Greeting {
+pub(crate) enum Received {
     /// One byte, and the descriptor that came with it.
-    Received(Option<OwnedFd>),
+    Byte(u8, Option<OwnedFd>),
     /// The other side is gone.
     Closed,
 }
 
 /// Sends one byte, with a descriptor if there is one.
-pub(crate) fn send_greeting(socket: &UnixStream, fd: Option<&OwnedFd>) -> Result<()> {
+pub(crate) fn send_byte(socket: &UnixStream, byte: u8, fd: Option<BorrowedFd<'_>>) -> Result<()> {
     let numbers: Vec<_> = fd.iter().map(|fd| fd.as_raw_fd()).collect();
     let rights = [ControlMessage::ScmRights(&numbers)];
     let control = if numbers.is_empty() { &[] } else { &rights[..] };
     sendmsg::<()>(
         socket.as_fd().as_raw_fd(),
-        &[IoSlice::new(&[0])],
+        &[IoSlice::new(&[byte])],
         control,
         MsgFlags::MSG_NOSIGNAL,
         None,
@@ -38,8 +38,8 @@ pub(crate) fn send_greeting(socket: &UnixStream, fd: Option<&OwnedFd>) -> Result
     Ok(())
 }
 
-/// Receives what [`send_greeting`] sent.
-pub(crate) fn receive_greeting(socket: &UnixStream) -> Result<Greeting> {
+/// Receives what [`send_byte`] sent.
+pub(crate) fn receive_byte(socket: &UnixStream) -> Result<Received> {
     let failed = |errno| Error::new("recvmsg", "", errno);
     let mut byte = [0];
     let mut parts = [IoSliceMut::new(&mut byte)];
@@ -57,7 +57,7 @@ pub(crate) fn receive_greeting(socket: &UnixStream) -> Result<Greeting> {
         }
     };
     if message.bytes == 0 {
-        return Ok(Greeting::Closed);
+        return Ok(Received::Closed);
     }
     let mut received = None;
     for control in message.cmsgs().map_err(failed)? {
@@ -68,5 +68,5 @@ pub(crate) fn receive_greeting(socket: &UnixStream) -> Result<Greeting> {
             }
         }
     }
-    Ok(Greeting::Received(received))
+    Ok(Received::Byte(byte[0], received))
 }

@@ -33,7 +33,7 @@ struct Image {
     layers: Vec<String>,
 }
 
-/// The image `name` (`NAME:TAG`) in the archive, or the only one. Its manifest is made up, since the
+/// The image `name` (`NAME:TAG`, or `@N` by its place) in the archive, or the only one. Its manifest is made up, since the
 /// format has none; the same archive gives the same manifest.
 ///
 /// [`Source::open_blob`] knows the layers after [`Source::resolve`].
@@ -72,6 +72,14 @@ impl DockerArchive {
     fn image(&self) -> Result<Image, Error> {
         let bytes = self.read_member("manifest.json")?;
         let mut images: Vec<Image> = document::parse_json(&self.name(), "manifest.json", &bytes)?;
+        let number = self.wanted.as_ref().and_then(|name| name.strip_prefix('@'));
+        if let Some(number) = number {
+            let found = number
+                .parse()
+                .ok()
+                .and_then(|at: usize| images.into_iter().nth(at));
+            return found.ok_or_else(|| Error::NotFound { name: self.name() });
+        }
         if let Some(wanted) = &self.wanted {
             let position = images
                 .iter()

@@ -5,6 +5,7 @@
 
 mod archive;
 mod body;
+mod contents;
 mod credentials;
 mod docker_archive;
 mod document;
@@ -20,6 +21,7 @@ use std::io::Read;
 
 use crate::oci::{Descriptor, Digest, ImageConfig, Manifest, Platform};
 
+pub(crate) use contents::archived;
 pub(crate) use docker_archive::docker_archive;
 pub(crate) use error::Error;
 pub(crate) use location::Location;

@@ -7,6 +7,7 @@ pub(crate) mod image;
 pub(crate) mod outcome;
 pub(crate) mod registry;
 pub(crate) mod repository;
+pub(crate) mod terminal;
 pub(crate) mod tree;
 
 use std::ffi::OsStr;
@@ -121,6 +122,13 @@ impl Rig {
     /// `rbuild build --progress=plain OPTIONS CONTEXT`.
     pub(crate) fn build(&self, options: &[&str]) -> Outcome {
         Outcome::of(&mut self.build_command(options))
+    }
+
+    /// `rbuild run OPTIONS`, where the options end with the image and its command. It cannot hang.
+    pub(crate) fn run(&self, options: &[&str]) -> Outcome {
+        let command = self.command([&["run"], options].concat());
+        let mut command = terminal::started_by(&["timeout", "-k", "5", "60"], &command);
+        Outcome::of(command.stdin(Stdio::null()))
     }
 
     pub(crate) fn build_command(&self, options: &[&str]) -> Command {

@@ -74,6 +74,8 @@ pub(crate) struct Prepared {
     pub(crate) mounts: Vec<sandbox::Mount>,
     /// Variables for the command alone. They replace others of the name.
     pub(crate) environment: Vec<(String, OsString)>,
+    /// What the command may print and the log may not have.
+    pub(crate) secrets: Vec<Vec<u8>>,
     _uppers: Vec<Active>,
     _caches: Vec<CacheDirectory>,
     _proxies: Vec<Proxy>,
@@ -206,6 +208,7 @@ impl Mounts {
                     target: into,
                     size: *size,
                     mode: 0o1777,
+                    no_exec: false,
                 }),
                 Kind::Secret(secret) => secret::prepare(engine, secret, into, &mut prepared)?,
                 Kind::Ssh(ssh) => {

@@ -29,6 +29,7 @@ pub(super) fn prepare(
     let bytes = secret
         .read()
         .map_err(|source| StepError::Secret { source })?;
+    prepared.secrets.push(bytes.clone());
     if let Some(variable) = &mount.env {
         // What execve(2) cannot pass on must not come back in an error message.
         if bytes.contains(&0) {

@@ -1,0 +1,46 @@
+//! The root file system of an image, without its layers.
+
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use super::copy;
+use super::error::Error;
+use super::export;
+use super::request::Destination;
+use crate::layer::{PackOptions, pack_tree};
+use crate::store::{Snapshot, Store};
+
+/// Writes it as a tar archive. No time in it is later than `clamp`, seconds since 1970.
+pub(crate) fn tar(
+    store: &Store,
+    snapshot: &Snapshot,
+    destination: &Destination,
+    clamp: Option<i64>,
+) -> Result<(), Error> {
+    let view = store.view(snapshot)?;
+    let options = PackOptions {
+        clamp_mtime: clamp,
+        ..PackOptions::default()
+    };
+    export::to_destination::<Error>(destination, |out| {
+        pack_tree(view.as_fd(), &options, out)
+            .map(drop)
+            .map_err(|source| Error::ExportTree {
+                source: Box::new(source),
+            })
+    })
+}
+
+/// Writes its files below the directory `path`, which is made if it is missing.
+pub(crate) fn directory(store: &Store, snapshot: &Snapshot, path: &Path) -> Result<(), Error> {
+    let view = store.view(snapshot)?;
+    std::fs::create_dir_all(path).map_err(|source| export::Error::Write {
+        path: path.to_owned(),
+        source,
+    })?;
+    copy::copy_tree_to_host(view.as_fd(), path)
+        .map(drop)
+        .map_err(|source| Error::ExportTree {
+            source: Box::new(source),
+        })
+}

@@ -1,0 +1,151 @@
+//! `rbuild image prune` and `rbuild builder prune`.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+
+use super::{Exit, human, stored};
+use crate::dockerfile::parse_size;
+use crate::image::{self, Action, CacheLimits};
+
+#[derive(Debug, Args)]
+pub(super) struct PruneArgs {
+    /// Every image, not only those without a name
+    #[arg(short, long)]
+    all: bool,
+    /// Ask nothing
+    #[arg(short, long)]
+    force: bool,
+    /// until=TIME or DURATION, label=, label!=; repeatable
+    #[arg(long = "filter", value_name = "FILTER")]
+    filters: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BuilderCommand {
+    /// Remove from the cache, the least recently used first
+    Prune(CachePruneArgs),
+    /// Show what the store takes
+    Du,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CachePruneArgs {
+    /// Also the unpacked layers of images, which are unpacked again when they are needed
+    #[arg(short, long)]
+    all: bool,
+    /// Ask nothing
+    #[arg(short, long)]
+    force: bool,
+    /// Bytes that may stay, as in 10GB
+    #[arg(
+        long,
+        visible_aliases = ["max-used-space", "reserved-space"],
+        value_name = "SIZE",
+        value_parser = parse_bytes
+    )]
+    keep_storage: Option<u64>,
+    /// until=DURATION: only what was not used for so long
+    #[arg(long = "filter", value_name = "FILTER")]
+    filters: Vec<String>,
+}
+
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    parse_size(text).ok_or_else(|| format!("{text:?} is not a size such as 10GB"))
+}
+
+/// Runs `rbuild image prune`.
+pub(super) fn run(arguments: &PruneArgs, root: &Path) -> Exit {
+    let now = Timestamp::now();
+    let filters = match stored::filters(&arguments.filters, "until, label, label!", now) {
+        Ok(filters) => filters,
+        Err(exit) => return exit,
+    };
+    let warning = if arguments.all {
+        "This will remove all images"
+    } else {
+        "This will remove all dangling images"
+    };
+    match stored::confirm(arguments.force, warning) {
+        Ok(true) => {}
+        Ok(false) => return Exit::Success,
+        Err(exit) => return exit,
+    }
+    let ownership = match stored::enter() {
+        Ok(ownership) => ownership,
+        Err(exit) => return exit,
+    };
+    let pruned = match stored::exclusive(root, &ownership) {
+        Ok(Some(store)) => image::prune(&store, arguments.all, &filters),
+        Ok(None) => Ok((Vec::new(), 0)),
+        Err(error) => return stored::fail(&error),
+    };
+    match pruned {
+        Ok((actions, freed)) => {
+            let lines: Vec<String> = actions.iter().map(line).collect();
+            summary("Deleted Images", &lines, freed)
+        }
+        Err(error) => stored::fail(&error),
+    }
+}
+
+fn line(action: &Action) -> String {
+    match action {
+        Action::Untagged(name) => format!("untagged: {name}"),
+        Action::Deleted(digest) => format!("deleted: {digest}"),
+    }
+}
+
+fn summary(title: &str, lines: &[String], freed: u64) -> Exit {
+    let mut text = String::new();
+    if !lines.is_empty() {
+        text = format!("{title}:\n{}\n\n", lines.join("\n"));
+    }
+    text.push_str(&format!("Total reclaimed space: {}\n", human::size(freed)));
+    stored::print(&text)
+}
+
+/// Runs `rbuild builder prune`.
+pub(super) fn run_cache(arguments: &CachePruneArgs, root: &Path) -> Exit {
+    let mut limits = CacheLimits {
+        all: arguments.all,
+        keep: arguments.keep_storage,
+        unused_since: None,
+    };
+    for text in &arguments.filters {
+        let time = match text.split_once('=') {
+            Some(("until" | "unused-for", value)) => image::parse_time(value, Timestamp::now()),
+            _ => return stored::usage(&format!("invalid filter {text:?} (until)")),
+        };
+        let seconds = match time {
+            Ok(time) => u64::try_from(time.as_second()).unwrap_or_default(),
+            Err(error) => return stored::usage(&error.to_string()),
+        };
+        limits.unused_since = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+    }
+    let warning = if arguments.all {
+        "This will remove all build cache"
+    } else {
+        "This will remove all dangling build cache"
+    };
+    match stored::confirm(arguments.force, warning) {
+        Ok(true) => {}
+        Ok(false) => return Exit::Success,
+        Err(exit) => return exit,
+    }
+    let ownership = match stored::enter() {
+        Ok(ownership) => ownership,
+        Err(exit) => return exit,
+    };
+    let freed = match stored::exclusive(root, &ownership) {
+        Ok(Some(store)) => image::prune_cache(&store, &limits),
+        Ok(None) => Ok(image::Freed::default()),
+        Err(error) => return stored::fail(&error),
+    };
+    match freed {
+        Ok(freed) => summary("Deleted build cache objects", &freed.names, freed.bytes),
+        Err(error) => stored::fail(&error),
+    }
+}

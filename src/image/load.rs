@@ -1,0 +1,165 @@
+//! Images from archives, as `docker save` and other tools write them.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::{Error, familiar};
+use crate::layer::Decoder;
+use crate::oci::{self, Descriptor, DiffId, Digest, Hasher, Platform, Reference, media_type};
+use crate::store::{LayerBlob, Store};
+use crate::transport::{self, Resolved, Source};
+
+/// An image that was loaded: a name as docker shows it, or the id of an image without one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Loaded {
+    Named(String),
+    Unnamed(Digest),
+}
+
+/// Puts every image of the archive `file` into the store and names them as the archive does. Each layer's
+/// blob and content have the digests that the image says, or nothing of that image is kept. Layers are
+/// unpacked by the first build that needs them.
+pub(crate) fn load(store: &Store, file: &Path) -> Result<Vec<Loaded>, Error> {
+    let shown = file.display().to_string();
+    let source_error = |source| Error::Source {
+        name: shown.clone(),
+        source: Box::new(source),
+    };
+    let mut loaded = Vec::new();
+    for archived in transport::archived(file).map_err(source_error)? {
+        let options = transport::Options::default();
+        let source = archived.location.open(&options).map_err(source_error)?;
+        let resolved = source.resolve(&Platform::host()).map_err(source_error)?;
+        let names = archived.names.iter().map(|text| {
+            oci::parse_reference(text).map_err(|source| Error::Reference {
+                text: text.clone(),
+                source,
+            })
+        });
+        let names = names.collect::<Result<Vec<Reference>, _>>()?;
+        keep(store, source.as_ref(), &resolved, &names, &shown)?;
+        if names.is_empty() {
+            loaded.push(Loaded::Unnamed(resolved.manifest.config.digest));
+        }
+        let shown = names.iter().map(|name| familiar(&name.whole()).to_owned());
+        loaded.extend(shown.map(Loaded::Named));
+    }
+    if loaded.is_empty() {
+        return Err(Error::Empty { name: shown });
+    }
+    Ok(loaded)
+}
+
+/// A plain copy of an archive that comes from a pipe or is compressed, gone with the value.
+pub(crate) fn spool(
+    store: &Store,
+    archive: &mut dyn Read,
+    name: &str,
+) -> Result<tempfile::NamedTempFile, Error> {
+    let read = |source| Error::Layer {
+        name: name.to_owned(),
+        source,
+    };
+    let mut file = store.loose_file()?;
+    let mut decoder = Decoder::detect(archive).map_err(read)?;
+    io::copy(&mut decoder, file.as_file_mut()).map_err(read)?;
+    Ok(file)
+}
+
+/// Brings one image's blobs into the store and names it.
+fn keep(
+    store: &Store,
+    source: &dyn Source,
+    image: &Resolved,
+    names: &[Reference],
+    archive: &str,
+) -> Result<(), Error> {
+    let diff_ids = &image.config.rootfs.diff_ids;
+    let mut staged = Vec::new();
+    for (descriptor, diff_id) in image.manifest.layers.iter().zip(diff_ids) {
+        let known = store.layer_blobs(diff_id);
+        if known
+            .iter()
+            .any(|blob| blob.descriptor.digest == descriptor.digest)
+        {
+            continue;
+        }
+        staged.push((
+            descriptor,
+            diff_id,
+            layer(store, source, descriptor, diff_id, archive)?,
+        ));
+    }
+    for (descriptor, diff_id, (blob, size)) in staged {
+        store.publish_blob(blob)?;
+        let record = LayerBlob {
+            descriptor: descriptor.clone(),
+            encoding: None,
+        };
+        store.add_layer_blob(diff_id, record)?;
+        store.remember_layer_size(diff_id, size)?;
+    }
+    store.put_blob(&image.manifest.config.media_type, &image.config_bytes)?;
+    let manifest_type = image.manifest.media_type.as_deref();
+    let manifest_type = manifest_type.unwrap_or(media_type::MANIFEST);
+    let mut manifest = store.put_blob(manifest_type, &image.manifest_bytes)?;
+    let (config, variant) = (&image.config, image.config.variant.as_deref());
+    manifest.platform = Some(Platform::new(&config.os, &config.architecture, variant));
+    let parts = image.manifest.layers.iter();
+    let parts = parts.chain([&image.manifest.config, &manifest]);
+    store.sync_blobs(parts.map(|part| &part.digest))?;
+    Ok(store.set_tags(names, &manifest)?)
+}
+
+/// Copies a layer's blob, and takes the digest and the size of its tar on the way.
+fn layer(
+    store: &Store,
+    source: &dyn Source,
+    descriptor: &Descriptor,
+    diff_id: &DiffId,
+    archive: &str,
+) -> Result<(crate::store::StagedBlob, u64), Error> {
+    let read = |source| Error::Layer {
+        name: archive.to_owned(),
+        source,
+    };
+    let blob = source
+        .open_blob(descriptor)
+        .map_err(|source| Error::Source {
+            name: archive.to_owned(),
+            source: Box::new(source),
+        })?;
+    let mut tee = Tee {
+        blob,
+        writer: store.blob_writer(Some(descriptor))?,
+    };
+    let mut hasher = Hasher::new();
+    {
+        let mut tar = Decoder::detect(&mut tee).map_err(read)?;
+        io::copy(&mut tar, &mut hasher).map_err(read)?;
+    }
+    io::copy(&mut tee, &mut io::sink()).map_err(read)?;
+    let size = hasher.length();
+    let actual = DiffId(hasher.finish());
+    if actual != *diff_id {
+        return Err(Error::DiffId {
+            name: archive.to_owned(),
+            expected: diff_id.clone(),
+            actual,
+        });
+    }
+    Ok((tee.writer.finish()?, size))
+}
+
+struct Tee<R, W> {
+    blob: R,
+    writer: W,
+}
+
+impl<R: Read, W: io::Write> Read for Tee<R, W> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.blob.read(buffer)?;
+        self.writer.write_all(&buffer[..length])?;
+        Ok(length)
+    }
+}
