@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::{Exit, human, stored};
 use crate::dockerfile::parse_size;
 use crate::image::{self, Action, CacheLimits};
+use crate::store::Exclusive;
 
 #[derive(Debug, Args)]
 pub(super) struct PruneArgs {
@@ -68,19 +69,10 @@ pub(super) fn run(arguments: &PruneArgs, root: &Path) -> Exit {
     } else {
         "This will remove all dangling images"
     };
-    match stored::confirm(arguments.force, warning) {
-        Ok(true) => {}
-        Ok(false) => return Exit::Success,
-        Err(exit) => return exit,
-    }
-    let ownership = match stored::enter() {
-        Ok(ownership) => ownership,
-        Err(exit) => return exit,
-    };
-    let pruned = match stored::exclusive(root, &ownership) {
+    let pruned = match open(root, arguments.force, warning) {
         Ok(Some(store)) => image::prune(&store, arguments.all, &filters),
         Ok(None) => Ok((Vec::new(), 0)),
-        Err(error) => return stored::fail(&error),
+        Err(exit) => return exit,
     };
     match pruned {
         Ok((actions, freed)) => {
@@ -89,6 +81,16 @@ pub(super) fn run(arguments: &PruneArgs, root: &Path) -> Exit {
         }
         Err(error) => stored::fail(&error),
     }
+}
+
+/// The store for removing, `None` when there is none, once the user agrees. `Err` holds the end of the
+/// command, which is a success when the user does not.
+fn open(root: &Path, force: bool, warning: &str) -> Result<Option<Exclusive>, Exit> {
+    if !stored::confirm(force, warning)? {
+        return Err(Exit::Success);
+    }
+    let ownership = stored::enter()?;
+    stored::exclusive(root, &ownership).map_err(|error| stored::fail(&error))
 }
 
 fn line(action: &Action) -> String {
@@ -130,19 +132,10 @@ pub(super) fn run_cache(arguments: &CachePruneArgs, root: &Path) -> Exit {
     } else {
         "This will remove all dangling build cache"
     };
-    match stored::confirm(arguments.force, warning) {
-        Ok(true) => {}
-        Ok(false) => return Exit::Success,
-        Err(exit) => return exit,
-    }
-    let ownership = match stored::enter() {
-        Ok(ownership) => ownership,
-        Err(exit) => return exit,
-    };
-    let freed = match stored::exclusive(root, &ownership) {
+    let freed = match open(root, arguments.force, warning) {
         Ok(Some(store)) => image::prune_cache(&store, &limits),
         Ok(None) => Ok(image::Freed::default()),
-        Err(error) => return stored::fail(&error),
+        Err(exit) => return exit,
     };
     match freed {
         Ok(freed) => summary("Deleted build cache objects", &freed.names, freed.bytes),
