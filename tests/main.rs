@@ -64,3 +64,4 @@ mod run_volumes;
 mod secrets;
 mod ssh;
 mod stages;
+mod tutorial;
