@@ -56,12 +56,12 @@ fn the_lines_of_a_tutorial_say_what_the_tutorial_shows() {
     let golden = host::source().join("tests/tutorial.expected");
     let expected = fs::read_to_string(&golden).unwrap();
     if shown != expected {
-        let actual = std::env::temp_dir().join("tutorial.actual");
+        let actual = rig.path("actual");
         fs::write(&actual, &shown).unwrap();
         let mut diff = Command::new("diff");
         let diff = diff.arg("-u").arg(&golden).arg(&actual).output().unwrap();
         panic!(
-            "not what {} has; {} is what was said:\n{}",
+            "not what {} has; with RBUILD_KEEP=1 {} stays:\n{}",
             golden.display(),
             actual.display(),
             String::from_utf8_lossy(&diff.stdout)
