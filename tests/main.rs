@@ -43,6 +43,7 @@ mod layering;
 mod metadata;
 mod mounts;
 mod onbuild;
+mod one_store;
 mod output;
 mod peers;
 mod platform;
