@@ -153,3 +153,56 @@ fn may_prune(rig: &Rig) {
         outcome.exits_with(1).says(&["in use by a build"]);
     }
 }
+
+/// Waits until two builds are in this step, and lets the one whose file is not the first be later.
+const MEETING: &str = "FROM base
+RUN --mount=type=cache,target=/meeting \\
+    own=$(mktemp /meeting/XXXXXX); \\
+    for i in $(seq 300); do [ $(ls /meeting | wc -l) = 2 ] && break; sleep 0.1; done; \\
+    [ /meeting/$(ls /meeting | head -n 1) = $own ] || sleep 2; \\
+    echo $own > /own
+";
+
+#[test]
+fn builds_that_make_the_same_at_once_go_on_with_one_result() {
+    let rig = Rig::new();
+    rig.dockerfile(MEETING);
+    let [one, other] = std::thread::scope(|scope| {
+        [(); 2]
+            .map(|()| scope.spawn(|| patiently(&rig.build_command(&[]))))
+            .map(|build| build.join().unwrap().succeeds().id())
+    });
+    assert_eq!(
+        saved(&rig, &one).text("own"),
+        saved(&rig, &other).text("own")
+    );
+}
+
+#[test]
+fn other_programs_read_the_store_in_place() {
+    if !host::tool("skopeo") || !host::tool("umoci") {
+        return;
+    }
+    let rig = Rig::new();
+    for compression in ["gzip", "zstd", "uncompressed"] {
+        rig.dockerfile(&format!("FROM base\nRUN echo {compression} > /own\n"));
+        let output = format!("type=image,compression={compression}");
+        let name = format!("example.org/team/app:{compression}");
+        rig.build(&["-t", &name, "-o", &output]).succeeds();
+        let place = format!("{}/oci:{name}", rig.store().display());
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["inspect", &format!("oci:{place}")]);
+        let shown = String::from_utf8(host::stdout_of(&mut skopeo)).unwrap();
+        assert!(shown.contains("\"Layers\""), "{shown}");
+        if compression == "zstd" {
+            // umoci knows it since 0.5.
+            continue;
+        }
+        let bundle = rig.path(compression);
+        let mut umoci = Command::new("umoci");
+        umoci.args(["unpack", "--rootless", "--image", &place]);
+        host::stdout_of(umoci.arg(&bundle));
+        let own = fs::read_to_string(bundle.join("rootfs/own")).unwrap();
+        assert_eq!(own, format!("{compression}\n"));
+    }
+}

@@ -54,6 +54,10 @@ docker build -t myapp:1.0 .
 docker build -q -t myapp:prod -t myapp:2.0 -f Dockerfile.prod --build-arg VERSION=2.0 .
 docker build -q --target build -t myapp:build --file Dockerfile.prod .
 docker build -q --no-cache --label stage=test -t myapp:test .
+docker build -q --rm=true --force-rm --no-cache=false --pull=false -t myapp:1.1 .
+docker image build -q --rm -t myapp:1.1 .
+docker buildx build -q --load -t myapp:1.1 .
+docker rmi myapp:1.1
 docker build -q - <<<'FROM myapp'
 
 docker images
@@ -86,6 +90,7 @@ docker inspect base
 docker run myapp
 docker run --rm -it myapp:prod || echo "exit code $?"
 docker run --rm myapp:prod /srv/other.py
+docker container run --rm=true myapp:prod /srv/other.py
 docker run --rm -e MODE=debug -w / --entrypoint sh myapp -c 'echo "$MODE in $PWD as $(id -un)"'
 docker run --rm -v "$PWD:/work:ro" myapp ls /work
 
