@@ -53,6 +53,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "init",
         &[
+            "ownership::record",
             "sandbox::limits",
             "sandbox::passwd",
             "sandbox::spec",
