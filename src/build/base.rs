@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 
-use super::downloads::Downloads;
+use super::downloads::{Downloads, options, or_canceled};
 use super::error::StepError;
 use super::event::{Event, EventSender, VertexId};
 use super::push::is_index;
@@ -14,6 +14,7 @@ use crate::oci::{
     self, ChainId, Descriptor, DiffId, Digest, ImageConfig, Index, Manifest, Platform, Reference,
     media_type,
 };
+use crate::sandbox::Cancel;
 use crate::store::{LayerBlob, Snapshot, StagedBlob, Store};
 use crate::transport::{self, Resolved, Source};
 
@@ -60,8 +61,9 @@ pub(crate) fn find_image(
     text: &str,
     platform: &Platform,
     request: &Request,
+    cancel: &Cancel,
 ) -> Result<Base, StepError> {
-    find_by_name(store, text, platform, request.pull)
+    find_by_name(store, text, platform, request.pull, cancel)
 }
 
 /// [`find_image`] outside of a build; with `pull` the registry is asked first.
@@ -70,6 +72,7 @@ pub(super) fn find_by_name(
     text: &str,
     platform: &Platform,
     pull: bool,
+    cancel: &Cancel,
 ) -> Result<Base, StepError> {
     let reference = parse_reference(text)?;
     let by_digest = reference.digest().is_some();
@@ -82,9 +85,9 @@ pub(super) fn find_by_name(
         }
         other = Some(base.platform());
     }
-    let options = transport::Options::default();
-    let source: Box<dyn Source> = Box::new(transport::registry(reference.clone(), &options));
-    let found = resolve(source, text, Some(reference), platform);
+    let registry = transport::registry(reference.clone(), &options(cancel));
+    let found = resolve(Box::new(registry), text, Some(reference), platform);
+    let found = or_canceled(cancel, found);
     found.map_err(|source| match other {
         None => source,
         Some(stored) => StepError::OtherPlatform {
@@ -103,21 +106,20 @@ pub(crate) fn find_named(
     name: &str,
     platform: &Platform,
     request: &Request,
+    cancel: &Cancel,
 ) -> Result<Base, StepError> {
     let NamedSource::Image(location) = source else {
         let message = format!("the context {name} holds files, not an image");
         return Err(StepError::Value { message });
     };
     if let transport::Location::Image(reference) = location {
-        return find_image(store, &reference.whole(), platform, request);
+        return find_image(store, &reference.whole(), platform, request, cancel);
     }
     let base_error = |source| StepError::Base {
         name: name.to_owned(),
         source: Box::new(source),
     };
-    let opened = location
-        .open(&transport::Options::default())
-        .map_err(base_error)?;
+    let opened = location.open(&options(cancel)).map_err(base_error)?;
     resolve(opened, name, None, platform)
 }
 
@@ -247,6 +249,17 @@ impl Base {
         store: &Store,
         events: &EventSender,
         id: VertexId,
+        cancel: &Cancel,
+    ) -> Result<Snapshot, StepError> {
+        or_canceled(cancel, self.fetch_or_fail(store, events, id, cancel))
+    }
+
+    fn fetch_or_fail(
+        &self,
+        store: &Store,
+        events: &EventSender,
+        id: VertexId,
+        cancel: &Cancel,
     ) -> Result<Snapshot, StepError> {
         let diff_ids = &self.config.rootfs.diff_ids;
         if diff_ids.len() != self.manifest.layers.len() {
@@ -259,6 +272,7 @@ impl Base {
             store,
             events,
             id,
+            cancel,
             staged: Vec::new(),
             downloaded: BTreeMap::new(),
         };
@@ -320,13 +334,15 @@ struct Fetch<'a> {
     store: &'a Store,
     events: &'a EventSender,
     id: VertexId,
+    cancel: &'a Cancel,
     staged: Vec<(DiffId, Descriptor, Option<StagedBlob>)>,
     /// Complete and verified, not unpacked yet.
     downloaded: BTreeMap<Digest, StagedBlob>,
 }
 
 impl Fetch<'_> {
-    /// Downloads the layers that the store lacks, several at once. One alone is unpacked as it comes.
+    /// Downloads the layers that the store lacks, several at once. One alone is unpacked as it comes,
+    /// unless its beginning is here.
     fn download(&mut self) -> Result<(), StepError> {
         let Some(remote) = &self.base.remote else {
             return Ok(());
@@ -338,7 +354,9 @@ impl Fetch<'_> {
                 missing.push(layer.clone());
             }
         }
-        if missing.len() < 2 {
+        if let [] | [_] = missing[..]
+            && !missing.iter().any(|layer| self.store.has_partial(layer))
+        {
             return Ok(());
         }
         let downloads = Downloads {
@@ -347,7 +365,7 @@ impl Fetch<'_> {
             name: &self.base.name,
             events: self.events,
             id: self.id,
-            stop: &|| false,
+            cancel: self.cancel,
         };
         let staged = downloads.stage(&missing)?;
         self.downloaded = staged
@@ -405,7 +423,16 @@ impl Fetch<'_> {
                     name,
                     source: Box::new(source),
                 })?;
-            (reader, Some(self.store.blob_writer(Some(descriptor))?))
+            let mut blob = if remote.source.is_remote() {
+                self.store.resumable_writer(descriptor)?
+            } else {
+                self.store.blob_writer(Some(descriptor))?
+            };
+            // Somebody else may have left one just now.
+            if blob.length() > 0 {
+                blob.restart()?;
+            }
+            (reader, Some(blob))
         };
         let origin = self
             .base
@@ -416,10 +443,19 @@ impl Fetch<'_> {
             reader,
             blob,
             read: 0,
+            broke_off: false,
             progress: self.progress(descriptor),
         };
-        let unpacked = unpack_layer(self.store, &mut tee, diff_id)
-            .map_err(|error| error.into_step(&self.base.name, &origin))?;
+        let unpacked = match unpack_layer(self.store, &mut tee, diff_id) {
+            Ok(unpacked) => unpacked,
+            Err(error) => {
+                // What cannot be unpacked need not be gone on with; what broke off may.
+                if let Some(blob) = tee.blob.filter(|_| !tee.broke_off) {
+                    blob.discard();
+                }
+                return Err(error.into_step(&self.base.name, &origin));
+            }
+        };
         // Padding after the end of the archive belongs to the blob too.
         io::copy(&mut tee, &mut io::sink()).map_err(|source| StepError::Blob {
             name: self.base.name.clone(),
@@ -469,12 +505,15 @@ struct Tee<F> {
     reader: Box<dyn Read + Send>,
     blob: Option<crate::store::BlobWriter>,
     read: u64,
+    /// Reading failed.
+    broke_off: bool,
     progress: F,
 }
 
 impl<F: FnMut(u64)> Read for Tee<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.reader.read(buffer)?;
+        let length = self.reader.read(buffer);
+        let length = length.inspect_err(|_| self.broke_off = true)?;
         if let Some(blob) = &mut self.blob {
             io::Write::write_all(blob, &buffer[..length])?;
         }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use super::downloads::{AT_ONCE, Meter};
+use super::downloads::{AT_ONCE, Meter, options, or_canceled};
 use super::engine::lock;
 use super::error::StepError;
 use super::event::{EventSender, VertexId};
@@ -13,7 +13,7 @@ use super::pull::watched;
 use crate::oci::{Descriptor, Digest, Index, Manifest, Platform, Reference, media_type};
 use crate::sandbox::Cancel;
 use crate::store::Store;
-use crate::transport::{self, Location, Options, Repository, Sent, Source};
+use crate::transport::{self, Location, Repository, Sent, Source};
 
 /// The vertex of a push by itself.
 const VERTEX: VertexId = VertexId(0);
@@ -112,7 +112,7 @@ pub(crate) fn push_from(
             name: to.whole(),
             source: Box::new(source),
         };
-        let source = from.open(&Options::default()).map_err(failed)?;
+        let source = from.open(&options(cancel)).map_err(failed)?;
         let resolved = source.resolve(platform).map_err(failed)?;
         let of_type = resolved.manifest.media_type.clone();
         let mut package = Package::new(
@@ -166,8 +166,22 @@ fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, StepError> {
     })
 }
 
-/// Blobs first, several at once; then the manifests; then the name.
+/// Sends the package, until the end is wanted.
 fn send(
+    store: &Store,
+    package: &Package<'_>,
+    to: &Reference,
+    by_digest: bool,
+    events: &EventSender,
+    id: VertexId,
+    cancel: &Cancel,
+) -> Result<Pushed, StepError> {
+    let sent = send_or_fail(store, package, to, by_digest, events, id, cancel);
+    or_canceled(cancel, sent)
+}
+
+/// Blobs first, several at once; then the manifests; then the name.
+fn send_or_fail(
     store: &Store,
     package: &Package<'_>,
     to: &Reference,
@@ -188,7 +202,7 @@ fn send(
         .take(MOUNTS)
         .collect();
     let others: Vec<String> = others.into_iter().collect();
-    let repository = Repository::open(to, &others, &Options::default()).map_err(failed)?;
+    let repository = Repository::open(to, &others, &options(cancel)).map_err(failed)?;
     let total = package.blobs.iter().map(|blob| blob.size).sum();
     let meter = Meter::new(events, id, total);
     let (next, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
