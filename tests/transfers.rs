@@ -68,7 +68,7 @@ fn killed(stand: &Stand, rig: &Rig, command: Command) {
     let mut child = spawn(command);
     let file = partial(rig, &last);
     wait_until("a beginning of the layer", &mut child, || {
-        fs::metadata(&file).is_ok_and(|file| file.len() >= 200_000)
+        fs::metadata(&file).is_ok_and(|file| file.len() > 0)
     });
     child.kill().unwrap();
     child.wait().unwrap();
@@ -111,10 +111,6 @@ fn a_killed_build_goes_on_where_it_was() {
     let rig = Rig::new();
     rig.dockerfile(&format!("FROM {}\nRUN test -s /large", stand.name()));
     killed(&stand, &rig, rig.build_command(&[]));
-    // The other layers were complete, and wait for the last one.
-    for layer in &stand.layers {
-        assert!(!has_blob(&rig, layer) || rig.store_listing().len() > 1);
-    }
     stand.server.fail(healthy);
     rig.build(&[]).succeeds();
     let asked = ranges(&stand);
@@ -247,8 +243,8 @@ fn beginnings_are_counted_and_pruned() {
     let usage = String::from_utf8(usage.stdout).unwrap();
     let row = usage
         .lines()
-        .find(|line| line.starts_with("Broken downloads"));
-    assert!(row.unwrap().contains("1.049MB"), "{usage}");
+        .find(|line| line.starts_with("Partial downloads"));
+    assert!(row.unwrap().contains("1.05MB"), "{usage}");
     rig.rbuild(["builder", "prune", "-f"]).succeeds();
     assert!(!file.exists());
 
@@ -345,11 +341,11 @@ fn a_terminal_sees_each_layer_and_their_sum() {
         .server
         .fail(on("GET", &last, stalled(&layer, 150_000)));
     let rig = Rig::new();
-    let mut terminal = Terminal::start(&pull(&rig, &stand.name()), 100, 24);
+    let mut terminal = Terminal::start(pull(&rig, &stand.name()).env("TERM", "xterm"), 100, 24);
     let short = &last["sha256:".len()..][..12];
     terminal.wait_for(&format!("sha256:{short} ["));
     terminal.wait_for("total [");
-    terminal.wait_for("=>");
+    terminal.wait_for("[+] Pulling ");
     stand.server.fail(healthy);
     terminal.wait_for(&format!("{short}: Pull complete"));
     terminal.wait_for("Status: Downloaded newer image for");
@@ -363,7 +359,8 @@ fn a_terminal_sees_each_layer_and_their_sum() {
         }
         Act::Serve
     }));
-    let mut terminal = Terminal::start(&stand.rig.command(["push", &stand.name()]), 100, 24);
+    let mut push = stand.rig.command(["push", &stand.name()]);
+    let mut terminal = Terminal::start(push.env("TERM", "xterm"), 100, 24);
     terminal.wait_for(&format!("sha256:{short} ["));
     terminal.wait_for("total [");
     terminal.wait_for(&format!("{short}: Pushed"));

@@ -3,7 +3,7 @@
 use std::io::{self, Read as _};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::engine::lock;
 use super::error::StepError;
@@ -116,11 +116,7 @@ impl Downloads<'_> {
             name: self.name.to_owned(),
             source,
         })?;
-        self.events.send(Event::Finished {
-            id: self.id,
-            label: descriptor.digest.to_string(),
-            took: began.elapsed(),
-        });
+        meter.finish(descriptor, began.elapsed());
         Ok(staged)
     }
 
@@ -189,12 +185,34 @@ pub(super) struct Meter<'a> {
 
 impl<'a> Meter<'a> {
     pub(super) fn new(events: &'a EventSender, id: VertexId, total: u64) -> Self {
-        Self {
+        let meter = Self {
             events,
             id,
             done: AtomicU64::new(0),
             total,
+        };
+        if total > 0 {
+            meter.send(TOTAL.to_owned(), 0, total);
         }
+        meter
+    }
+
+    fn send(&self, label: String, done: u64, total: u64) {
+        self.events.send(Event::Progress {
+            id: self.id,
+            label,
+            done,
+            total: Some(total),
+        });
+    }
+
+    /// `descriptor` is complete.
+    pub(super) fn finish(&self, descriptor: &Descriptor, took: Duration) {
+        self.events.send(Event::Finished {
+            id: self.id,
+            label: descriptor.digest.to_string(),
+            took,
+        });
     }
 
     /// `descriptor` has `done` bytes, and had `before`.
@@ -204,15 +222,7 @@ impl<'a> Meter<'a> {
             .done
             .fetch_add(gained, Ordering::Relaxed)
             .wrapping_add(gained);
-        let send = |label: String, done, total| {
-            self.events.send(Event::Progress {
-                id: self.id,
-                label,
-                done,
-                total: Some(total),
-            });
-        };
-        send(descriptor.digest.to_string(), done, descriptor.size);
-        send(TOTAL.to_owned(), all, self.total);
+        self.send(descriptor.digest.to_string(), done, descriptor.size);
+        self.send(TOTAL.to_owned(), all, self.total);
     }
 }

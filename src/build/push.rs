@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use super::downloads::{AT_ONCE, Meter, options, or_canceled};
 use super::engine::lock;
@@ -213,13 +214,14 @@ fn send_or_fail(
             let Some(blob) = package.blobs.get(index) else {
                 return;
             };
-            let before = AtomicU64::new(0);
+            let (before, began) = (AtomicU64::new(0), Instant::now());
             let progress = |done| meter.advance(blob, before.swap(done, Ordering::Relaxed), done);
             let mount = mounts.get(&blob.digest).map(String::as_str);
             let mount = mount.filter(|from| others.iter().any(|other| other == from));
             let sent = repository.send_blob(blob, mount, &|| package.open(blob), &progress);
-            if sent.is_err() {
-                ended.store(true, Ordering::Relaxed);
+            match &sent {
+                Ok(_) => meter.finish(blob, began.elapsed()),
+                Err(_) => ended.store(true, Ordering::Relaxed),
             }
             lock(&results).push((index, sent));
         }

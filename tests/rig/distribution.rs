@@ -111,7 +111,7 @@ impl Distribution {
     pub(crate) fn certify_client(&self, rig: &Rig) {
         for arguments in [
             "req -newkey rsa:2048 -nodes -keyout client.key -out client.csr -subj /CN=client",
-            "x509 -req -in client.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out client.cert",
+            "x509 -req -in client.csr -CA ca.crt -CAkey ca.key -CAcreateserial -extfile san -out client.cert",
         ] {
             let mut command = Command::new("openssl");
             host::stdout_of(

@@ -151,7 +151,8 @@ impl Certificates {
             match path.extension().and_then(OsStr::to_str) {
                 Some("crt") => {
                     let bundle = Certificate::from_pem_bundle(&read(&path)?);
-                    let bundle = bundle.map_err(|_| bad("is no certificate".to_owned()))?;
+                    let bundle = bundle.ok().filter(|bundle| !bundle.is_empty());
+                    let bundle = bundle.ok_or_else(|| bad("is no certificate".to_owned()))?;
                     self.authorities.extend(bundle);
                 }
                 Some("cert") => {
