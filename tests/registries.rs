@@ -347,6 +347,26 @@ fn an_upload_that_the_registry_forgot_begins_again() {
 }
 
 #[test]
+fn an_upload_whose_session_died_half_way_begins_again() {
+    let stand = Stand::new();
+    let last = stand.last();
+    let bytes = stand.server.blob(&last).unwrap();
+    stand.server.forget_blob(&last);
+    let tries = std::sync::atomic::AtomicUsize::new(0);
+    let next = move || tries.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    stand.server.fail(move |heard| match heard.method.as_str() {
+        "PATCH" if next() == 0 => Act::CutUpload(100_000),
+        "GET" if heard.path.contains("/uploads/") => Act::ForgetUploads,
+        _ => Act::Serve,
+    });
+    stand.rig.rbuild(["push", &stand.name()]).succeeds();
+    assert!(stand.server.blob(&last).as_ref() == Some(&bytes));
+    let heard = stand.server.heard();
+    let begun = heard.iter().filter(|heard| heard.is("POST", "/uploads/"));
+    assert_eq!(begun.count(), 2);
+}
+
+#[test]
 fn a_push_that_cannot_be_ends_with_one_error() {
     let stand = Stand::new();
     stand.server.forget_blob(&stand.last());

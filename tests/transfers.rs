@@ -119,6 +119,26 @@ fn a_killed_build_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_killed_build_that_lacks_one_layer_goes_on_where_it_was() {
+    let stand = Stand::new();
+    let below = format!("{}/team/app:below", stand.server.host());
+    stand.rig.dockerfile("FROM base\nRUN echo one > /one");
+    stand.rig.build(&["-t", &below]).succeeds();
+    stand.rig.rbuild(["push", &below]).succeeds();
+    let rig = Rig::empty();
+    rig.rbuild(["pull", &below]).succeeds();
+    rig.dockerfile(&format!("FROM {}\nRUN test -s /large", stand.name()));
+    killed(&stand, &rig, rig.build_command(&[]));
+    stand.server.fail(healthy);
+    rig.build(&[]).succeeds();
+    let asked = ranges(&stand);
+    assert_eq!(asked.len(), 1);
+    assert!(asked[0].is_some());
+    assert!(has_blob(&rig, &stand.last()));
+    assert!(!partial(&rig, &stand.last()).exists());
+}
+
+#[test]
 fn a_registry_that_gives_no_parts_is_asked_for_the_whole() {
     let stand = Stand::new();
     let last = stand.last();

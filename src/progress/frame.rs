@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+use super::bar::bar;
 use super::numbers::Numbers;
 use super::units::{amount, seconds};
 use crate::build::event::{Event, VertexId};
@@ -17,7 +18,6 @@ const PART_ROWS: usize = 8;
 const WIDTH_WITH_TIME: usize = 30;
 /// From this width on a part whose total is known has a bar.
 const WIDTH_WITH_BAR: usize = 80;
-const BAR: usize = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tint {
@@ -289,14 +289,6 @@ impl Part {
     }
 }
 
-/// `[=====>              ]`, as docker draws it.
-fn bar(done: u64, total: u64) -> String {
-    let share = u128::from(done.min(total)) * BAR as u128 / u128::from(total.max(1));
-    let full = usize::try_from(share).unwrap_or(BAR);
-    let tip = if full < BAR { ">" } else { "" };
-    format!("[{:BAR$}]", format!("{}{tip}", "=".repeat(full)))
-}
-
 /// A digest as its first twelve digits, so that the sizes behind it stay on the row.
 fn short(label: &str) -> String {
     match label.split_once("sha256:") {
@@ -415,16 +407,6 @@ mod tests {
         let rows = texts(&busy(), 3.7, 80, 20);
         let expected = " => => sha256:abababababab [===>                ] 5.24MB / 28.23MB";
         assert_eq!(rows[6].trim_end_matches("3.0s").trim_end(), expected);
-        for (done, total, expected) in [
-            (0, 10, "[>                   ]"),
-            (5, 10, "[==========>         ]"),
-            (10, 10, "[====================]"),
-            (11, 10, "[====================]"),
-            (0, 0, "[>                   ]"),
-            (u64::MAX, u64::MAX, "[====================]"),
-        ] {
-            assert_eq!(bar(done, total), expected);
-        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! One thread receives the build's events and gives them to a view; a view never asks the build
 //! anything. That stderr was closed ends no build.
 
+mod bar;
 mod frame;
 mod numbers;
 mod parts;

@@ -13,6 +13,7 @@
 //!   they broke off.
 //! - Whatever is waited for, the caller can end it ([`Stop`]).
 
+mod certificates;
 mod client;
 mod download;
 mod failure;

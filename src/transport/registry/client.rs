@@ -10,14 +10,14 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 
 use super::super::credentials::{self, Credential};
 use super::super::document::LIMIT;
+use super::certificates::http_client;
 use super::failure::{Failure, innermost, retry, wanted_pause};
-use super::hosts::{self, Certificates, Hosts};
+use super::hosts::Hosts;
 use super::token::{self, Token};
 use crate::oci::Reference;
 use crate::transport::error::Credentials;
 use crate::transport::{Error, Stop};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const MOST_REDIRECTS: usize = 10;
 /// A document may take so many times the silence that is borne.
 const DOCUMENT: u32 = 4;
@@ -422,29 +422,6 @@ impl Client {
 pub(super) fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let value = headers.get(name)?.to_str().ok()?;
     Some(value.to_owned())
-}
-
-fn http_client(
-    registry: &str,
-    options: &Options,
-) -> Result<reqwest::Client, Box<dyn std::error::Error + Send + Sync>> {
-    // An error means that a provider is installed already, which serves as well.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let directory = credentials::docker_directory(options.docker_config.as_deref());
-    let certificates = Certificates::load(directory.as_deref(), registry)?;
-    let mut builder = reqwest::Client::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("rbuild/", env!("CARGO_PKG_VERSION")))
-        .tls_certs_merge(certificates.authorities);
-    if let Some(identity) = certificates.identity {
-        builder = builder.identity(identity);
-    }
-    // A proxy's loopback is another one.
-    if hosts::is_loopback(registry) {
-        builder = builder.no_proxy();
-    }
-    Ok(builder.build()?)
 }
 
 #[cfg(test)]
