@@ -406,6 +406,35 @@ fn a_mirror_is_asked_first_and_the_registry_where_it_has_nothing() {
 }
 
 #[test]
+fn a_mirror_without_a_blob_or_without_a_server_is_passed_over() {
+    let stand = Stand::new();
+    let mirror = Faulty::start();
+    let manifest = stand.server.manifest("team/app", "v1").unwrap();
+    mirror.set_manifest("team/app", "v1", MANIFEST, &manifest);
+    let (host, place) = (stand.server.host(), mirror.host());
+    let text = format!(r#"{{"registries":{{"{host}":{{"mirrors":["{place}"]}}}}}}"#);
+    let pull = || {
+        let rig = Rig::empty();
+        let mut command = rig.command(["pull", &stand.name()]);
+        configure(&rig, &mut command, &text);
+        Outcome::of(&mut command).succeeds();
+    };
+    let count = |heard: Vec<Heard>, part: &str| {
+        let asked = heard.iter().filter(|heard| heard.is("GET", part));
+        asked.count()
+    };
+    stand.server.fail(|_| Act::Serve);
+    pull();
+    assert_eq!(count(stand.server.heard(), "/manifests/"), 0);
+    assert!(count(mirror.heard(), "/blobs/") >= stand.layers.len());
+    assert!(count(stand.server.heard(), "/blobs/") >= stand.layers.len());
+
+    mirror.fail(|_| Act::Reset);
+    pull();
+    assert_eq!(mirror.heard().len(), 4, "the tries of the first request");
+}
+
+#[test]
 fn a_configuration_with_an_unknown_key_is_an_error() {
     let rig = Rig::empty();
     let mut command = rig.command(["pull", "127.0.0.1:1/a"]);

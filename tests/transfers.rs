@@ -1,6 +1,7 @@
 //! Transfers that are killed, interrupted or shared: what stays, and what the next one makes of it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -337,6 +338,26 @@ fn an_interrupt_ends_a_transfer_from_a_silent_registry() {
         Act::Answer(429, wait, Vec::new())
     });
     interrupted(patient(&rig, &stand.name()), heard("GET", "/manifests/"));
+
+    let programs = rig.path("bin");
+    fs::create_dir(&programs).unwrap();
+    fs::create_dir(rig.path("docker-config")).unwrap();
+    fs::write(
+        rig.path("docker-config/config.json"),
+        r#"{"credsStore":"slow"}"#,
+    )
+    .unwrap();
+    let helper = programs.join("docker-credential-slow");
+    let started = rig.path("started");
+    let mark = format!("sleep 6{:06}", std::process::id());
+    let script = format!("#!/bin/sh\ntouch {}\nexec {mark}\n", started.display());
+    fs::write(&helper, script).unwrap();
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let mut command = patient(&rig, &stand.name());
+    command.env("PATH", path);
+    interrupted(command, || started.exists());
+    assert_eq!(host::processes_with(&mark), [""; 0]);
 
     let before = stand.rig.store_listing();
     for (method, part) in [

@@ -23,6 +23,7 @@ mod token;
 mod upload;
 
 use std::io::Read;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::Method;
@@ -117,18 +118,25 @@ impl Registry {
         Ok(Arc::clone(slot.insert(Arc::new(clients))))
     }
 
-    /// What the first of the clients that can gives; the error is the registry's own.
+    /// What the first of the clients that can gives; the error is the registry's own. A mirror that
+    /// cannot be reached is asked no more.
     fn first<T>(&self, ask: impl Fn(&Arc<Client>) -> Result<T, Error>) -> Result<T, Error> {
         let clients = self.clients()?;
-        let mut last = None;
-        for client in clients.iter() {
-            match ask(client) {
-                Ok(value) => return Ok(value),
+        let (registry, mirrors) = clients
+            .split_last()
+            .expect("a registry is its own last client");
+        for mirror in mirrors {
+            if mirror.lost.load(Ordering::Relaxed) {
+                continue;
+            }
+            match ask(mirror) {
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
-                Err(error) => last = Some(error),
+                Err(Error::Unreachable { .. }) => mirror.lost.store(true, Ordering::Relaxed),
+                Err(_) => {}
+                Ok(value) => return Ok(value),
             }
         }
-        Err(last.expect("a registry is its own last client"))
+        ask(registry)
     }
 
     /// The document that the image's name stands for, and its digest.

@@ -51,6 +51,8 @@ pub(super) struct Client {
     access: Mutex<Access>,
     /// A token server on another domain was not shown the password.
     withheld: AtomicBool,
+    /// It could not be reached.
+    pub(super) lost: AtomicBool,
 }
 
 /// What the registry wants to see.
@@ -133,6 +135,7 @@ impl Client {
             scopes,
             access: Mutex::new(Access::Nothing),
             withheld: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
         })
     }
 
