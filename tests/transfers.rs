@@ -264,7 +264,7 @@ fn beginnings_are_counted_and_pruned() {
     let usage = String::from_utf8(usage.stdout).unwrap();
     let row = usage
         .lines()
-        .find(|line| line.starts_with("Partial downloads"));
+        .find(|line| line.starts_with("Partial blobs"));
     assert!(row.unwrap().contains("1.05MB"), "{usage}");
     rig.rbuild(["builder", "prune", "-f"]).succeeds();
     assert!(!file.exists());

@@ -100,7 +100,7 @@ pub(crate) fn usage(view: &View) -> Result<Vec<Usage>, Error> {
     for mount in view.cache_mounts()? {
         mounts.add(mount.size, false);
     }
-    let mut partials = Usage::new("Partial downloads");
+    let mut partials = Usage::new("Partial blobs");
     for partial in view.partials()? {
         partials.add(partial.size, false);
     }
