@@ -260,7 +260,12 @@ fn carry_out(
     request: &Request,
     epoch: Option<i64>,
 ) -> Result<Exit, StepError> {
-    let found = container::find(&session.store, &arguments.image, arguments.pull)?;
+    let found = container::find(
+        &session.store,
+        &arguments.image,
+        arguments.pull,
+        &session.cancel,
+    )?;
     let snapshot = files(session, &found, arguments.quiet)?;
     if session::was_interrupted() {
         return Err(StepError::Canceled);
@@ -298,7 +303,7 @@ pub(super) fn files(session: &Session, found: &Found, quiet: bool) -> Result<Sna
     };
     let progress = progress::start(mode, receiver).ok();
     let events = EventSender::new(sender);
-    let fetched = found.fetch(&session.store, &events);
+    let fetched = found.fetch(&session.store, &events, &session.cancel);
     drop(events);
     if let Some(progress) = progress {
         progress.finish();
