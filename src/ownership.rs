@@ -22,7 +22,7 @@ use crate::sys;
 use crate::sys::fs::Kind;
 pub(crate) use owners::Owners;
 use record::{ATTRIBUTE, Device, Record};
-pub(crate) use table::Table;
+pub(crate) use table::{TABLE, Table};
 
 /// The way owners are kept, chosen once when the build enters its user namespace. Snapshots of
 /// different ways live apart in the store.

@@ -53,7 +53,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "init",
         &[
-            "ownership::record",
+            "ownership",
+            "sandbox::emulation",
             "sandbox::limits",
             "sandbox::passwd",
             "sandbox::spec",

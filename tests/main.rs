@@ -44,6 +44,7 @@ mod metadata;
 mod mounts;
 mod onbuild;
 mod output;
+mod owners;
 mod peers;
 mod platform;
 mod progress;
