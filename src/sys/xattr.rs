@@ -112,23 +112,6 @@ pub(crate) fn set_at(dir: impl AsFd, name: &OsStr, attribute: &OsStr, value: &[u
     Ok(())
 }
 
-/// Removes one attribute. One that is not there, or cannot be, is success.
-pub(crate) fn remove_at(dir: impl AsFd, name: &OsStr, attribute: &OsStr) -> Result<()> {
-    let path = path_of(&dir, name);
-    let attribute_c = c_name(attribute);
-    let call = if name.is_empty() {
-        libc::removexattr
-    } else {
-        libc::lremovexattr
-    };
-    // SAFETY: both strings are NUL-terminated and outlive the call.
-    let status = unsafe { call(path.as_ptr(), attribute_c.as_ptr()) };
-    match Errno::result(status) {
-        Ok(_) | Err(Errno::ENODATA | Errno::ENOTSUP) => Ok(()),
-        Err(errno) => Err(Error::on("lremovexattr", name, errno)),
-    }
-}
-
 /// The value of an attribute of `path`, read into `buffer`; its length. For the hot path: no allocation,
 /// and the bare errno.
 pub(crate) fn get_into(
@@ -195,4 +178,21 @@ pub(crate) fn list(path: &CStr, follow: bool) -> nix::Result<Vec<u8>> {
     let length = Errno::result(length)?;
     names.truncate(usize::try_from(length).expect("not negative"));
     Ok(names)
+}
+
+/// Removes one attribute. One that is not there, or cannot be, is success.
+pub(crate) fn remove_at(dir: impl AsFd, name: &OsStr, attribute: &OsStr) -> Result<()> {
+    let path = path_of(&dir, name);
+    let attribute_c = c_name(attribute);
+    let call = if name.is_empty() {
+        libc::removexattr
+    } else {
+        libc::lremovexattr
+    };
+    // SAFETY: both strings are NUL-terminated and outlive the call.
+    let status = unsafe { call(path.as_ptr(), attribute_c.as_ptr()) };
+    match Errno::result(status) {
+        Ok(_) | Err(Errno::ENODATA | Errno::ENOTSUP) => Ok(()),
+        Err(errno) => Err(Error::on("lremovexattr", name, errno)),
+    }
 }
