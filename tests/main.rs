@@ -45,6 +45,7 @@ mod mounts;
 mod onbuild;
 mod one_store;
 mod output;
+mod owners;
 mod peers;
 mod platform;
 mod progress;
