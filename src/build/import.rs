@@ -99,7 +99,7 @@ pub(crate) fn import(
         config: config_descriptor.clone(),
         layers: vec![layer],
     };
-    image::publish(store, &blobs, std::slice::from_ref(name))?;
+    image::publish(store, &blobs.into(), std::slice::from_ref(name))?;
     Ok(config_descriptor.digest)
 }
 

@@ -4,17 +4,25 @@ use crate::oci::Platform;
 
 /// One platform: `local` is this machine's.
 pub(super) fn parse(text: &str) -> Result<Platform, String> {
-    let mut names = text.split(',').map(str::trim);
-    let (Some(name), None) = (names.next(), names.next()) else {
-        return Err(format!(
-            "--platform {text:?} names several platforms, which one build cannot do yet: run one \
-             build for each"
-        ));
-    };
-    if name == "local" {
-        return Ok(Platform::host());
+    match text.trim() {
+        name if name.contains(',') => Err(format!(
+            "--platform {text:?} names several platforms, and one can be had here"
+        )),
+        "local" => Ok(Platform::host()),
+        name => name.parse().map_err(|error| format!("--platform: {error}")),
     }
-    name.parse().map_err(|error| format!("--platform: {error}"))
+}
+
+/// Platforms in the order given, each once. A text may have several, with commas between them.
+pub(super) fn parse_several(texts: &[String]) -> Result<Vec<Platform>, String> {
+    let mut platforms: Vec<Platform> = Vec::new();
+    for name in texts.iter().flat_map(|text| text.split(',')) {
+        let platform = parse(name)?;
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    Ok(platforms)
 }
 
 #[cfg(test)]
@@ -33,5 +41,23 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.contains(why), "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn lists_and_repeated_options_name_several_platforms_each_once() {
+        let several = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
+            let found = parse_several(&texts)?;
+            Ok::<_, String>(found.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let two = ["linux/amd64", "linux/arm64"].map(str::to_owned);
+        assert_eq!(several(&["linux/amd64,linux/arm64"]).unwrap(), two);
+        assert_eq!(several(&["linux/amd64", " linux/arm64/v8"]).unwrap(), two);
+        assert_eq!(
+            several(&["linux/amd64,linux/x86_64", "linux/aarch64"]).unwrap(),
+            two
+        );
+        assert_eq!(several(&[]).unwrap(), [""; 0]);
+        assert!(several(&["linux/amd64,"]).is_err());
     }
 }

@@ -23,7 +23,7 @@ use crate::build::event::EventSender;
 use crate::build::{self, StepError};
 use crate::oci::{Platform, Reference};
 use crate::progress::{self, Mode};
-use crate::sandbox::{self, Attachment, Console, Limit, Mount, Network, Status, Step};
+use crate::sandbox::{self, Attachment, Console, Limit, Mount, Network, Status, Step, binfmt};
 use crate::store::Snapshot;
 use crate::sys;
 
@@ -99,8 +99,8 @@ pub(super) struct RunArgs {
     /// When the registry is asked: missing, always or never
     #[arg(long, value_name = "WHEN", default_value = "missing", value_parser = pull)]
     pull: Pull,
-    /// This machine's platform, as others cannot be run
-    #[arg(long, env = "DOCKER_DEFAULT_PLATFORM", value_parser = this_machine)]
+    /// The platform of the image: this machine's, or one that it emulates
+    #[arg(long, env = "DOCKER_DEFAULT_PLATFORM", value_parser = runnable)]
     platform: Option<Platform>,
     /// Keep what the command wrote as an image, if it ends with 0; the id goes to standard error
     #[arg(long, value_name = "NAME", value_parser = image_name)]
@@ -152,13 +152,14 @@ fn pull(text: &str) -> Result<Pull, String> {
     }
 }
 
-fn this_machine(text: &str) -> Result<Platform, String> {
+fn runnable(text: &str) -> Result<Platform, String> {
     let (wanted, host) = (platform::parse(text)?, Platform::host());
-    if wanted.same_machine(&host) {
+    if binfmt::can_run(&wanted) {
         Ok(wanted)
     } else {
         Err(format!(
-            "{wanted} cannot be run: this machine is {host}, and run starts no emulator"
+            "{wanted} cannot be run: this machine is {host}, and has no binfmt_misc handler with the \
+             flag F for it"
         ))
     }
 }
@@ -254,7 +255,10 @@ fn carry_out(
     request: &Request,
     epoch: Option<i64>,
 ) -> Result<Exit, StepError> {
-    let found = container::find(&session.store, &arguments.image, arguments.pull)?;
+    let host = Platform::host();
+    let platform = arguments.platform.as_ref().unwrap_or(&host);
+    let (store, image) = (&session.store, &arguments.image);
+    let found = container::find(store, image, arguments.pull, platform)?;
     let snapshot = files(session, &found, arguments.quiet)?;
     if session::was_interrupted() {
         return Err(StepError::Canceled);

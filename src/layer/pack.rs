@@ -106,16 +106,23 @@ pub(crate) fn pack_tree(
     out: &mut dyn Write,
 ) -> Result<Packed, Error> {
     let mut packer = Packer::new(View::Merged, options, out);
-    let at_root = |source| Error::Inspect {
-        path: "/".into(),
-        source,
-    };
-    let here = OsStr::new(".");
-    let stat = sys::fs::stat_at(root, here).map_err(at_root)?;
-    let attributes = attributes::read(root, here, View::Merged).map_err(at_root)?;
-    packer.emit(packer.member(b"./".to_vec(), EntryType::Directory, &stat, attributes)?)?;
-    let below = Below::root(&[]).map_err(at_root)?;
-    packer.pack_directory(root, &mut Vec::new(), &below, 0)?;
+    packer.pack_root(root, b"./", Vec::new())?;
+    packer.finish()
+}
+
+/// Writes each tree as [`pack_tree`] does, below the directory that stands before it.
+pub(crate) fn pack_trees(
+    trees: &[(String, BorrowedFd<'_>)],
+    options: &PackOptions,
+    out: &mut dyn Write,
+) -> Result<Packed, Error> {
+    let mut packer = Packer::new(View::Merged, options, out);
+    for (name, root) in trees {
+        let path = format!("{name}/").into_bytes();
+        packer.pack_root(*root, &path, path.clone())?;
+        // Links never lead from one tree into another.
+        packer.linked.clear();
+    }
     packer.finish()
 }
 
@@ -152,6 +159,25 @@ impl<'a> Packer<'a> {
         Ok(Packed {
             entries: self.entries,
         })
+    }
+
+    /// Packs a whole tree: its root as `shown`, what is in it below `path`.
+    fn pack_root(
+        &mut self,
+        root: BorrowedFd<'_>,
+        shown: &[u8],
+        mut path: Vec<u8>,
+    ) -> Result<(), Error> {
+        let at_root = |source| Error::Inspect {
+            path: "/".into(),
+            source,
+        };
+        let here = OsStr::new(".");
+        let stat = sys::fs::stat_at(root, here).map_err(at_root)?;
+        let attributes = attributes::read(root, here, View::Merged).map_err(at_root)?;
+        self.emit(self.member(shown.to_vec(), EntryType::Directory, &stat, attributes)?)?;
+        let below = Below::root(&[]).map_err(at_root)?;
+        self.pack_directory(root, &mut path, &below, 0)
     }
 
     /// Packs what is in `dir`. `path` is its path, empty or ending in a slash, and the same on return.

@@ -163,8 +163,9 @@ impl Container {
             cmd_set: false,
         };
         let blobs = image::assemble(store, &state, &state.config, encoding, Dialect::Oci, None)?;
-        image::publish(store, &blobs, std::slice::from_ref(name))?;
-        Ok(blobs.config.digest)
+        let id = blobs.config.digest.clone();
+        image::publish(store, &blobs.into(), std::slice::from_ref(name))?;
+        Ok(id)
     }
 }
 
