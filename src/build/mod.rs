@@ -6,6 +6,7 @@
 mod add;
 mod add_remote;
 mod base;
+pub(crate) mod changes;
 mod commit;
 pub(crate) mod container;
 mod copy;

@@ -89,7 +89,7 @@ enum Command {
     /// Work with the cache of builds
     #[command(subcommand)]
     Builder(prune::BuilderCommand),
-    /// Show what the store takes, in docker's spelling
+    /// Show or remove what the store takes, in docker's spelling
     #[command(subcommand)]
     System(disk::SystemCommand),
     /// Run a command in an image
@@ -175,6 +175,9 @@ fn carry_out(command: Command, root: &Path) -> Exit {
         }
         Command::Du(arguments) | Command::System(disk::SystemCommand::Df(arguments)) => {
             disk::run(&arguments, root)
+        }
+        Command::System(disk::SystemCommand::Prune(arguments)) => {
+            prune::run_system(&arguments, root)
         }
         Command::Builder(prune::BuilderCommand::Du) => disk::run(&disk::DiskArgs::default(), root),
         Command::Run(arguments) => run::run(&arguments, root),

@@ -18,7 +18,8 @@ use clap::Args;
 use super::report::{self, Report, causes_of};
 use super::session::{self, Session};
 use super::{Exit, epoch, failure, platform, run_options};
-use crate::build::container::{self, Container, Found, Pull, Request};
+use crate::build::changes::Changes;
+use crate::build::container::{self, Commit, Container, Found, Pull, Request};
 use crate::build::event::EventSender;
 use crate::build::{self, StepError};
 use crate::oci::{Platform, Reference};
@@ -105,6 +106,16 @@ pub(super) struct RunArgs {
     /// Keep what the command wrote as an image, if it ends with 0; the id goes to standard error
     #[arg(long, value_name = "NAME", value_parser = image_name)]
     commit: Option<Reference>,
+    /// With --commit, a Dockerfile instruction for the image's configuration, such as CMD or ENV;
+    /// repeatable
+    #[arg(long = "change", value_name = "INSTRUCTION", requires = "commit")]
+    changes: Vec<String>,
+    /// With --commit, comment in the image's history
+    #[arg(long, value_name = "TEXT", requires = "commit")]
+    message: Option<String>,
+    /// With --commit, who made the image
+    #[arg(long, value_name = "NAME", requires = "commit")]
+    author: Option<String>,
     /// A name, an id or the beginning of one; pulled if it is not in the store
     #[arg(value_name = "IMAGE")]
     image: String,
@@ -172,7 +183,30 @@ fn image_name(text: &str) -> Result<Reference, String> {
     }
 }
 
+/// What `--commit` and its companions ask for.
+struct Keep {
+    name: Reference,
+    commit: Commit,
+    epoch: Option<i64>,
+}
+
 impl RunArgs {
+    fn keep(&self) -> Result<Option<Keep>, String> {
+        let Some(name) = &self.commit else {
+            return Ok(None);
+        };
+        let changes = Changes::parse(&self.changes).map_err(|error| error.to_string())?;
+        Ok(Some(Keep {
+            name: name.clone(),
+            commit: Commit {
+                changes,
+                message: self.message.clone(),
+                author: self.author.clone(),
+            },
+            epoch: epoch::of_environment()?,
+        }))
+    }
+
     fn request(&self) -> Result<Request, String> {
         if self.image.is_empty() {
             return Err("the name of the image is empty".to_owned());
@@ -220,9 +254,12 @@ fn window_size() -> (u16, u16) {
 
 /// Runs `rbuild run`.
 pub(super) fn run(arguments: &RunArgs, root: &Path) -> Exit {
-    let (request, epoch) = match (arguments.request(), epoch::of_environment()) {
-        (Ok(request), Ok(epoch)) => (request, epoch),
-        (Err(message), _) | (_, Err(message)) => {
+    let asked = arguments
+        .request()
+        .and_then(|request| Ok((request, arguments.keep()?)));
+    let (request, keep) = match asked {
+        Ok(asked) => asked,
+        Err(message) => {
             report::print_error(&message);
             return OWN_FAILURE;
         }
@@ -231,7 +268,7 @@ pub(super) fn run(arguments: &RunArgs, root: &Path) -> Exit {
         return OWN_FAILURE;
     };
     let single_reason = session.single_reason.clone();
-    let ended = carry_out(&session, arguments, &request, epoch);
+    let ended = carry_out(&session, arguments, &request, keep.as_ref());
     session.finish();
     match ended {
         Ok(exit) => exit,
@@ -253,7 +290,7 @@ fn carry_out(
     session: &Session,
     arguments: &RunArgs,
     request: &Request,
-    epoch: Option<i64>,
+    wanted: Option<&Keep>,
 ) -> Result<Exit, StepError> {
     let host = Platform::host();
     let platform = arguments.platform.as_ref().unwrap_or(&host);
@@ -277,8 +314,8 @@ fn carry_out(
         Status::Code(code) => code,
         Status::Signal(signal) => 128 + signal,
     };
-    if let Some(name) = &arguments.commit {
-        keep(session, container, name, code, epoch)?;
+    if let Some(wanted) = wanted {
+        keep(session, container, wanted, code)?;
     }
     Ok(Exit::Command(u8::try_from(code).unwrap_or(u8::MAX)))
 }
@@ -338,12 +375,16 @@ fn in_foreground(
 fn keep(
     session: &Session,
     container: Container,
-    name: &Reference,
+    wanted: &Keep,
     code: i32,
-    epoch: Option<i64>,
 ) -> Result<(), StepError> {
+    let Keep {
+        name,
+        commit,
+        epoch,
+    } = wanted;
     if code == 0 {
-        let id = container.keep(&session.store, name, epoch)?;
+        let id = container.keep(&session.store, name, commit, *epoch)?;
         // Standard output is the command's.
         drop(writeln!(io::stderr(), "{id}"));
         return Ok(());

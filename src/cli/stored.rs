@@ -129,11 +129,14 @@ pub(super) fn confirm(force: bool, warning: &str) -> Result<bool, Exit> {
         return Ok(true);
     }
     if !std::io::stdin().is_terminal() {
+        let warning = warning.trim_end().replace("\n  - ", " ");
         return Err(usage(&format!(
             "{warning}: there is no terminal to ask on; confirm it with -f"
         )));
     }
-    let question = format!("WARNING! {warning}.\nAre you sure you want to continue? [y/N] ");
+    // A list ends with a line of its own.
+    let end = if warning.ends_with('\n') { "" } else { "." };
+    let question = format!("WARNING! {warning}{end}\nAre you sure you want to continue? [y/N] ");
     if print(&question) != Exit::Success {
         return Err(Exit::Failed);
     }
