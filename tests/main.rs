@@ -34,6 +34,7 @@ mod git_security;
 mod heredoc;
 mod history;
 mod ignore;
+mod image_changes;
 mod images;
 mod images_archives;
 mod images_garbage;

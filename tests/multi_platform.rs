@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::rig::Rig;
 use crate::rig::faulty::{Faulty, digest_of};
 use crate::rig::host;
-use crate::rig::image::{entries_of, json};
+use crate::rig::image::{Node, entries_of, json};
 
 const TWO: &str = "--platform=linux/amd64,linux/s390x";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -167,6 +167,8 @@ fn files_of_several_platforms_are_below_a_directory_for_each() {
         "linux_arm_v7/file",
     ];
     assert_eq!(names, expected);
+    let attributes = |(_, node): &(String, Node)| !node.xattrs.is_empty();
+    assert!(!entries.iter().any(attributes), "overlayfs keeps its own");
     for (directory, content) in [
         ("linux_amd64", "amd64"),
         ("linux_s390x", "s390x"),
@@ -422,4 +424,28 @@ fn findings_of_the_checks_are_told_once() {
     rig.dockerfile("FROM scratch\nCOPY file-arm /");
     let outcome = rig.build(&[TWO, "--build-arg", "UNUSED=1"]).succeeds();
     assert_eq!(outcome.stderr.matches("not consumed").count(), 1);
+}
+
+#[test]
+fn one_platform_makes_an_index_when_it_is_asked_for() {
+    let rig = rig();
+    let wanted = "--build-arg=BUILDKIT_MULTI_PLATFORM=true";
+    let one = "--platform=linux/amd64";
+    let output = ["-o", "type=oci,tar=false,dest=layout", "-o", "out"];
+    let outcome = rig
+        .build(&[&[one, wanted], &output[..]].concat())
+        .succeeds();
+    let (entry, manifests) = index(&rig.path("layout"));
+    assert_eq!(platforms(&manifests), ["linux/amd64"]);
+    assert_eq!(entry["digest"], outcome.id());
+    assert!(rig.path("out/linux_amd64/file").exists());
+    outcome.says(&["[linux/amd64 1/1] COPY file-amd64 /file"]);
+    rig.build(&[one, wanted, "-o", "type=docker,dest=x"])
+        .exits_with(2);
+    for value in ["false", "maybe"] {
+        let wanted = format!("--build-arg=BUILDKIT_MULTI_PLATFORM={value}");
+        rig.build(&[TWO, &wanted])
+            .exits_with(2)
+            .says(&["BUILDKIT_MULTI_PLATFORM"]);
+    }
 }

@@ -138,17 +138,12 @@ pub(crate) fn assemble(
     })
 }
 
-/// Joins images, which differ in their platforms, under one index. One alone stays as it is.
+/// Joins images, which differ in their platforms, under one index.
 pub(crate) fn join(
     store: &Store,
-    mut images: Vec<ImageBlobs>,
+    images: Vec<ImageBlobs>,
     dialect: Dialect,
 ) -> Result<Bundle, crate::store::Error> {
-    if images.len() == 1
-        && let Some(only) = images.pop()
-    {
-        return Ok(only.into());
-    }
     let of_type = match dialect {
         Dialect::Oci => media_type::INDEX,
         Dialect::Docker => media_type::DOCKER_INDEX,

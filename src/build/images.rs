@@ -128,7 +128,7 @@ impl Engine<'_> {
             ImageSource::Reference(name) => name,
             ImageSource::Named(index) => &request.named_contexts[*index].name,
         };
-        let prefix = if request.has_several_platforms() {
+        let prefix = if request.makes_index() {
             format!("{platform} ")
         } else {
             String::new()

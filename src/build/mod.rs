@@ -104,7 +104,7 @@ pub(crate) struct Built {
     /// Digest of the configuration, which is how docker names an image; of several platforms that of
     /// the index, if the outputs wanted one.
     pub(crate) image_id: Option<Digest>,
-    /// Several platforms were built.
+    /// The build made an index of its platforms.
     pub(crate) is_index: bool,
     /// The manifest or index in the store; `None` when the outputs wanted no image.
     pub(crate) manifest: Option<Descriptor>,
@@ -289,16 +289,17 @@ pub(crate) fn run(
     }
     let exported = outputs::write(&finished);
     let manifest = exported.map_err(fail)?;
-    let image_id = match (finished.as_slice(), &manifest) {
-        ([only], _) => Some(image::image_id(&only.config)),
-        (_, index) => index.as_ref().map(|index| index.digest.clone()),
+    let is_index = requests.iter().any(Request::makes_index);
+    let image_id = match finished.first() {
+        Some(only) if !is_index => Some(image::image_id(&only.config)),
+        _ => manifest.as_ref().map(|index| index.digest.clone()),
     };
     events.send(Event::Built {
         image_id: image_id.clone(),
     });
     Ok(Built {
         image_id,
-        is_index: finished.len() > 1,
+        is_index,
         manifest,
         checked,
     })

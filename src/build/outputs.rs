@@ -72,12 +72,18 @@ impl Export<'_> {
         Ok(Some(bundle.top))
     }
 
+    /// What was built, when it makes an image and no index.
+    fn only(&self) -> Option<&Finished<'_>> {
+        let makes_index = self.engine.request.makes_index();
+        self.all.first().filter(|_| !makes_index)
+    }
+
     fn finished(&self, label: String, took: std::time::Duration) {
         let id = self.id;
         self.engine.events.send(Event::Finished { id, label, took });
     }
 
-    /// The image; of several platforms the index with all images.
+    /// The image, or the index with all images.
     fn assemble(&self, encoding: Encoding, dialect: Dialect) -> Result<Bundle, Error> {
         let store = self.engine.store;
         let one = |finished: &Finished<'_>| {
@@ -92,6 +98,9 @@ impl Export<'_> {
             )
             .map_err(|source| Error::Assemble { source })
         };
+        if let Some(only) = self.only() {
+            return one(only).map(Bundle::from);
+        }
         let images = self.all.iter().map(one).collect::<Result<_, _>>()?;
         Ok(image::join(store, images, dialect)?)
     }
@@ -110,10 +119,12 @@ impl Export<'_> {
                 let names = &self.engine.request.tags;
                 Ok(export::layout(store, &bundle, names, path)?)
             }
-            OutputForm::Tar(destination) => match self.all {
-                [only] => flat::tar(store, &only.state.snapshot, destination, self.engine.clamp),
-                several => {
-                    let trees = several.iter().map(|finished| {
+            OutputForm::Tar(destination) => match self.only() {
+                Some(only) => {
+                    flat::tar(store, &only.state.snapshot, destination, self.engine.clamp)
+                }
+                None => {
+                    let trees = self.all.iter().map(|finished| {
                         let name = directory_name(&finished.engine.request.platform);
                         (name, &finished.state.snapshot)
                     });
@@ -122,9 +133,9 @@ impl Export<'_> {
                 }
             },
             OutputForm::Local(path) => self.all.iter().try_for_each(|finished| {
-                let path = match self.all {
-                    [_] => path.clone(),
-                    _ => path.join(directory_name(&finished.engine.request.platform)),
+                let path = match self.only() {
+                    Some(_) => path.clone(),
+                    None => path.join(directory_name(&finished.engine.request.platform)),
                 };
                 flat::directory(store, &finished.state.snapshot, &path)
             }),

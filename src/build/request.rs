@@ -29,7 +29,7 @@ pub(crate) struct Request {
     pub(crate) source_date_epoch: Option<i64>,
     /// What is built for.
     pub(crate) platform: Platform,
-    /// All that one build is for, each once, when they are several; else empty.
+    /// All that one build is for, each once, when it makes an index; else empty.
     pub(crate) platforms: Vec<Platform>,
     /// The platform was asked for; without that the image keeps its base's.
     pub(crate) platform_given: bool,
@@ -87,7 +87,7 @@ impl Request {
     }
 
     /// The build makes an index.
-    pub(crate) fn has_several_platforms(&self) -> bool {
+    pub(crate) fn makes_index(&self) -> bool {
         !self.platforms.is_empty()
     }
 

@@ -40,7 +40,7 @@ impl Count {
         };
         let base = usize::from(has_image(&stage.base));
         let total = base + stage.steps.iter().filter(visible).count();
-        let several = engine.request.has_several_platforms();
+        let several = engine.request.makes_index();
         Self {
             platform: several.then(|| stage.platform.clone()),
             label: stage.label(engine.plan.stages.len()),

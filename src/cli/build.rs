@@ -303,7 +303,8 @@ impl BuildArgs {
         let platforms = platform::parse_several(&self.platforms)?;
         let is_docker =
             |output: &build::request::Output| matches!(output.form, OutputForm::DockerArchive(_));
-        if platforms.len() > 1 && self.outputs.iter().any(is_docker) {
+        let makes_index = platform::makes_index(&build_args, platforms.len())?;
+        if makes_index && self.outputs.iter().any(is_docker) {
             return Err(
                 "docker exporter does not currently support exporting manifest lists: \
                  type=docker holds one image, type=oci holds several platforms"
@@ -337,10 +338,12 @@ impl BuildArgs {
             outputs: self.outputs,
             source_date_epoch,
             platform_given: platform.is_some(),
+            platforms: match platforms {
+                _ if !makes_index => Vec::new(),
+                none if none.is_empty() => vec![Platform::host()],
+                platforms => platforms,
+            },
             platform: platform.unwrap_or_else(Platform::host),
-            platforms: Some(platforms)
-                .filter(|platforms| platforms.len() > 1)
-                .unwrap_or_default(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The value of `--platform`.
 
 use crate::oci::Platform;
+use crate::remote::parse_bool;
 
 /// One platform: `local` is this machine's.
 pub(super) fn parse(text: &str) -> Result<Platform, String> {
@@ -23,6 +24,27 @@ pub(super) fn parse_several(texts: &[String]) -> Result<Vec<Platform>, String> {
         }
     }
     Ok(platforms)
+}
+
+/// Whether the build makes an index: of several platforms, or as the build argument for it says.
+pub(super) fn makes_index(
+    build_args: &[(String, String)],
+    platforms: usize,
+) -> Result<bool, String> {
+    let mut given = build_args.iter().rev();
+    let given = given.find(|(name, _)| name == "BUILDKIT_MULTI_PLATFORM");
+    match given.map(|(_, value)| value.as_str()) {
+        None | Some("") => Ok(platforms > 1),
+        Some(value) => match parse_bool(value) {
+            Some(false) if platforms > 1 => Err(format!(
+                "BUILDKIT_MULTI_PLATFORM={value} allows one platform, and {platforms} are asked for"
+            )),
+            Some(wanted) => Ok(wanted),
+            None => Err(format!(
+                "BUILDKIT_MULTI_PLATFORM={value} is neither true nor false"
+            )),
+        },
+    }
 }
 
 #[cfg(test)]

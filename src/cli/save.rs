@@ -45,15 +45,10 @@ pub(super) fn run(arguments: &SaveArgs, root: &Path) -> Exit {
         Err(exit) => return exit,
     };
     let Some(view) = view else {
-        let missing = arguments
-            .images
-            .iter()
-            .map(|text| image::find(&images, text));
-        let errors = missing.filter_map(Result::err);
-        return errors
-            .map(|error| stored::fail(&error))
-            .last()
-            .unwrap_or(Exit::Failed);
+        return match image::find(&[], &arguments.images[0]) {
+            Err(error) => stored::fail(&error),
+            Ok(_) => Exit::Failed,
+        };
     };
     let mut chosen: Vec<(Bundle, Vec<Reference>)> = Vec::new();
     for text in &arguments.images {
