@@ -54,6 +54,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "init",
         &[
+            "ownership",
+            "sandbox::emulation",
             "sandbox::limits",
             "sandbox::passwd",
             "sandbox::spec",
