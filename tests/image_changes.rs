@@ -139,5 +139,5 @@ fn a_commit_takes_instructions_a_comment_and_an_author() {
         .says(&["--commit"]);
     rig.run(&["--commit=x", "--change=FROM a", "base", "true"])
         .exits_with(125)
-        .says(&["cannot be read"]);
+        .says(&["FROM is not a valid change command"]);
 }

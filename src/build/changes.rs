@@ -5,7 +5,7 @@ use super::error::StepError;
 use super::metadata::{self, Evaluation};
 use super::scope::{Globals, Scope};
 use super::state::StageState;
-use crate::dockerfile::{Instruction, Statement, parse_trigger};
+use crate::dockerfile::{Instruction, Statement, parse};
 use crate::oci::{ImageConfig, Platform};
 use crate::store::Snapshot;
 
@@ -23,38 +23,36 @@ pub(crate) enum Error {
 }
 
 impl Changes {
-    /// Parses each text as one instruction that docker takes here: those that change the configuration
-    /// of an image and neither its files nor how a build goes on.
+    /// Parses each text as lines of a Dockerfile that docker takes here: instructions that change the
+    /// configuration of an image, and neither its files nor how a build goes on.
     pub(crate) fn parse(texts: &[String]) -> Result<Self, Error> {
-        let one = |text: &String| {
-            let statement = parse_trigger(text).map_err(|diagnostics| Error::Syntax {
+        let mut all = Vec::new();
+        for text in texts {
+            let bad = |message: String| Error::Syntax {
                 text: text.clone(),
-                message: diagnostics
-                    .first()
-                    .map_or_else(String::new, |first| first.message.clone()),
+                message,
+            };
+            let file = parse(&format!("FROM scratch\n{text}")).map_err(|diagnostics| {
+                let first = diagnostics.into_iter().next();
+                bad(first.map_or_else(String::new, |first| first.message))
             })?;
-            match statement.instruction {
-                Instruction::Cmd(_)
-                | Instruction::Entrypoint(_)
-                | Instruction::Env(_)
-                | Instruction::Expose(_)
-                | Instruction::Healthcheck(_)
-                | Instruction::Label(_)
-                | Instruction::Onbuild(_)
-                | Instruction::Stopsignal(_)
-                | Instruction::User(_)
-                | Instruction::Volume(_)
-                | Instruction::Workdir(_) => Ok(statement),
-                _ => Err(Error::Forbidden {
-                    name: text
-                        .split_whitespace()
-                        .next()
-                        .unwrap_or_default()
-                        .to_owned(),
-                }),
+            let [stage] = file.stages.as_slice() else {
+                let name = "FROM".to_owned();
+                return Err(Error::Forbidden { name });
+            };
+            if stage.statements.is_empty() {
+                return Err(bad("it holds no instruction".to_owned()));
             }
-        };
-        texts.iter().map(one).collect::<Result<_, _>>().map(Self)
+            let forbidden = stage.statements.iter().find(|one| !is_allowed(one));
+            if let Some(forbidden) = forbidden {
+                let name = forbidden.text.split_whitespace().next();
+                return Err(Error::Forbidden {
+                    name: name.unwrap_or_default().to_owned(),
+                });
+            }
+            all.extend(stage.statements.iter().cloned());
+        }
+        Ok(Self(all))
     }
 
     /// Changes `config`. Variables are those of its environment. Its history stays as it is: docker
@@ -88,6 +86,23 @@ impl Changes {
         config.config.args_escaped = args_escaped;
         Ok(())
     }
+}
+
+fn is_allowed(statement: &Statement) -> bool {
+    matches!(
+        statement.instruction,
+        Instruction::Cmd(_)
+            | Instruction::Entrypoint(_)
+            | Instruction::Env(_)
+            | Instruction::Expose(_)
+            | Instruction::Healthcheck(_)
+            | Instruction::Label(_)
+            | Instruction::Onbuild(_)
+            | Instruction::Stopsignal(_)
+            | Instruction::User(_)
+            | Instruction::Volume(_)
+            | Instruction::Workdir(_)
+    )
 }
 
 #[cfg(test)]
@@ -135,10 +150,12 @@ mod tests {
     fn what_docker_does_not_take_is_refused() {
         for (text, why) in [
             ("RUN make", "RUN is not a valid change command"),
-            ("copy a b", "copy is not a valid change command"),
+            ("copy a b", "COPY is not a valid change command"),
             ("SHELL [\"a\"]", "SHELL is not a valid change command"),
             ("ARG a", "ARG is not a valid change command"),
-            ("FROM a", "cannot be read"),
+            ("FROM a", "FROM is not a valid change command"),
+            ("ENV a=b\nRUN true", "RUN is not a valid change command"),
+            ("# nothing", "cannot be read"),
             ("NOTHING a", "cannot be read"),
             ("", "cannot be read"),
             ("ENV", "cannot be read"),
