@@ -150,7 +150,7 @@ mod tests {
     fn what_docker_does_not_take_is_refused() {
         for (text, why) in [
             ("RUN make", "RUN is not a valid change command"),
-            ("copy a b", "COPY is not a valid change command"),
+            ("copy a b", "copy is not a valid change command"),
             ("SHELL [\"a\"]", "SHELL is not a valid change command"),
             ("ARG a", "ARG is not a valid change command"),
             ("FROM a", "FROM is not a valid change command"),
