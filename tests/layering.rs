@@ -54,7 +54,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "init",
         &[
-            "ownership",
+            "ownership::record",
             "sandbox::emulation",
             "sandbox::limits",
             "sandbox::passwd",
