@@ -1,7 +1,7 @@
 //! The end of a build: its result, or the index of its results, in every output and under its tags.
 
 use super::engine::Engine;
-use super::error::Error;
+use super::error::{Error, StepError};
 use super::event::{Event, VertexId};
 use super::export::{self, Bundle};
 use super::image::{self, Dialect};
@@ -197,8 +197,11 @@ impl Export<'_> {
                     engine.cancel,
                 )
             });
-            pushed.map_err(|source| Error::Push {
-                source: Box::new(source),
+            pushed.map_err(|source| match source {
+                StepError::Canceled => Error::Canceled,
+                source => Error::Push {
+                    source: Box::new(source),
+                },
             })?;
             self.finished(format!("pushing {}", name.whole()), took);
         }

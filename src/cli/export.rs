@@ -111,7 +111,8 @@ fn export(session: &Session, arguments: &ExportArgs, place: &Place) -> Result<()
     let store = &session.store;
     let host = Platform::host();
     let platform = arguments.platform.as_ref().unwrap_or(&host);
-    let found = container::find(store, &arguments.image, Pull::Missing, platform)?;
+    let image = &arguments.image;
+    let found = container::find(store, image, Pull::Missing, platform, &session.cancel)?;
     let snapshot = run::files(session, &found, false)?;
     match place {
         Place::Tar(destination) => flat::tar(store, &snapshot, destination, None)?,

@@ -5,6 +5,7 @@ use crate::build::error::StepError;
 use crate::build::event::{Event, EventSender, VertexId};
 use crate::image;
 use crate::oci::{Digest, ImageConfig, Platform};
+use crate::sandbox::Cancel;
 use crate::store::{Snapshot, Store};
 
 /// When the registry is asked (docker's `--pull`).
@@ -40,13 +41,18 @@ impl Found {
     }
 
     /// Brings the image's files into the store.
-    pub(crate) fn fetch(&self, store: &Store, events: &EventSender) -> Result<Snapshot, StepError> {
+    pub(crate) fn fetch(
+        &self,
+        store: &Store,
+        events: &EventSender,
+        cancel: &Cancel,
+    ) -> Result<Snapshot, StepError> {
         let id = VertexId(0);
         events.send(Event::Started {
             id,
             name: format!("FROM {}", self.0.pinned()),
         });
-        let fetched = self.0.fetch(store, events, id);
+        let fetched = self.0.fetch(store, events, id, cancel);
         events.send(match &fetched {
             Ok(_) => Event::Done { id },
             Err(error) => Event::Failed {
@@ -65,6 +71,7 @@ pub(crate) fn find(
     text: &str,
     pull: Pull,
     platform: &Platform,
+    cancel: &Cancel,
 ) -> Result<Found, StepError> {
     let missing = || StepError::Value {
         message: format!("there is no image {text} in the store"),
@@ -82,7 +89,7 @@ pub(crate) fn find(
     match (named, pull) {
         (Some(base), Pull::Never) => fitting(base, platform),
         (None, Pull::Never) => Err(missing()),
-        _ => base::find_by_name(store, text, platform, pull == Pull::Always).map(Found),
+        _ => base::find_by_name(store, text, platform, pull == Pull::Always, cancel).map(Found),
     }
 }
 
