@@ -28,6 +28,7 @@ mod cache_mounts;
 mod contents;
 mod error;
 mod exclusive;
+pub(crate) mod place;
 mod records;
 mod snapshots;
 mod tags;
