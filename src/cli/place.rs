@@ -5,7 +5,8 @@
 //! 1. `$XDG_DATA_HOME/rbuild`, by default `~/.local/share/rbuild` (XDG Base Directory Specification)
 //! 2. `$XDG_CACHE_HOME/rbuild`
 //! 3. `rbuild-UID` in `$TMPDIR`, `/var/tmp` and `/tmp`
-//! 4. `.rbuild-UID` in every volume of a container (`/workspace`, `/builds`), in the order of mounting
+//! 4. `.rbuild-UID` in every volume of a container (`/builds`), in the order of mounting; not in one that is
+//!    the working directory, because it would become part of the build context
 //! 5. `rbuild-UID` in `/dev/shm`
 //!
 //! A directory of the last three kinds has a name that others can guess. It must be a directory, no link,
@@ -33,7 +34,9 @@ struct Surroundings {
     uid: u32,
     /// The text of proc_pid_mountinfo(5).
     mounts: Vec<u8>,
-    /// `/` is an overlay: this is a container, in which nobody else is.
+    /// The working directory.
+    working: Option<PathBuf>,
+    /// This is a container, in which nobody else is.
     in_container: bool,
 }
 
@@ -141,8 +144,20 @@ impl Surroundings {
             temporary: variable("TMPDIR"),
             uid: nix::unistd::geteuid().as_raw(),
             mounts: Vec::new(),
+            working: None,
             in_container: false,
         }
+    }
+
+    /// Looks at what only a store that has to move needs to know.
+    fn look_around(&mut self) {
+        self.mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+        self.working = std::env::current_dir().ok();
+        // Only root of the file system could make one of the files.
+        self.in_container = Path::new("/.dockerenv").exists()
+            || Path::new("/run/.containerenv").exists()
+            || statfs::statfs("/")
+                .is_ok_and(|it| it.filesystem_type() == statfs::OVERLAYFS_SUPER_MAGIC);
     }
 
     fn choose(mut self, check: &dyn Fn(&Path) -> Result<(), Unfit>) -> Result<Chosen, Error> {
@@ -159,11 +174,8 @@ impl Surroundings {
             },
             None => None,
         };
-        // Only a store that has to move needs to know more.
         if self.mounts.is_empty() {
-            self.mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-            self.in_container = statfs::statfs("/")
-                .is_ok_and(|it| it.filesystem_type() == statfs::OVERLAYFS_SUPER_MAGIC);
+            self.look_around();
         }
         let found = self.candidates().into_iter().find(|candidate| {
             check(&candidate.root).is_ok() && candidate.make(self.uid, self.in_container)
@@ -182,29 +194,23 @@ impl Surroundings {
     }
 
     fn candidates(&self) -> Vec<Candidate> {
-        let private = |root: PathBuf| Candidate {
-            root,
-            is_guessable: false,
-        };
-        let guessable = |directory: &Path, name: String| Candidate {
-            root: directory.join(name),
-            is_guessable: true,
-        };
+        let place = |root: PathBuf, kind| Candidate { root, kind };
         let named = format!("rbuild-{}", self.uid);
         let temporary = self.temporary.iter().map(PathBuf::as_path);
         let temporary = temporary.chain([Path::new("/var/tmp"), Path::new("/tmp")]);
         let mut candidates: Vec<_> = self
             .cache
             .iter()
-            .map(|cache| private(cache.join("rbuild")))
+            .map(|cache| place(cache.join("rbuild"), Kind::Own))
             .collect();
-        candidates.extend(temporary.map(|directory| guessable(directory, named.clone())));
+        candidates.extend(temporary.map(|directory| place(directory.join(&named), Kind::Shared)));
         candidates.extend(
             volumes(&self.mounts)
                 .iter()
-                .map(|volume| guessable(volume, format!(".{named}"))),
+                .filter(|volume| Some(volume.as_path()) != self.working.as_deref())
+                .map(|volume| place(volume.join(format!(".{named}")), Kind::Volume)),
         );
-        candidates.push(guessable(Path::new("/dev/shm"), named));
+        candidates.push(place(Path::new("/dev/shm").join(named), Kind::Shared));
         candidates
     }
 }
@@ -213,13 +219,23 @@ impl Surroundings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Candidate {
     root: PathBuf,
-    is_guessable: bool,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The user named the directory above it.
+    Own,
+    /// Everybody on the machine knows the name and may write to the directory.
+    Shared,
+    /// The same, but in a container nobody else is there: an emptyDir has mode 0777.
+    Volume,
 }
 
 impl Candidate {
     /// Makes the directory, mode 0700; whether it is the caller's and stays it.
     fn make(&self, uid: u32, in_container: bool) -> bool {
-        if !self.is_guessable {
+        if self.kind == Kind::Own {
             return true;
         }
         let Some(parent) = self.root.parent() else {
@@ -230,7 +246,8 @@ impl Candidate {
         const STICKY: u32 = 0o1000;
         let is_safe = std::fs::metadata(parent).is_ok_and(|metadata| {
             let by_others = metadata.mode() & 0o022 != 0 && metadata.mode() & STICKY == 0;
-            in_container || ((metadata.uid() == uid || metadata.uid() == 0) && !by_others)
+            (in_container && self.kind == Kind::Volume)
+                || ((metadata.uid() == uid || metadata.uid() == 0) && !by_others)
         });
         if !is_safe {
             return false;
@@ -314,6 +331,7 @@ mod tests {
             temporary: None,
             uid: 7,
             mounts: mounts.as_bytes().to_vec(),
+            working: Some("/bin".into()),
             in_container: true,
         }
     }
@@ -358,7 +376,8 @@ mod tests {
             24 22 8:1 /v /usr rw master:1 - ext4 /dev/sda1 rw\n\
             25 22 8:1 /v /etc/hosts rw - ext4 /dev/sda1 rw\n\
             26 22 0:9 / /dev/shm rw - tmpfs shm rw\n\
-            27 22 0:9 / /bin rw - cgroup2 x rw\n";
+            27 22 8:1 /w /bin rw - ext4 /dev/sda1 rw\n\
+            28 22 0:9 / /lib rw - cgroup2 x rw\n";
         let candidates: Vec<_> = surroundings(mounts)
             .candidates()
             .into_iter()
@@ -394,14 +413,20 @@ mod tests {
         let uid = nix::unistd::geteuid().as_raw();
         let candidate = Candidate {
             root: parent.path().join("rbuild-7"),
-            is_guessable: true,
+            kind: Kind::Shared,
+        };
+        let volume = Candidate {
+            kind: Kind::Volume,
+            ..candidate.clone()
         };
         let mode = |mode| {
             std::fs::set_permissions(parent.path(), std::fs::Permissions::from_mode(mode)).unwrap();
         };
         mode(0o777);
-        assert!(!candidate.make(uid, false));
+        assert!(!candidate.make(uid, true) && !volume.make(uid, false));
         assert!(!candidate.root.exists());
+        assert!(volume.make(uid, true), "a container");
+        std::fs::remove_dir(&volume.root).unwrap();
         mode(0o1777);
         assert!(candidate.make(uid, false));
         assert_eq!(
