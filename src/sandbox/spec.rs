@@ -44,6 +44,19 @@ pub(crate) struct Spec {
     pub(crate) mounts: Vec<Mount>,
     /// seccomp programs in the order of installation, as of [`super::seccomp::filters`].
     pub(crate) filters: Vec<Vec<u64>>,
+    /// With one id in the user namespace: how the command sees several.
+    pub(crate) emulation: Option<Emulation>,
+}
+
+/// What the supervisor needs, see [`super::emulation`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Emulation {
+    /// The filter that traps calls, as of [`super::emulation::program`]; installed after the others.
+    pub(crate) filter: Vec<u64>,
+    /// Files with the owners that `lowers` record beside their files; a missing one is empty.
+    pub(crate) tables: Vec<OsString>,
+    /// The file that such owners of `upper` are added to.
+    pub(crate) table: OsString,
 }
 
 /// The argv[0] with which this program is the init of a sandbox.
@@ -187,6 +200,8 @@ pub(crate) enum Step {
     /// The working directory does not exist or is none.
     Workdir,
     Seccomp,
+    /// The supervisor of a sandbox with one id.
+    Supervise,
     Privileges,
     /// The command was not found in PATH (ENOENT), or found without execute permission (EACCES).
     FindProgram,
@@ -216,6 +231,7 @@ impl Step {
             Self::Console => "cannot connect the command",
             Self::Workdir => "cannot enter the working directory",
             Self::Seccomp => "cannot install the system call filters",
+            Self::Supervise => "cannot answer the system calls of the command",
             Self::Privileges => "cannot drop privileges",
             Self::FindProgram | Self::Execute => "cannot execute the command",
             Self::Wait => "cannot wait for the command",
@@ -249,6 +265,8 @@ pub(crate) struct Touched {
     pub(crate) mode: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// The attribute that records its owner, where it has one.
+    pub(crate) record: Option<Vec<u8>>,
     pub(crate) before: (i64, i64),
     pub(crate) after: (i64, i64),
 }

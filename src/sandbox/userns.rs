@@ -10,14 +10,14 @@ use nix::sched::CloneFlags;
 use nix::unistd::{ForkResult, Gid, Pid, Uid};
 
 use super::subids;
-use crate::ownership::Ownership;
+use crate::ownership::{Ownership, Table};
 use crate::sys::{self, mount, process};
 
 /// What entering gave.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Entered {
     pub(crate) ownership: Ownership,
-    /// With [`Ownership::Single`]: why there is only one id, for error messages.
+    /// With [`Ownership::Recorded`]: why there is only one id, for error messages.
     pub(crate) single_reason: Option<String>,
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn enter() -> Result<Entered, Error> {
         ownership: if reason.is_none() {
             Ownership::Mapped
         } else {
-            Ownership::Single
+            Ownership::Recorded(Table::default())
         },
         single_reason: reason,
     })

@@ -6,8 +6,9 @@
 //! ROOT/oci/                 an OCI image layout: blobs by digest, tags in index.json
 //! ROOT/layers/HEX.json      DiffId -> the blobs that hold this layer
 //! ROOT/layers/HEX.size      DiffId -> bytes of its tar
-//! ROOT/snapshots/KIND/HEX/  ChainId -> `diff/` in overlayfs format and `snapshot.json`, which may
-//!                           name another snapshot that has the files of this layer
+//! ROOT/snapshots/KIND/HEX/  ChainId -> `diff/` in overlayfs format, `owners` with what its files
+//!                           cannot say of theirs, and `snapshot.json`, which may name another
+//!                           snapshot that has the files of this layer
 //! ROOT/unsynced/HEX         snapshots that may not have reached the disk yet, with the boot's id
 //! ROOT/cache/XX/HEX.json    CacheKey -> what the step made
 //! ROOT/cache-mounts/KIND/HEX/  directories of `RUN --mount=type=cache`
@@ -60,7 +61,7 @@ const RESERVE: &str = "reserve";
 const RESERVED: usize = 64 << 10;
 
 /// The directories of `snapshots` and `cache-mounts`: the ways owners are kept.
-const KINDS: [&str; 2] = ["mapped", "single"];
+const KINDS: [&str; 2] = ["mapped", "recorded"];
 
 /// An open store. Shared between threads by reference; several processes may have one open.
 #[derive(Debug)]
@@ -127,6 +128,7 @@ impl Store {
         Ok(store)
     }
 
+    /// The way owners are kept; that of a layer being made is [`Active::ownership`].
     pub(crate) fn ownership(&self) -> &Ownership {
         &self.ownership
     }

@@ -8,7 +8,7 @@ use super::super::add::{self, SourceTree};
 use super::super::engine::Engine;
 use super::super::error::StepError;
 use super::super::key::KeyBuilder;
-use super::{bind, check_owner};
+use super::bind;
 use crate::dockerfile::{CacheMount, CacheSharing};
 use crate::oci::Digest;
 use crate::store::{CacheDirectory, CacheFailure, Sharing};
@@ -45,9 +45,6 @@ impl Cache {
             let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
             (mount.mode.unwrap_or(0o755), uid, gid)
         });
-        if let Some((_, uid, gid)) = attributes {
-            check_owner(engine.store.ownership(), mount.target.as_ref(), (uid, gid))?;
-        }
         let seeded = match from {
             Some(tree) => Some(tree),
             None if source == "/" => None,

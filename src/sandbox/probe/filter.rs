@@ -1,14 +1,13 @@
 //! What the supervisor of the recorded rung needs: a seccomp listener and the memory of a child.
 
 use std::fs::File;
-use std::io::{IoSliceMut, Read as _};
+use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::{ForkResult, Pid};
 
 use super::Answer;
-use crate::sys::{self, process};
+use crate::sys::{notify, process};
 
 /// A filter of one instruction, `BPF_RET | BPF_K` with `SECCOMP_RET_ALLOW`, in the form that
 /// [`process::install_filter`] takes.
@@ -23,7 +22,7 @@ pub(super) fn install() -> Answer {
 
 /// Installs a filter with a listener; to be called in a child, which keeps it.
 pub(super) fn listen() -> Answer {
-    match sys::probe::new_listener() {
+    match notify::install(&ALLOW) {
         Ok(_) => Ok("can be installed".to_owned()),
         Err(error) if error.errno == nix::errno::Errno::EBUSY => Err(
             "EBUSY: a supervisor outside (LXD, sydbox, another rbuild) has the only listener"
@@ -59,11 +58,7 @@ pub(super) fn try_memory() -> Answer {
 fn read_mark(child: Pid) -> Answer {
     let base = MARK.as_ptr().addr();
     let mut buffer = [0; MARK.len()];
-    let remote = [RemoteIoVec {
-        base,
-        len: MARK.len(),
-    }];
-    let direct = process_vm_readv(child, &mut [IoSliceMut::new(&mut buffer)], &remote);
+    let direct = notify::read_memory(child.as_raw(), base as u64, &mut buffer);
     let errno = match direct {
         Ok(_) if buffer == MARK => return Ok("process_vm_readv".to_owned()),
         Ok(_) => nix::errno::Errno::EIO,
