@@ -61,6 +61,8 @@ pub(crate) struct Host {
 /// What the choice of a rung rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Facts {
+    /// Major and minor number; a kernel that does not say them is taken to be new.
+    kernel: Option<(u32, u32)>,
     uid: u32,
     user: Option<String>,
     no_new_privs: bool,
@@ -114,11 +116,19 @@ pub(crate) fn examine(overlay: &dyn Fn() -> Answer, scratch: &Path) -> Host {
     let inside = namespace::try_it(overlay);
     let chroot = flat::try_it(scratch);
     let memory = filter::try_memory();
-    let mut findings = vec![Finding::new(
-        "user",
-        "who starts a build decides what it may map and mount",
-        Ok(surroundings.describe_user(uid, ids.user.as_deref())),
-    )];
+    let kernel = surroundings::kernel();
+    let mut findings = vec![
+        Finding::new(
+            "user",
+            "who starts a build decides what it may map and mount",
+            Ok(surroundings.describe_user(uid, ids.user.as_deref())),
+        ),
+        Finding::new(
+            "kernel",
+            "5.11 has overlay mounts in user namespaces, 5.14 what the recorded rung needs",
+            verdict::kernel_answer(kernel),
+        ),
+    ];
     findings.extend(inside.findings());
     findings.extend(ids.findings(&inside));
     findings.push(Finding::new(
@@ -134,6 +144,7 @@ pub(crate) fn examine(overlay: &dyn Fn() -> Answer, scratch: &Path) -> Host {
     findings.extend(surroundings.findings());
     let (obstacle, single) = inside.owners(&ids);
     let facts = Facts {
+        kernel,
         uid,
         user: ids.user,
         no_new_privs: surroundings.no_new_privs,

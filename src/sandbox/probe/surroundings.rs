@@ -78,6 +78,18 @@ impl Surroundings {
     }
 }
 
+/// Major and minor number of the kernel, if it says them.
+pub(super) fn kernel() -> Option<(u32, u32)> {
+    let name = nix::sys::utsname::uname().ok()?;
+    version(name.release().to_str()?)
+}
+
+/// `6.1` of `6.1.0-18-amd64`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 /// Whether this user may make cgroups below its own (cgroups(7), delegation).
 fn cgroup() -> Answer {
     let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -130,4 +142,21 @@ fn handlers() -> Answer {
         return Err("none".to_owned());
     }
     Ok(foreign.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version;
+
+    #[test]
+    fn kernels_have_two_numbers_that_count() {
+        for (release, numbers) in [
+            ("6.1.0-18-amd64", Some((6, 1))),
+            ("5.14", Some((5, 14))),
+            ("5.4+", Some((5, 4))),
+            ("six", None),
+        ] {
+            assert_eq!(version(release), numbers, "{release}");
+        }
+    }
 }

@@ -54,6 +54,21 @@ fn name_of<S: serde::Serializer>(rung: &Rung, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_str(rung.name())
 }
 
+/// The first kernels with what a rung needs: overlay mounts in user namespaces, and descriptors that a
+/// supervisor gives as results (`SECCOMP_ADDFD_FLAG_SEND`).
+const OVERLAY: (u32, u32) = (5, 11);
+const SUPERVISOR: (u32, u32) = (5, 14);
+
+pub(super) fn kernel_answer(kernel: Option<(u32, u32)>) -> Answer {
+    match kernel {
+        None => Ok("of an unknown version".to_owned()),
+        Some((major, minor)) if (major, minor) < SUPERVISOR => {
+            Err(format!("Linux {major}.{minor}"))
+        }
+        Some((major, minor)) => Ok(format!("Linux {major}.{minor}")),
+    }
+}
+
 impl Facts {
     pub(super) fn rung(&self) -> Rung {
         let best = Rung::ALL
@@ -91,7 +106,16 @@ impl Facts {
         lack
     }
 
+    fn kernel_from(&self, (major, minor): (u32, u32), lack: &mut Lack) {
+        if self.kernel.is_some_and(|kernel| kernel < (major, minor)) {
+            lack.missing
+                .push(format!("a kernel of Linux {major}.{minor} or later"));
+            lack.add(Place::Host, "boot a newer kernel");
+        }
+    }
+
     fn namespaces(&self, lack: &mut Lack) {
+        self.kernel_from(OVERLAY, lack);
         if let Some(refusal) = self.obstacle {
             refusal.explain(lack);
             return;
@@ -202,6 +226,7 @@ impl Facts {
     }
 
     fn supervisor(&self, lack: &mut Lack) {
+        self.kernel_from(SUPERVISOR, lack);
         if self.obstacle.is_none()
             && let Err(reason) = &self.listener
         {
@@ -318,3 +343,6 @@ impl Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
