@@ -90,13 +90,16 @@ enum Command {
     #[command(subcommand)]
     Image(image::ImageCommand),
     /// Work with the cache of builds
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "buildx")]
     Builder(prune::BuilderCommand),
     /// Show what the store takes, in docker's spelling
     #[command(subcommand)]
     System(disk::SystemCommand),
     /// Run a command in an image
     Run(Box<run::RunArgs>),
+    /// Run a command in an image, in docker's longer spelling
+    #[command(subcommand)]
+    Container(run::ContainerCommand),
     /// Write the root file system of an image
     Export(export::ExportArgs),
     /// Bring an image from a registry into the store
@@ -138,14 +141,21 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 impl Command {
+    /// The arguments of a build, in whichever spelling.
+    fn as_build(&self) -> Option<&build::BuildArgs> {
+        match self {
+            Self::Build(arguments)
+            | Self::Image(image::ImageCommand::Build(arguments))
+            | Self::Builder(prune::BuilderCommand::Build(arguments)) => Some(arguments),
+            _ => None,
+        }
+    }
+
     /// Whether it looks into the store at all.
     fn needs_store(&self) -> bool {
         match self {
             Self::Login(_) | Self::Logout(_) | Self::Doctor(_) => false,
-            Self::Build(arguments) | Self::Image(image::ImageCommand::Build(arguments)) => {
-                arguments.needs_store()
-            }
-            _ => true,
+            _ => self.as_build().is_none_or(build::BuildArgs::needs_store),
         }
     }
 }
@@ -153,7 +163,8 @@ impl Command {
 /// `named` is the store that the caller named, if any.
 fn carry_out(command: Command, named: Option<PathBuf>) -> Exit {
     use image::ImageCommand as Image;
-    if let Command::Build(arguments) | Command::Image(Image::Build(arguments)) = &command {
+    use prune::BuilderCommand as Builder;
+    if let Some(arguments) = command.as_build() {
         arguments.choose_error_format();
     }
     let root = if command.needs_store() {
@@ -166,9 +177,9 @@ fn carry_out(command: Command, named: Option<PathBuf>) -> Exit {
     };
     let root = root.as_path();
     match command {
-        Command::Build(arguments) | Command::Image(Image::Build(arguments)) => {
-            build::run(*arguments, root)
-        }
+        Command::Build(arguments)
+        | Command::Image(Image::Build(arguments))
+        | Command::Builder(Builder::Build(arguments)) => build::run(*arguments, root),
         Command::Import(arguments) | Command::Image(Image::Import(arguments)) => {
             import::run(&arguments, root)
         }
@@ -194,14 +205,14 @@ fn carry_out(command: Command, named: Option<PathBuf>) -> Exit {
             load::run(&arguments, root)
         }
         Command::Image(Image::Prune(arguments)) => prune::run(&arguments, root),
-        Command::Builder(prune::BuilderCommand::Prune(arguments)) => {
-            prune::run_cache(&arguments, root)
-        }
+        Command::Builder(Builder::Prune(arguments)) => prune::run_cache(&arguments, root),
         Command::Du(arguments) | Command::System(disk::SystemCommand::Df(arguments)) => {
             disk::run(&arguments, root)
         }
-        Command::Builder(prune::BuilderCommand::Du) => disk::run(&disk::DiskArgs::default(), root),
-        Command::Run(arguments) => run::run(&arguments, root),
+        Command::Builder(Builder::Du) => disk::run(&disk::DiskArgs::default(), root),
+        Command::Run(arguments) | Command::Container(run::ContainerCommand::Run(arguments)) => {
+            run::run(&arguments, root)
+        }
         Command::Export(arguments) => export::run(&arguments, root),
         Command::Pull(arguments) | Command::Image(Image::Pull(arguments)) => {
             pull::run(&arguments, root)
@@ -216,10 +227,10 @@ fn carry_out(command: Command, named: Option<PathBuf>) -> Exit {
     }
 }
 
-/// Whether these arguments, wrong as they are, begin with `rbuild run`.
+/// Whether these arguments, wrong as they are, begin with `rbuild run` or `rbuild container run`.
 fn is_run(arguments: &[OsString]) -> bool {
     Cli::command()
         .ignore_errors(true)
         .try_get_matches_from(arguments)
-        .is_ok_and(|matches| matches.subcommand_name() == Some("run"))
+        .is_ok_and(|matches| matches!(matches.subcommand_name(), Some("run" | "container")))
 }
