@@ -31,6 +31,7 @@ mod run_options;
 mod save;
 mod secret;
 mod session;
+mod store;
 mod stored;
 mod table;
 mod tag;
@@ -112,6 +113,9 @@ enum Command {
     Logout(login::LogoutArgs),
     /// Join images for several platforms under one name
     Manifest(manifest::ManifestArgs),
+    /// Look after the store itself
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Show what this host allows, and what would make it allow more
     Doctor(doctor::DoctorArgs),
 }
@@ -226,6 +230,7 @@ fn carry_out(command: Command, named: Option<PathBuf>) -> Exit {
         Command::Login(arguments) => login::run(&arguments),
         Command::Logout(arguments) => login::log_out(&arguments),
         Command::Manifest(arguments) => manifest::run(&arguments, root),
+        Command::Store(store::StoreCommand::Check(arguments)) => store::run(&arguments, root),
         Command::Doctor(arguments) => doctor::run(&arguments, named),
     }
 }

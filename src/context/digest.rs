@@ -304,6 +304,11 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the file at `path` is a memo, undamaged.
+pub(crate) fn is_memo(path: &Path) -> bool {
+    load(path).is_some()
+}
+
 fn load(path: &Path) -> Option<HashMap<(u64, u64), Known>> {
     let file = File::open(path).ok()?;
     if file.metadata().ok()?.len() > LIMIT {

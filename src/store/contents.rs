@@ -196,7 +196,7 @@ impl View {
     }
 }
 
-fn name_of(path: &Path) -> Option<&str> {
+pub(super) fn name_of(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()
 }
 
@@ -207,7 +207,7 @@ fn modified(path: &Path) -> SystemTime {
 }
 
 /// The entries of a directory, sorted; none of one that is not there.
-fn list(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn list(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     match fs::read_dir(directory) {
         Ok(entries) => {
             let mut paths: Vec<PathBuf> =

@@ -11,7 +11,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::contents::StoredSnapshot;
+use super::contents::{StoredSnapshot, list};
 use super::view::{View, layer_size_path};
 use super::{Error, KINDS, tmp};
 use crate::oci::{DiffId, Digest};
@@ -42,24 +42,16 @@ impl Exclusive {
         }
         let path = root.join("lock");
         let lock = File::open(&path).map_err(Error::io("open", &path))?;
-        let start = Instant::now();
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if start.elapsed() < patience => {
-                    std::thread::sleep(PATIENCE);
-                }
-                Err(TryLockError::WouldBlock) => return Err(Error::Busy { root }),
-                Err(TryLockError::Error(source)) => return Err(Error::io("lock", &path)(source)),
-            }
-        }
+        lock_alone(&lock, &root, patience)?;
         tmp::sweep(&root.join("tmp"))?;
-        let kinds: &[_] = match ownership {
-            Ownership::Mapped => &KINDS,
-            Ownership::Recorded(_) | Ownership::Discarded => &["recorded"],
-        };
-        let view = View::with_lock(root, lock, kinds);
+        sweep_beginnings(&root)?;
+        let view = View::with_lock(root, lock, kinds_of(ownership));
         Ok(Some(Self { view }))
+    }
+
+    /// Of a view whose lock nobody else has. Nothing is removed yet.
+    pub(super) fn of(view: View) -> Self {
+        Self { view }
     }
 
     pub(crate) fn view(&self) -> &View {
@@ -108,6 +100,50 @@ impl Drop for Exclusive {
     fn drop(&mut self) {
         super::create_reserve(&self.view.root.join(super::RESERVE));
     }
+}
+
+/// The kinds of snapshots whose files the caller may remove.
+pub(super) fn kinds_of(ownership: &Ownership) -> &'static [&'static str] {
+    match ownership {
+        Ownership::Mapped => &KINDS,
+        Ownership::Recorded(_) | Ownership::Discarded => &["recorded"],
+    }
+}
+
+/// Takes the store's lock alone, or fails with [`Error::Busy`].
+pub(super) fn lock_alone(lock: &File, root: &Path, patience: Duration) -> Result<(), Error> {
+    let start = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if start.elapsed() < patience => {
+                std::thread::sleep(PATIENCE);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Busy {
+                    root: root.to_owned(),
+                });
+            }
+            Err(TryLockError::Error(source)) => {
+                return Err(Error::io("lock", &root.join("lock"))(source));
+            }
+        }
+    }
+}
+
+/// Removes the beginnings of small files whose writers were killed. Nobody is writing now.
+fn sweep_beginnings(root: &Path) -> Result<(), Error> {
+    let mut directories = list(&root.join("cache"))?;
+    directories.extend(["", "oci", "layers", "contexts"].map(|name| root.join(name)));
+    for directory in directories {
+        for path in list(&directory)? {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            if name.starts_with(b".new-") || name.starts_with(b".tmp") {
+                remove_file(&path)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn remove_file(path: &Path) -> Result<(), Error> {

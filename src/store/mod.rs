@@ -28,6 +28,7 @@
 
 mod blobs;
 mod cache_mounts;
+mod check;
 mod contents;
 mod error;
 mod exclusive;
@@ -46,6 +47,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use blobs::{BlobWriter, StagedBlob};
 pub(crate) use cache_mounts::{CacheDirectory, CacheFailure, Sharing};
+pub(crate) use check::{Checkup, Counts, Depth, Finding, Level};
 pub(crate) use contents::{Remembered, StoredRecord, StoredSnapshot};
 pub(crate) use error::Error;
 pub(crate) use exclusive::Exclusive;
@@ -58,6 +60,17 @@ use crate::ownership::Ownership;
 
 /// The only format this program reads and writes.
 const VERSION: &str = "1\n";
+
+/// What is there from the beginning.
+const DIRECTORIES: [&str; 7] = [
+    "layers",
+    "snapshots",
+    "unsynced",
+    "cache",
+    "contexts",
+    "tmp",
+    "oci/blobs/sha256",
+];
 
 /// A file of no content that matters, and its size in bytes.
 const RESERVE: &str = "reserve";
@@ -84,17 +97,7 @@ impl Store {
         let root = std::path::absolute(root).map_err(Error::io("make absolute", root))?;
         let fresh = !root.join("version").exists();
         if fresh {
-            for directory in [
-                "",
-                "layers",
-                "snapshots",
-                "unsynced",
-                "cache",
-                "contexts",
-                "tmp",
-            ] {
-                create_private(&root.join(directory))?;
-            }
+            create_private(&root)?;
         }
         let metadata = fs::metadata(&root).map_err(Error::io("open", &root))?;
         // Layers hold set-user-ID programs that belong to the invoking user or its subordinate ids;
@@ -112,9 +115,7 @@ impl Store {
             .map_err(Error::io("open for writing", &lock_path))?;
         lock.lock_shared().map_err(Error::io("lock", &lock_path))?;
         if fresh {
-            tags::create_layout(&root.join("oci"))?;
-            create_stub(&root.join("stub"))?;
-            write_atomically(&root.join("version"), VERSION.as_bytes(), Durable::No)?;
+            create(&root)?;
         } else {
             is_known(&root)?;
         }
@@ -156,6 +157,21 @@ impl Store {
             .join("contexts")
             .join(format!("{}.memo", name.hex()))
     }
+}
+
+/// Makes what an empty store has, the version last: a store without one is made again.
+fn create(root: &Path) -> Result<(), Error> {
+    // Who comes second must not put an empty list of tags over the first one's.
+    let _lock = tags::lock_index(root)?;
+    if is_known(root)? {
+        return Ok(());
+    }
+    for directory in DIRECTORIES {
+        create_private(&root.join(directory))?;
+    }
+    tags::create_layout(&root.join("oci"))?;
+    create_stub(&root.join("stub"))?;
+    write_atomically(&root.join("version"), VERSION.as_bytes(), Durable::No)
 }
 
 /// Whether there is a store at `root`. One of another format is an error.
@@ -201,9 +217,11 @@ fn write_atomically(path: &Path, content: &[u8], durable: Durable) -> Result<(),
     write().map_err(Error::io("write", path))
 }
 
-/// Takes the reserve where there is none. A disk that has no space for it now may have later.
+/// Takes the reserve where there is none, or one that a killed process began. A disk that has no space
+/// for it now may have later.
 fn create_reserve(path: &Path) {
-    if !path.exists() && fs::write(path, [0; RESERVED]).is_err() {
+    let is_whole = fs::metadata(path).is_ok_and(|file| file.len() == RESERVED as u64);
+    if !is_whole && fs::write(path, [0; RESERVED]).is_err() {
         drop(fs::remove_file(path));
     }
 }
@@ -217,18 +235,28 @@ fn create_private(path: &Path) -> Result<(), Error> {
         .map_err(Error::io("create", path))
 }
 
+/// What the stub has: paths in it, and whether each is a file (0644) or a directory (0755).
+const STUB: [(&str, bool); 7] = [
+    ("", false),
+    ("dev", false),
+    ("proc", false),
+    ("sys", false),
+    ("etc", false),
+    ("etc/hosts", true),
+    ("etc/resolv.conf", true),
+];
+
 fn create_stub(path: &Path) -> Result<(), Error> {
-    for directory in ["dev", "proc", "sys", "etc"] {
-        let directory = path.join(directory);
-        fs::create_dir_all(&directory).map_err(Error::io("create", &directory))?;
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))
-            .map_err(Error::io("chmod", &directory))?;
+    for (name, is_file) in STUB {
+        let place = path.join(name);
+        if is_file {
+            File::create(&place).map_err(Error::io("create", &place))?;
+        } else {
+            fs::create_dir_all(&place).map_err(Error::io("create", &place))?;
+        }
+        let mode = if is_file { 0o644 } else { 0o755 };
+        fs::set_permissions(&place, fs::Permissions::from_mode(mode))
+            .map_err(Error::io("chmod", &place))?;
     }
-    for file in ["etc/hosts", "etc/resolv.conf"] {
-        let file = path.join(file);
-        File::create(&file).map_err(Error::io("create", &file))?;
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o644))
-            .map_err(Error::io("chmod", &file))?;
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Error::io("chmod", path))
+    Ok(())
 }

@@ -19,7 +19,7 @@ use crate::ownership::{Owners, Ownership};
 use crate::sys;
 
 /// The directory of a snapshot that has its files.
-const DIFF: &str = "diff";
+pub(super) const DIFF: &str = "diff";
 
 /// A committed stack of layers; the default is the empty one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -389,6 +389,6 @@ fn is_aged(marker: &fs::Metadata) -> bool {
 
 /// Names this run of the kernel; empty where /proc does not tell, which never equals itself later
 /// only by chance.
-fn boot_id() -> String {
+pub(super) fn boot_id() -> String {
     fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default()
 }

@@ -7,11 +7,14 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use super::{Durable, Error, Store, create_private, write_atomically};
+use super::{Durable, Error, Store, write_atomically};
 use crate::oci::{Descriptor, Index, Reference, media_type, to_json};
 
 /// The annotation that names a manifest in a layout (image-spec annotations.md).
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// The file that says that a directory is an OCI layout.
+pub(super) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 impl Store {
     /// The manifest that `reference` names in this store.
@@ -111,9 +114,7 @@ pub(super) fn change_index<T>(
     root: &Path,
     change: impl FnOnce(&mut Index) -> T,
 ) -> Result<T, Error> {
-    let lock_path = root.join("index.lock");
-    let lock = File::create(&lock_path).map_err(Error::io("open for writing", &lock_path))?;
-    lock.lock().map_err(Error::io("lock", &lock_path))?;
+    let _lock = lock_index(root)?;
     let before = read_index(root)?;
     let mut index = before.clone();
     let result = change(&mut index);
@@ -123,15 +124,22 @@ pub(super) fn change_index<T>(
     Ok(result)
 }
 
+/// Keeps others from changing the list of tags until it is dropped.
+pub(super) fn lock_index(root: &Path) -> Result<File, Error> {
+    let path = root.join("index.lock");
+    let lock = File::create(&path).map_err(Error::io("open for writing", &path))?;
+    lock.lock().map_err(Error::io("lock", &path))?;
+    Ok(lock)
+}
+
 pub(super) fn read_index(root: &Path) -> Result<Index, Error> {
     let path = root.join("oci/index.json");
     let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
     serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })
 }
 
-/// Makes an empty OCI layout.
+/// Makes the files of an empty OCI layout.
 pub(super) fn create_layout(path: &Path) -> Result<(), Error> {
-    create_private(&path.join("blobs/sha256"))?;
     let index = Index {
         schema_version: 2,
         media_type: Some(media_type::INDEX.to_owned()),
@@ -139,9 +147,5 @@ pub(super) fn create_layout(path: &Path) -> Result<(), Error> {
         annotations: std::collections::BTreeMap::new(),
     };
     write_atomically(&path.join("index.json"), &to_json(&index), Durable::No)?;
-    write_atomically(
-        &path.join("oci-layout"),
-        br#"{"imageLayoutVersion":"1.0.0"}"#,
-        Durable::No,
-    )
+    write_atomically(&path.join("oci-layout"), OCI_LAYOUT, Durable::No)
 }

@@ -1,0 +1,175 @@
+//! Records: each can be read, and names what is there.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::blobs::Blobs;
+use super::{Level, Remedy, Survey, Whole, deep, digest_of};
+use crate::oci::{ChainId, Descriptor, DiffId, Digest};
+use crate::store::contents::{list, name_of};
+use crate::store::records::{CacheRecord, Download, LayerBlob};
+use crate::store::view::layer_size_path;
+use crate::store::{Error, KINDS};
+
+impl Survey<'_> {
+    /// What is remembered of layers. With `deep` every blob that is said to hold one is unpacked.
+    pub(super) fn layers(&mut self, blobs: &Blobs, deep: bool) -> Result<(), Error> {
+        for path in list(&self.view.root.join("layers"))? {
+            let name = name_of(&path).unwrap_or_default();
+            let (hex, extension) = name.split_once('.').unwrap_or((name, ""));
+            let Some(diff_id) = digest_of(hex).map(DiffId) else {
+                self.stray(&path);
+                continue;
+            };
+            let bytes = match fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    self.bad_record("layer", path, error.to_string());
+                    continue;
+                }
+            };
+            match extension {
+                "size" => {
+                    let text = std::str::from_utf8(&bytes).unwrap_or_default();
+                    if text.parse::<u64>().is_err() {
+                        self.bad_record("layer", path, "not a size".to_owned());
+                    }
+                }
+                "json" => match serde_json::from_slice::<Vec<LayerBlob>>(&bytes) {
+                    Ok(holders) if deep => {
+                        self.layer_contents(&path, &diff_id, &holders, blobs)?;
+                    }
+                    Ok(_) => {}
+                    Err(error) => self.bad_record("layer", path, error.to_string()),
+                },
+                _ => self.stray(&path),
+            }
+        }
+        Ok(())
+    }
+
+    fn layer_contents(
+        &mut self,
+        path: &Path,
+        diff_id: &DiffId,
+        holders: &[LayerBlob],
+        blobs: &Blobs,
+    ) -> Result<(), Error> {
+        let size_path = layer_size_path(&self.view.root, diff_id);
+        let size = self.view.layer_size(diff_id);
+        for holder in holders {
+            let digest = &holder.descriptor.digest;
+            if !blobs.is_whole(digest) {
+                continue;
+            }
+            let (actual, actual_size) = match deep::unpacked(self.view.open_blob(digest)?) {
+                Ok(unpacked) => unpacked,
+                Err(error) => {
+                    let problem = format!("{digest} cannot be decompressed: {error}");
+                    self.bad_record("layer", path.to_owned(), problem);
+                    continue;
+                }
+            };
+            if actual != diff_id.0 {
+                let problem = format!("{digest} holds the layer {actual}");
+                self.bad_record("layer", path.to_owned(), problem);
+            } else if size.is_some_and(|size| size != actual_size) {
+                let problem = format!("the layer has {actual_size} bytes");
+                self.bad_record("layer", size_path.clone(), problem);
+            }
+        }
+        Ok(())
+    }
+
+    fn bad_record(&mut self, kind: &'static str, path: PathBuf, problem: String) {
+        let place = self.shown(&path);
+        let remedy = Remedy::Record(path);
+        self.report(Level::Damage, kind, place, problem, remedy);
+    }
+
+    /// The cache.
+    pub(super) fn records(&mut self, blobs: &Blobs, snapshots: &Whole) -> Result<(), Error> {
+        for directory in list(&self.view.root.join("cache"))? {
+            for path in list(&directory)? {
+                let name = name_of(&path).unwrap_or_default();
+                let hex = name.strip_suffix(".json").unwrap_or_default();
+                let is_placed = digest_of(hex).is_some()
+                    && name_of(&directory).is_some_and(|first| hex[..2] == *first);
+                if !is_placed {
+                    self.stray(&path);
+                    continue;
+                }
+                self.counts.records += 1;
+                let bytes = match fs::read(&path) {
+                    Ok(bytes) => bytes,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => {
+                        self.bad_record("record", path, error.to_string());
+                        continue;
+                    }
+                };
+                if let Some(problem) = self.objection(&bytes, blobs, snapshots) {
+                    self.bad_record("record", path, problem);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wrong with a record of the cache.
+    fn objection(&self, bytes: &[u8], blobs: &Blobs, snapshots: &Whole) -> Option<String> {
+        if let Ok(step) = serde_json::from_slice::<CacheRecord>(bytes) {
+            let chain_id = step.chain_id?;
+            let is_there = self.is_there(&chain_id, snapshots);
+            return (!is_there)
+                .then(|| format!("the snapshot {chain_id} is not there, or not whole"));
+        }
+        if let Ok(download) = serde_json::from_slice::<Download>(bytes) {
+            return blobs.objection(&Descriptor::new("", download.digest, download.size));
+        }
+        let error = serde_json::from_slice::<Digest>(bytes).err()?;
+        Some(format!("not a record: {error}"))
+    }
+
+    fn is_there(&self, chain_id: &ChainId, snapshots: &Whole) -> bool {
+        KINDS.iter().any(|kind| match snapshots.get(kind) {
+            Some(layers) => layers.contains_key(chain_id),
+            // Another number of ids is needed to look closer.
+            None => {
+                let kind = self.view.root.join("snapshots").join(kind);
+                kind.join(chain_id.0.hex()).join("snapshot.json").exists()
+            }
+        })
+    }
+
+    /// Stat records of contexts.
+    pub(super) fn memos(&mut self, is_memo: &dyn Fn(&Path) -> bool) -> Result<(), Error> {
+        for path in list(&self.view.root.join("contexts"))? {
+            let name = name_of(&path).unwrap_or_default();
+            let hex = name.strip_suffix(".memo").unwrap_or_default();
+            if digest_of(hex).is_none() {
+                self.stray(&path);
+            } else if !is_memo(&path) && path.exists() {
+                self.bad_record("memo", path, "not a list of stat records".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Beginnings of blobs, which any bytes may be.
+    pub(super) fn partials(&mut self) -> Result<(), Error> {
+        for path in list(&self.view.root.join("partial"))? {
+            let is_named = name_of(&path).and_then(digest_of).is_some();
+            if !is_named {
+                self.stray(&path);
+            } else if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+                let place = self.shown(&path);
+                let remedy = Remedy::Remove(path);
+                self.report(Level::Damage, "partial", place, "not a file", remedy);
+            }
+        }
+        Ok(())
+    }
+}
