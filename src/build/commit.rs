@@ -8,7 +8,7 @@ use super::error::StepError;
 use super::request::Encoding;
 use crate::layer::{Compression, Decoder, Encoder, PackOptions, pack};
 use crate::oci::{Descriptor, DiffId, Hasher, media_type};
-use crate::store::{Active, BlobWriter, LayerBlob, Snapshot, Store};
+use crate::store::{Active, BlobWriter, LayerBlob, Packing, Snapshot, Store};
 use crate::sys;
 
 /// How a build writes its layers.
@@ -63,7 +63,10 @@ pub(crate) fn commit(
         return Ok((active.parent().clone(), None));
     }
     let diff_id = finish(store, sink, options.blob)?;
-    let staged = store.stage(active, diff_id.clone());
+    let packing = Packing {
+        clamp_mtime: options.clamp_mtime,
+    };
+    let staged = store.stage(active, diff_id.clone(), Some(packing));
     Ok((store.publish_snapshot(staged)?, Some(diff_id)))
 }
 

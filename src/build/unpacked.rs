@@ -26,7 +26,7 @@ impl Unpacked {
     ) -> Result<Snapshot, StepError> {
         let active = store.rebase(self.active, parent)?;
         store.remember_layer_size(&diff_id, self.size)?;
-        let staged: StagedSnapshot = store.stage(active, diff_id);
+        let staged: StagedSnapshot = store.stage(active, diff_id, None);
         Ok(store.publish_snapshot(staged)?)
     }
 }

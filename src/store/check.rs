@@ -24,9 +24,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::exclusive::{Exclusive, kinds_of, lock_alone};
+use super::snapshots::Packing;
 use super::view::View;
 use super::{Error, VERSION};
-use crate::oci::{ChainId, Descriptor, Digest};
+use crate::oci::{ChainId, Descriptor, DiffId, Digest};
 use crate::ownership::Ownership;
 
 /// How much a finding matters.
@@ -72,7 +73,9 @@ pub(super) enum Remedy {
     Index(Vec<Descriptor>),
     /// Takes an entry out of the list of tags.
     Untag(Descriptor),
-    /// Removes a record of the cache.
+    /// Writes anew which blob holds a layer.
+    Holder(DiffId, Descriptor),
+    /// Removes a record.
     Record(PathBuf),
     /// Removes a snapshot with so many below it.
     Snapshot(PathBuf, usize),
@@ -108,7 +111,7 @@ impl std::fmt::Display for Remedy {
                 f.write_str("remove it")
             }
             Self::Remake(Part::Mode) => f.write_str("make it private"),
-            Self::Remake(_) | Self::Directory(_) => f.write_str("make it anew"),
+            Self::Holder(..) | Self::Remake(_) | Self::Directory(_) => f.write_str("make it anew"),
             Self::Nothing(why) => f.write_str(why),
         }
     }
@@ -211,9 +214,9 @@ impl Checkup {
         }
         survey.layout()?;
         let blobs = survey.blobs()?;
-        survey.images(&blobs)?;
-        survey.layers(&blobs, depth.deep)?;
+        let held = survey.images(&blobs)?;
         let mut snapshots = survey.snapshots()?;
+        survey.layers(&blobs, &snapshots, &held, depth.deep)?;
         if depth.deep {
             survey.contents(&mut snapshots, &self.ownership)?;
         }
@@ -252,7 +255,8 @@ type Whole = std::collections::HashMap<&'static str, std::collections::BTreeMap<
 struct Layer {
     parent: Option<ChainId>,
     content: Option<ChainId>,
-    diff_id: crate::oci::DiffId,
+    diff_id: DiffId,
+    packed: Option<Packing>,
 }
 
 impl Survey<'_> {

@@ -49,6 +49,7 @@ pub(crate) struct StagedSnapshot {
     active: Active,
     diff_id: DiffId,
     content: Option<ChainId>,
+    packed: Option<Packing>,
 }
 
 /// `snapshot.json`: how this layer stands on others.
@@ -59,6 +60,17 @@ pub(super) struct Record {
     /// [`Store::link`]: the snapshot, on nothing, whose files are this layer's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) content: Option<ChainId>,
+    /// How the tar of the layer is made of its files; `None` for one that came from elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) packed: Option<Packing>,
+}
+
+/// How an own layer was packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Packing {
+    /// Seconds since 1970 that no time in the tar is later than.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) clamp_mtime: Option<i64>,
 }
 
 impl Snapshot {
@@ -161,6 +173,7 @@ impl Store {
             active,
             diff_id,
             content: linked.chain_id().cloned(),
+            packed: None,
         })
     }
 
@@ -259,12 +272,19 @@ impl Store {
         })
     }
 
-    /// Ends the layer: what is in it now is what `diff_id` was computed from.
-    pub(crate) fn stage(&self, active: Active, diff_id: DiffId) -> StagedSnapshot {
+    /// Ends the layer: what is in it now is what `diff_id` was computed from, by packing it or, without
+    /// `packed`, by unpacking.
+    pub(crate) fn stage(
+        &self,
+        active: Active,
+        diff_id: DiffId,
+        packed: Option<Packing>,
+    ) -> StagedSnapshot {
         StagedSnapshot {
             active,
             diff_id,
             content: None,
+            packed,
         }
     }
 
@@ -275,6 +295,7 @@ impl Store {
             active,
             diff_id,
             content,
+            packed,
         } = staged;
         let parent = active.parent.chain_id().cloned();
         let chain_id = ChainId::on(parent.as_ref(), &diff_id);
@@ -296,6 +317,7 @@ impl Store {
             parent,
             diff_id,
             content,
+            packed,
         });
         write_atomically(
             &active.directory.join("snapshot.json"),

@@ -35,10 +35,6 @@ impl Blobs {
         self.0.contains_key(digest)
     }
 
-    pub(super) fn is_whole(&self, digest: &Digest) -> bool {
-        self.0.get(digest).is_some_and(Option::is_some)
-    }
-
     /// The blobs that are right, with their sizes.
     pub(super) fn whole(&self) -> impl Iterator<Item = (&Digest, u64)> {
         let all = self.0.iter();

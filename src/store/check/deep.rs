@@ -1,6 +1,6 @@
 //! The files of snapshots: an own layer that is packed again has the DiffId that it had.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -11,17 +11,14 @@ use crate::layer::{Decoder, PackOptions, pack};
 use crate::oci::{ChainId, Digest, Hasher};
 use crate::ownership::{Owners, Ownership};
 use crate::store::Error;
-use crate::store::contents::list;
-use crate::store::records::{CacheRecord, LayerBlob};
-use crate::store::snapshots::DIFF;
+use crate::store::snapshots::{DIFF, Packing};
 use crate::sys;
 
-/// Digest and size of what a blob holds, decompressed.
-pub(super) fn unpacked(blob: File) -> io::Result<(Digest, u64)> {
+/// The digest of what a blob holds, decompressed.
+pub(super) fn unpacked(blob: File) -> io::Result<Digest> {
     let mut hasher = Hasher::new();
     io::copy(&mut Decoder::detect(blob)?, &mut hasher)?;
-    let size = hasher.length();
-    Ok((hasher.finish(), size))
+    Ok(hasher.finish())
 }
 
 impl Survey<'_> {
@@ -33,7 +30,6 @@ impl Survey<'_> {
         snapshots: &mut Whole,
         ownership: &Ownership,
     ) -> Result<(), Error> {
-        let own = self.own_layers()?;
         let kind = ownership.directory();
         let Some(layers) = snapshots.get_mut(kind) else {
             return Ok(());
@@ -45,18 +41,14 @@ impl Survey<'_> {
             if layer.content.is_some() {
                 continue;
             }
-            let Some(clamps) = own.get(chain_id).filter(|_| !self.is_foreign(layer)) else {
+            let Some(packing) = layer.packed else {
                 self.counts.foreign += 1;
                 continue;
             };
             self.counts.packed += 1;
             let paths = stack(layers, chain_id, &directory);
-            let is_it = |packed: &Result<Digest, String>| packed.as_ref() == Ok(&layer.diff_id.0);
-            let first = packed(&paths, ownership, None);
-            let mut others = clamps
-                .iter()
-                .map(|clamp| packed(&paths, ownership, Some(*clamp)));
-            if is_it(&first) || others.any(|other| is_it(&other)) {
+            let first = packed(&paths, ownership, packing);
+            if first.as_ref() == Ok(&layer.diff_id.0) {
                 continue;
             }
             let problem = match first {
@@ -68,34 +60,6 @@ impl Survey<'_> {
         layers.retain(|chain_id, _| !wrong.contains_key(chain_id));
         self.standing(kind, layers, wrong);
         Ok(())
-    }
-
-    /// The snapshots that steps made, with the times (seconds since 1970) that times in them may have
-    /// been cut to: `rewrite-timestamp` cuts to SOURCE_DATE_EPOCH, which is also when such a step ran.
-    fn own_layers(&self) -> Result<BTreeMap<ChainId, BTreeSet<i64>>, Error> {
-        let mut own: BTreeMap<ChainId, BTreeSet<i64>> = BTreeMap::new();
-        for directory in list(&self.view.root.join("cache"))? {
-            for path in list(&directory)? {
-                let bytes = std::fs::read(&path).unwrap_or_default();
-                let Ok(record) = serde_json::from_slice::<CacheRecord>(&bytes) else {
-                    continue;
-                };
-                if let (Some(chain_id), Some(_)) = (record.chain_id, record.diff_id) {
-                    let time = record.created.parse::<jiff::Timestamp>();
-                    let clamps = own.entry(chain_id).or_default();
-                    clamps.extend(time.map(jiff::Timestamp::as_second));
-                }
-            }
-        }
-        Ok(own)
-    }
-
-    /// Whether somebody else wrote the tar of this layer.
-    fn is_foreign(&self, layer: &Layer) -> bool {
-        let name = format!("{}.json", layer.diff_id.0.hex());
-        let bytes = std::fs::read(self.view.root.join("layers").join(name)).unwrap_or_default();
-        let holders: Vec<LayerBlob> = serde_json::from_slice(&bytes).unwrap_or_default();
-        holders.iter().any(|holder| holder.encoding.is_none())
     }
 }
 
@@ -117,14 +81,14 @@ fn stack(layers: &BTreeMap<ChainId, Layer>, top: &ChainId, kind: &Path) -> Vec<P
     paths
 }
 
-fn packed(paths: &[PathBuf], ownership: &Ownership, clamp: Option<i64>) -> Result<Digest, String> {
+fn packed(paths: &[PathBuf], ownership: &Ownership, packing: Packing) -> Result<Digest, String> {
     let open = |path: &PathBuf| sys::fs::open_directory(path).map_err(|error| error.to_string());
     let directories: Vec<_> = paths.iter().map(open).collect::<Result<_, _>>()?;
     let mut directories = directories.into_iter();
     let top = directories.next().ok_or("it has no files")?;
     let lowers: Vec<_> = directories.collect();
     let options = PackOptions {
-        clamp_mtime: clamp,
+        clamp_mtime: packing.clamp_mtime,
         include_parents: true,
     };
     let mut hasher = Hasher::new();

@@ -1,10 +1,10 @@
 //! Images: every name leads to documents and layers that are there.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::blobs::Blobs;
 use super::{Level, Remedy, Survey};
-use crate::oci::{Descriptor, Digest, ImageConfig, Index, Manifest, media_type};
+use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Index, Manifest, media_type};
 use crate::store::{Error, REF_NAME, tags};
 
 /// An index may point at indexes; deeper ones than this are not followed.
@@ -14,8 +14,21 @@ const LEVELS: usize = 4;
 /// than 4 MiB).
 const LARGEST: u64 = 4 << 20;
 
+/// The blobs that hold layers, as images say.
+pub(super) type Held = HashMap<DiffId, Descriptor>;
+
+/// What is seen where an entry leads.
+#[derive(Default)]
+struct Seen {
+    held: Held,
+    /// Images of an index that are there in part: the platform, the manifest and what is wrong.
+    parts: Vec<(String, Digest, String)>,
+}
+
 impl Survey<'_> {
-    pub(super) fn images(&mut self, blobs: &Blobs) -> Result<(), Error> {
+    /// Follows every name; which blobs hold which layers.
+    pub(super) fn images(&mut self, blobs: &Blobs) -> Result<Held, Error> {
+        let mut seen = Seen::default();
         let index = match tags::read_index(&self.view.root) {
             Ok(index) => index,
             Err(error) => {
@@ -24,10 +37,10 @@ impl Survey<'_> {
                     Error::Io { source, .. } => source.to_string(),
                     other => other.to_string(),
                 };
-                let remedy = Remedy::Index(self.unnamed(blobs));
+                let remedy = Remedy::Index(self.unnamed(blobs, &mut seen));
                 let place = "oci/index.json";
                 self.report(Level::Damage, "index", place, problem, remedy);
-                return Ok(());
+                return Ok(seen.held);
             }
         };
         for entry in index.manifests {
@@ -36,8 +49,8 @@ impl Survey<'_> {
                 Some(name) => name.clone(),
                 None => entry.digest.to_string(),
             };
-            let mut parts = Vec::new();
-            let problem = self.tree(blobs, &entry, LEVELS, &mut parts).err();
+            let problem = self.tree(blobs, &entry, LEVELS, &mut seen).err();
+            let parts = std::mem::take(&mut seen.parts);
             if let Some(problem) = problem {
                 let remedy = Remedy::Untag(entry);
                 self.report(Level::Damage, "image", name, problem, remedy);
@@ -49,17 +62,16 @@ impl Survey<'_> {
                 self.report(Level::Damage, "image", place, problem, remedy);
             }
         }
-        Ok(())
+        Ok(seen.held)
     }
 
-    /// Follows `descriptor`. The images of an index may be missing, but not all of them; those that are
-    /// there in part are added to `parts`, with their platform and what is wrong.
+    /// Follows `descriptor`. The images of an index may be missing, but not all of them.
     fn tree(
         &self,
         blobs: &Blobs,
         descriptor: &Descriptor,
         levels: usize,
-        parts: &mut Vec<(String, Digest, String)>,
+        seen: &mut Seen,
     ) -> Result<(), String> {
         if let Some(problem) = blobs.objection(descriptor) {
             return Err(format!("its manifest {problem}"));
@@ -69,7 +81,7 @@ impl Survey<'_> {
             media_type::INDEX | media_type::DOCKER_INDEX
         );
         if !is_index {
-            return self.manifest(blobs, descriptor);
+            return self.manifest(blobs, descriptor, &mut seen.held);
         }
         let Some(levels) = levels.checked_sub(1) else {
             return Ok(());
@@ -80,23 +92,28 @@ impl Survey<'_> {
             if !blobs.is_there(&inner.digest) {
                 continue;
             }
-            match self.tree(blobs, inner, levels, parts) {
+            match self.tree(blobs, inner, levels, seen) {
                 Ok(()) => any = true,
                 Err(problem) => {
                     let platform = inner.platform.as_ref().map(ToString::to_string);
                     let platform = platform.unwrap_or_else(|| inner.digest.short().to_owned());
-                    parts.push((platform, inner.digest.clone(), problem));
+                    seen.parts.push((platform, inner.digest.clone(), problem));
                 }
             }
         }
-        match parts.first() {
+        match seen.parts.first() {
             _ if any => Ok(()),
             Some((platform, _, problem)) => Err(format!("{platform}: {problem}")),
             None => Err("none of its images is there".to_owned()),
         }
     }
 
-    fn manifest(&self, blobs: &Blobs, descriptor: &Descriptor) -> Result<(), String> {
+    fn manifest(
+        &self,
+        blobs: &Blobs,
+        descriptor: &Descriptor,
+        held: &mut Held,
+    ) -> Result<(), String> {
         let manifest: Manifest = self.document(&descriptor.digest)?;
         if let Some(problem) = blobs.objection(&manifest.config) {
             return Err(format!("its configuration {problem}"));
@@ -119,6 +136,7 @@ impl Survey<'_> {
                     "it has {layers} layers, and its configuration says {diff_ids}"
                 ));
             }
+            held.extend(config.rootfs.diff_ids.into_iter().zip(manifest.layers));
         }
         Ok(())
     }
@@ -129,7 +147,7 @@ impl Survey<'_> {
     }
 
     /// Entries for the images that are whole, each once, for a list of tags that is lost.
-    fn unnamed(&self, blobs: &Blobs) -> Vec<Descriptor> {
+    fn unnamed(&self, blobs: &Blobs, seen: &mut Seen) -> Vec<Descriptor> {
         let mut inner: HashSet<Digest> = HashSet::new();
         let mut tops = Vec::new();
         for (digest, size) in blobs.whole().filter(|(_, size)| *size <= LARGEST) {
@@ -148,7 +166,7 @@ impl Survey<'_> {
             } else {
                 continue;
             };
-            if self.tree(blobs, &entry, LEVELS, &mut Vec::new()).is_ok() {
+            if self.tree(blobs, &entry, LEVELS, seen).is_ok() {
                 tops.push(entry);
             }
         }

@@ -1,20 +1,33 @@
 //! Records: each can be read, and names what is there.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::blobs::Blobs;
+use super::images::Held;
 use super::{Level, Remedy, Survey, Whole, deep, digest_of};
 use crate::oci::{ChainId, Descriptor, DiffId, Digest};
 use crate::store::contents::{list, name_of};
 use crate::store::records::{CacheRecord, Download, LayerBlob};
-use crate::store::view::layer_size_path;
 use crate::store::{Error, KINDS};
 
 impl Survey<'_> {
-    /// What is remembered of layers. With `deep` every blob that is said to hold one is unpacked.
-    pub(super) fn layers(&mut self, blobs: &Blobs, deep: bool) -> Result<(), Error> {
+    /// What is remembered of layers. With `deep` every blob that is said to hold one is unpacked. A layer
+    /// that came from elsewhere needs its blob, which `held` knows again.
+    pub(super) fn layers(
+        &mut self,
+        blobs: &Blobs,
+        snapshots: &Whole,
+        held: &Held,
+        deep: bool,
+    ) -> Result<(), Error> {
+        let all = snapshots.values().flat_map(BTreeMap::values);
+        let mut needed: BTreeMap<&DiffId, &Descriptor> = all
+            .filter(|layer| layer.packed.is_none() && layer.content.is_none())
+            .filter_map(|layer| held.get_key_value(&layer.diff_id))
+            .collect();
         for path in list(&self.view.root.join("layers"))? {
             let name = name_of(&path).unwrap_or_default();
             let (hex, extension) = name.split_once('.').unwrap_or((name, ""));
@@ -30,57 +43,69 @@ impl Survey<'_> {
                     continue;
                 }
             };
-            match extension {
+            let problem = match extension {
                 "size" => {
                     let text = std::str::from_utf8(&bytes).unwrap_or_default();
-                    if text.parse::<u64>().is_err() {
-                        self.bad_record("layer", path, "not a size".to_owned());
-                    }
+                    text.parse::<u64>().err().map(|_| "not a size".to_owned())
                 }
-                "json" => match serde_json::from_slice::<Vec<LayerBlob>>(&bytes) {
-                    Ok(holders) if deep => {
-                        self.layer_contents(&path, &diff_id, &holders, blobs)?;
+                "json" => match self.holders(&bytes, &diff_id, blobs, deep) {
+                    Ok(holds) => {
+                        if holds {
+                            needed.remove(&diff_id);
+                        }
+                        None
                     }
-                    Ok(_) => {}
-                    Err(error) => self.bad_record("layer", path, error.to_string()),
+                    Err(problem) => Some(problem),
                 },
-                _ => self.stray(&path),
+                _ => {
+                    self.stray(&path);
+                    None
+                }
+            };
+            if let Some(problem) = problem {
+                match needed.remove(&diff_id).filter(|_| extension == "json") {
+                    Some(blob) => self.without_holder(&diff_id, blob, problem),
+                    None => self.bad_record("layer", path, problem),
+                }
             }
+        }
+        for (diff_id, blob) in needed {
+            self.without_holder(diff_id, blob, "it names no blob that is there".to_owned());
         }
         Ok(())
     }
 
-    fn layer_contents(
-        &mut self,
-        path: &Path,
+    fn without_holder(&mut self, diff_id: &DiffId, blob: &Descriptor, problem: String) {
+        let place = format!("layers/{}.json", diff_id.0.hex());
+        let remedy = Remedy::Holder(diff_id.clone(), blob.clone());
+        self.report(Level::Damage, "layer", place, problem, remedy);
+    }
+
+    /// Whether one of the blobs that are said to hold the layer is there.
+    fn holders(
+        &self,
+        bytes: &[u8],
         diff_id: &DiffId,
-        holders: &[LayerBlob],
         blobs: &Blobs,
-    ) -> Result<(), Error> {
-        let size_path = layer_size_path(&self.view.root, diff_id);
-        let size = self.view.layer_size(diff_id);
-        for holder in holders {
-            let digest = &holder.descriptor.digest;
-            if !blobs.is_whole(digest) {
-                continue;
-            }
-            let (actual, actual_size) = match deep::unpacked(self.view.open_blob(digest)?) {
-                Ok(unpacked) => unpacked,
-                Err(error) => {
-                    let problem = format!("{digest} cannot be decompressed: {error}");
-                    self.bad_record("layer", path.to_owned(), problem);
-                    continue;
-                }
-            };
+        deep: bool,
+    ) -> Result<bool, String> {
+        let holders: Vec<LayerBlob> = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let mut whole = holders
+            .iter()
+            .map(|holder| &holder.descriptor)
+            .filter(|blob| blobs.objection(blob).is_none())
+            .peekable();
+        let any = whole.peek().is_some();
+        for blob in whole.filter(|_| deep) {
+            let digest = &blob.digest;
+            let open = self.view.open_blob(digest).map_err(|e| e.to_string())?;
+            let actual = deep::unpacked(open)
+                .map_err(|error| format!("{digest} cannot be decompressed: {error}"))?;
             if actual != diff_id.0 {
-                let problem = format!("{digest} holds the layer {actual}");
-                self.bad_record("layer", path.to_owned(), problem);
-            } else if size.is_some_and(|size| size != actual_size) {
-                let problem = format!("the layer has {actual_size} bytes");
-                self.bad_record("layer", size_path.clone(), problem);
+                return Err(format!("{digest} holds the layer {actual}"));
             }
         }
-        Ok(())
+        Ok(any)
     }
 
     fn bad_record(&mut self, kind: &'static str, path: PathBuf, problem: String) {

@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::{Finding, Part, Remedy};
-use crate::oci::{Index, media_type, to_json};
+use crate::oci::{Descriptor, Index, media_type, to_json};
 use crate::store::exclusive::Exclusive;
+use crate::store::records::LayerBlob;
 use crate::store::tags::{self, OCI_LAYOUT};
 use crate::store::{
     Durable, Error, RESERVE, VERSION, create_private, create_stub, write_atomically,
@@ -34,7 +35,7 @@ pub(super) fn carry_out(store: &Exclusive, findings: &[Finding]) -> Result<usize
 fn rank(remedy: &Remedy) -> (u8, usize) {
     match remedy {
         Remedy::Remake(Part::Mode) | Remedy::Directory(_) => (0, 0),
-        Remedy::Index(_) | Remedy::Untag(_) => (1, 0),
+        Remedy::Index(_) | Remedy::Untag(_) | Remedy::Holder(..) => (1, 0),
         Remedy::Record(_) => (2, 0),
         Remedy::Snapshot(_, depth) => (3, usize::MAX - depth),
         Remedy::Blob(_) => (4, 0),
@@ -59,6 +60,20 @@ fn mend(store: &Exclusive, remedy: &Remedy) -> Result<(), Error> {
         Remedy::Untag(entry) => tags::change_index(root, |index| {
             index.manifests.retain(|there| there != entry);
         }),
+        Remedy::Holder(diff_id, descriptor) => {
+            let holder = LayerBlob {
+                descriptor: Descriptor {
+                    annotations: std::collections::BTreeMap::new(),
+                    ..descriptor.clone()
+                },
+                // Whoever wrote it, it is what the image names.
+                encoding: None,
+            };
+            let path = root
+                .join("layers")
+                .join(format!("{}.json", diff_id.0.hex()));
+            write_atomically(&path, &to_json(&[holder]), Durable::No)
+        }
         Remedy::Record(path) | Remedy::Remove(path) => store.remove(path),
         Remedy::Snapshot(path, _) => {
             store.remove(path)?;

@@ -147,6 +147,7 @@ fn read(path: &Path, chain_id: &ChainId) -> Result<Option<Layer>, String> {
             parent: record.parent,
             content: record.content,
             diff_id: record.diff_id,
+            packed: record.packed,
         })),
         Ok(_) => Err("diff is no directory".to_owned()),
         Err(error) => Err(format!("diff: {error}")),

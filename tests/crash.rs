@@ -1,0 +1,575 @@
+//! Processes that are killed anywhere, power cuts, and many at once: the store is whole afterwards, and
+//! the next run makes the right image.
+//!
+//! strace(1) kills rbuild where it enters the N-th call of a class. The suite tries a few of these
+//! points; `scripts/crash POINTS` (`RBUILD_CRASH_POINTS`) so many of each command and class.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use crate::rig::faulty::Faulty;
+use crate::rig::image::Image;
+use crate::rig::outcome::Outcome;
+use crate::rig::terminal::started_by;
+use crate::rig::{Rig, base, host};
+
+/// The calls that a store is changed with.
+const CLASSES: [&str; 6] = [
+    "rename,renameat,renameat2",
+    "openat",
+    "unlinkat,unlink,rmdir",
+    "mkdir,mkdirat",
+    "write",
+    "fsync,fdatasync,syncfs",
+];
+
+/// How often each command is killed in each class: 0 stands for a sample of the classes.
+fn points() -> usize {
+    let points = std::env::var("RBUILD_CRASH_POINTS").ok();
+    points.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// The N-th calls to be killed at: near ones first, then ever farther.
+fn calls(points: usize) -> impl Iterator<Item = usize> {
+    let mut next = 1;
+    (0..points).map(move |number| {
+        let this = next;
+        // All of the first 30, as beginnings differ most.
+        next += if number < 30 { 1 } else { 1 + number / 10 };
+        this
+    })
+}
+
+/// A command that is killed, and the store that it works on.
+struct Crash<'a> {
+    name: &'a str,
+    rig: &'a Rig,
+    /// Brings the store to where the command has something to do.
+    before: &'a dyn Fn(&Rig, usize),
+    command: &'a dyn Fn(&Rig, usize) -> Command,
+    /// The same again, not killed, and that its result is right.
+    after: &'a dyn Fn(&Rig, usize),
+}
+
+impl Crash<'_> {
+    /// Kills the command in some of the ways; `number` makes commands differ in their sample.
+    fn everywhere(&self, number: usize) {
+        if !host::tool("strace") {
+            return;
+        }
+        let (mut round, mut killed) = (0, 0);
+        let tried: Vec<(&str, usize)> = if points() > 0 {
+            let all = CLASSES.iter();
+            all.map(|class| (*class, points())).collect()
+        } else {
+            let sample = [(0, 3), (number % 4 + 1, 2), (4, 1)];
+            sample
+                .map(|(class, points)| (CLASSES[class], points))
+                .to_vec()
+        };
+        for (class, points) in tried {
+            for call in calls(points) {
+                // The sample is spread: the first calls are of the dynamic linker and the set-up.
+                let call = if self::points() == 0 {
+                    call * call + number % 3
+                } else {
+                    call
+                };
+                round += 1;
+                (self.before)(self.rig, round);
+                let outcome = self.killed_at(class, call, round);
+                self.is_whole(&format!("{class} {call}"));
+                (self.after)(self.rig, round);
+                self.is_whole(&format!("{class} {call}, done again"));
+                if outcome.code == Some(0) {
+                    break;
+                }
+                killed += 1;
+            }
+        }
+        println!("{}: killed at {killed} points of {round}", self.name);
+        assert!(killed > 0, "{} was never killed", self.name);
+        let repaired = self.rig.rbuild(["store", "check", "--repair", "--deep"]);
+        let repaired = String::from_utf8(repaired.succeeds().stdout).unwrap();
+        assert!(!repaired.contains("damage"), "{repaired}");
+        let clean = self.rig.rbuild(["store", "check", "--deep"]).succeeds();
+        let clean = String::from_utf8(clean.stdout).unwrap();
+        assert!(clean.ends_with(": nothing is wrong\n"), "{clean}");
+    }
+
+    fn killed_at(&self, class: &str, call: usize, round: usize) -> Outcome {
+        let inject = format!("inject={class}:signal=KILL:when={call}");
+        let strace = [
+            "timeout",
+            "-k",
+            "5",
+            "120",
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+        ];
+        let arguments = [
+            &strace[..],
+            &["-e", &format!("trace={class}"), "-e", &inject],
+        ]
+        .concat();
+        let command = (self.command)(self.rig, round);
+        Outcome::of(started_by(&arguments, &command).stdin(Stdio::null()))
+    }
+
+    /// Nothing is damaged; leftovers there may be.
+    fn is_whole(&self, place: &str) {
+        let outcome = self.rig.rbuild(["store", "check"]);
+        assert!(
+            outcome.code == Some(0),
+            "{} killed at {place}: {}{}",
+            self.name,
+            String::from_utf8_lossy(&outcome.stdout),
+            outcome.stderr
+        );
+    }
+}
+
+fn nothing(_: &Rig, _: usize) {}
+
+/// Every round has steps that no round had before.
+fn built(rig: &Rig, round: usize, options: &[&str]) -> Command {
+    let number = format!("N={round}");
+    rig.build_command(&[&["-t", "app", "--build-arg", &number], options].concat())
+}
+
+fn with_app() -> Rig {
+    let rig = Rig::new();
+    rig.write("file", "x").dockerfile(
+        "FROM base\nARG N=0\nRUN mkdir /d && echo $N > /d/n\nCOPY --link file /file\nRUN rm /d/n && echo $N > /n\n",
+    );
+    Outcome::of(&mut built(&rig, 0, &[])).succeeds();
+    rig
+}
+
+/// The image `app` has the files of this round.
+fn has_files_of(rig: &Rig, round: usize) {
+    let archive = rig.path("look.tar");
+    let saved = archive.to_str().unwrap();
+    rig.rbuild(["save", "-o", saved, "app"]).succeeds();
+    let image = Image::open(&archive);
+    assert_eq!(image.text("n"), format!("{round}\n"));
+    assert_eq!(image.text("file"), "x");
+}
+
+#[test]
+fn a_killed_build() {
+    let rig = with_app();
+    let crash = Crash {
+        name: "build",
+        rig: &rig,
+        before: &nothing,
+        command: &|rig, round| built(rig, round, &[]),
+        after: &|rig, round| {
+            Outcome::of(&mut built(rig, round, &[])).succeeds();
+            has_files_of(rig, round);
+        },
+    };
+    crash.everywhere(0);
+}
+
+#[test]
+fn a_killed_first_build_of_a_store() {
+    let rig = Rig::empty();
+    rig.dockerfile("FROM scratch\nCOPY Dockerfile /n\n");
+    let crash = Crash {
+        name: "first build",
+        rig: &rig,
+        before: &|rig, _| drop(fs::remove_dir_all(rig.store())),
+        command: &|rig, _| rig.build_command(&["-t", "app"]),
+        after: &|rig, _| {
+            rig.build(&["-t", "app"]).succeeds();
+            rig.rbuild(["inspect", "app"]).succeeds();
+        },
+    };
+    crash.everywhere(3);
+}
+
+#[test]
+fn a_killed_pull_and_a_killed_push() {
+    let rig = with_app();
+    let registry = Faulty::start();
+    let name = format!("{}/app:1", registry.host());
+    rig.rbuild(["tag", "app", &name]).succeeds();
+    let push = |rig: &Rig, _| rig.command(["push", &name]);
+    let crash = Crash {
+        name: "push",
+        rig: &rig,
+        before: &nothing,
+        command: &push,
+        after: &|rig, _| drop(rig.rbuild(["push", &name]).succeeds()),
+    };
+    crash.everywhere(1);
+    let other = Rig::empty();
+    other.rbuild(["pull", &name]).succeeds();
+    let crash = Crash {
+        name: "pull",
+        rig: &other,
+        before: &|rig, _| drop(rig.rbuild(["rmi", &name])),
+        command: &|rig, _| rig.command(["pull", &name]),
+        after: &|rig, _| {
+            rig.rbuild(["pull", &name]).succeeds();
+            rig.rbuild(["tag", &name, "app"]).succeeds();
+            has_files_of(rig, 0);
+            rig.rbuild(["rmi", "app"]).succeeds();
+        },
+    };
+    crash.everywhere(2);
+}
+
+#[test]
+fn a_killed_prune() {
+    let rig = with_app();
+    let crash = Crash {
+        name: "builder prune",
+        rig: &rig,
+        before: &nothing,
+        command: &|rig, _| rig.command(["builder", "prune", "-af"]),
+        after: &|rig, round| {
+            Outcome::of(&mut built(rig, round, &[])).succeeds();
+            has_files_of(rig, round);
+        },
+    };
+    crash.everywhere(2);
+    let crash = Crash {
+        name: "image prune",
+        rig: &rig,
+        before: &nothing,
+        command: &|rig, _| rig.command(["image", "prune", "-f"]),
+        // The image of the round before loses its name, so there is one to remove.
+        after: &|rig, round| {
+            Outcome::of(&mut built(rig, 1000 + round, &[])).succeeds();
+            has_files_of(rig, 1000 + round);
+        },
+    };
+    crash.everywhere(1);
+}
+
+#[test]
+fn a_killed_tag_and_a_killed_rmi() {
+    let rig = with_app();
+    let crash = Crash {
+        name: "tag",
+        rig: &rig,
+        before: &nothing,
+        command: &|rig, round| rig.command(["tag", "app", &format!("other:{round}")]),
+        after: &|rig, round| {
+            let other = format!("other:{round}");
+            rig.rbuild(["tag", "app", &other]).succeeds();
+            rig.rbuild(["inspect", &other]).succeeds();
+        },
+    };
+    crash.everywhere(0);
+    let crash = Crash {
+        name: "rmi",
+        rig: &rig,
+        before: &|rig, round| drop(Outcome::of(&mut built(rig, round, &[])).succeeds()),
+        command: &|rig, _| rig.command(["rmi", "app"]),
+        after: &|rig, round| {
+            Outcome::of(&mut built(rig, round, &[])).succeeds();
+            has_files_of(rig, round);
+        },
+    };
+    crash.everywhere(1);
+}
+
+#[test]
+fn a_killed_save_a_killed_load_and_a_killed_import() {
+    let rig = with_app();
+    let archive = rig.path("app.tar");
+    let saved = archive.to_str().unwrap();
+    rig.rbuild(["save", "-o", saved, "app"]).succeeds();
+    let whole = fs::read(&archive).unwrap();
+    let crash = Crash {
+        name: "save",
+        rig: &rig,
+        before: &nothing,
+        command: &|rig, _| rig.command(["save", "-o", saved, "app"]),
+        after: &|rig, _| {
+            assert_eq!(fs::read(&archive).unwrap(), whole, "replaced by half of it");
+            rig.rbuild(["save", "-o", saved, "app"]).succeeds();
+        },
+    };
+    crash.everywhere(0);
+    let other = Rig::empty();
+    other.rbuild(["load", "-i", saved]).succeeds();
+    let crash = Crash {
+        name: "load",
+        rig: &other,
+        before: &|rig, _| drop(rig.rbuild(["rmi", "app"])),
+        command: &|rig, _| rig.command(["load", "-i", saved]),
+        after: &|rig, _| {
+            rig.rbuild(["load", "-i", saved]).succeeds();
+            has_files_of(rig, 0);
+        },
+    };
+    crash.everywhere(1);
+    let tar = rig.path("base.tar");
+    let import =
+        |rig: &Rig, _| rig.command([OsStr::new("import"), tar.as_os_str(), OsStr::new("app")]);
+    let crash = Crash {
+        name: "import",
+        rig: &other,
+        before: &|rig, _| drop(rig.rbuild(["rmi", "app"])),
+        command: &import,
+        after: &|rig, _| {
+            Outcome::of(&mut import(rig, 0)).succeeds();
+            rig.rbuild(["inspect", "app"]).succeeds();
+        },
+    };
+    crash.everywhere(2);
+}
+
+#[test]
+fn blobs_reach_the_disk_before_a_tag_names_them() {
+    if !host::tool("strace") {
+        return;
+    }
+    let rig = with_app();
+    let trace = rig.path("trace");
+    let shown = trace.to_str().unwrap();
+    let strace = [
+        "timeout",
+        "-k",
+        "5",
+        "120",
+        "strace",
+        "-f",
+        "-y",
+        "-qq",
+        "-o",
+        shown,
+        "-e",
+        "trace=rename,renameat,renameat2,fsync,fdatasync,syncfs",
+    ];
+    let build = built(&rig, 1, &[]);
+    Outcome::of(&mut started_by(&strace, &build)).succeeds();
+    let log = fs::read_to_string(trace).unwrap();
+    let calls = calls_of(&log);
+    let named = calls
+        .iter()
+        .position(|call| call.contains("rename") && call.contains("oci/index.json"))
+        .unwrap_or_else(|| panic!("no tag in\n{log}"));
+    let synced = |what: &str| {
+        let is_it = |call: &String| call.contains("sync(") && call.contains(what);
+        calls[..named].iter().any(is_it)
+    };
+    // What the image consists of, the new list of tags, and the directory that names the blobs.
+    for digest in parts_of(&rig) {
+        assert!(
+            synced(&format!("oci/blobs/sha256/{digest}>")),
+            "{digest} in\n{log}"
+        );
+    }
+    assert!(synced("oci/blobs/sha256>"), "{log}");
+    assert!(synced("/oci/.new-"), "{log}");
+    let after = &calls[named..];
+    assert!(
+        after
+            .iter()
+            .any(|call| call.contains("fsync(") && call.contains("/oci>")),
+        "{log}"
+    );
+}
+
+/// The calls of a trace in the order of their ends, those that were interrupted put together.
+fn calls_of(log: &str) -> Vec<String> {
+    let mut begun = std::collections::HashMap::new();
+    let mut calls = Vec::new();
+    for line in log.lines() {
+        let (pid, call) = line.split_once(' ').unwrap();
+        let call = call.trim_start();
+        if let Some(begin) = call.strip_suffix(" <unfinished ...>") {
+            begun.insert(pid, begin.to_owned());
+        } else if call.starts_with("<... ") {
+            let begin = begun.remove(pid).unwrap_or_default();
+            calls.push(format!("{begin}{call}"));
+        } else {
+            calls.push(call.to_owned());
+        }
+    }
+    calls
+}
+
+/// The digests of manifest, configuration and layers of `app`.
+fn parts_of(rig: &Rig) -> Vec<String> {
+    let json = |path: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(rig.store().join("oci").join(path)).unwrap()).unwrap()
+    };
+    let hex = |value: &serde_json::Value| {
+        let digest = value["digest"].as_str().unwrap();
+        digest.strip_prefix("sha256:").unwrap().to_owned()
+    };
+    let index = json("index.json");
+    let entries = index["manifests"].as_array().unwrap();
+    let entry = entries
+        .iter()
+        .find(|entry| entry["annotations"].to_string().contains("library/app:"))
+        .unwrap();
+    let manifest = json(&format!("blobs/sha256/{}", hex(entry)));
+    let mut parts = vec![hex(entry), hex(&manifest["config"])];
+    parts.extend(manifest["layers"].as_array().unwrap().iter().map(hex));
+    parts
+}
+
+#[test]
+fn builds_and_clean_ups_at_once() {
+    let rig = with_app();
+    let count = if points() == 0 { 20 } else { 200 };
+    let next = std::sync::atomic::AtomicUsize::new(1);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let round = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    if round > count {
+                        return;
+                    }
+                    match round % 5 {
+                        // A build may be running, then there is nothing to remove yet.
+                        3 => drop(rig.rbuild(["builder", "prune", "-f"])),
+                        4 => drop(rig.rbuild(["image", "prune", "-f"])),
+                        _ => {
+                            let tag = format!("many:{round}");
+                            let mut build = built(&rig, round % 7, &["-t", &tag]);
+                            Outcome::of(&mut build).succeeds();
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let checked = rig.rbuild(["store", "check", "--deep"]).succeeds();
+    let checked = String::from_utf8(checked.stdout).unwrap();
+    assert!(checked.ends_with(": nothing is wrong\n"), "{checked}");
+    Outcome::of(&mut built(&rig, 3, &[])).succeeds();
+    has_files_of(&rig, 3);
+}
+
+#[test]
+fn a_clock_that_jumps_does_no_harm() {
+    let rig = with_app();
+    for (years, round) in [(30, 1), (-30, 2)] {
+        let now = SystemTime::now();
+        let span = Duration::from_secs(365 * 24 * 3600 * 30);
+        let time = if years > 0 { now + span } else { now - span };
+        let mut waiting = vec![rig.store()];
+        while let Some(path) = waiting.pop() {
+            // What belongs to subordinate ids keeps its time: layers do not depend on the clock.
+            let Ok(metadata) = fs::symlink_metadata(&path) else {
+                continue;
+            };
+            if path.ends_with("diff") {
+                continue;
+            }
+            if metadata.is_dir() {
+                waiting.extend(
+                    fs::read_dir(&path)
+                        .into_iter()
+                        .flatten()
+                        .flatten()
+                        .map(|it| it.path()),
+                );
+            } else if let Ok(file) = fs::File::options().write(true).open(&path) {
+                drop(file.set_modified(time));
+            }
+        }
+        for build_round in [0, round] {
+            Outcome::of(&mut built(&rig, build_round, &[])).succeeds();
+            has_files_of(&rig, build_round);
+        }
+        for prune in [
+            &["builder", "prune", "-f", "--filter", "until=24h"][..],
+            &["image", "prune", "-f"],
+        ] {
+            rig.rbuild(prune).succeeds();
+        }
+        let checked = rig.rbuild(["store", "check", "--deep"]).succeeds();
+        let checked = String::from_utf8(checked.stdout).unwrap();
+        assert!(checked.ends_with(": nothing is wrong\n"), "{checked}");
+    }
+}
+
+/// Runs `script` where `disk/` is a file system of `size`.
+fn on_small_disk(rig: &Rig, size: &str, script: &str) -> String {
+    fs::create_dir(rig.path("disk")).unwrap();
+    let script = format!(
+        "set -e\nmount -t tmpfs -o size={size},mode=0700 none disk\nexport RBUILD_ROOT=disk/store\n{script}"
+    );
+    let mut run = Command::new("timeout");
+    run.args([
+        "-k",
+        "5",
+        "120",
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        &script,
+    ])
+    .env("RBUILD", host::binary())
+    .env("NO_COLOR", "1")
+    .current_dir(rig.path(""));
+    String::from_utf8(host::stdout_of(&mut run)).unwrap()
+}
+
+#[test]
+fn on_a_full_disk_each_command_fails_with_one_clear_error_and_the_store_stays_whole() {
+    if !host::tool("unshare") {
+        return;
+    }
+    let rig = with_app();
+    let archive = rig.path("app.tar");
+    rig.rbuild(["save", "-o", archive.to_str().unwrap(), "app"])
+        .succeeds();
+    let registry = Faulty::start();
+    let name = format!("{}/app:1", registry.host());
+    rig.rbuild(["tag", "app", &name]).succeeds();
+    rig.rbuild(["push", &name]).succeeds();
+    fs::write(rig.path("base.tar"), base::root_filesystem()).unwrap();
+    let small = Rig::empty();
+    small.dockerfile(
+        "FROM base\nRUN echo 1 > /one\nRUN dd if=/dev/zero of=/big bs=1048576 count=16 2>/dev/null\n",
+    );
+    small.write("file", "x");
+    let (tar, app) = (rig.path("base.tar"), archive);
+    let script = format!(
+        "fails() {{
+    if \"$RBUILD\" \"$@\" > out 2> err; then echo \"$* succeeded\"; cat err; exit 9; fi
+    grep -q 'No space left on device' err || {{ echo \"$*:\"; cat err; exit 9; }}
+    test \"$(grep -c '^error' err)\" = 1 || {{ echo \"$*:\"; cat err; exit 9; }}
+    \"$RBUILD\" store check > out || {{ echo \"after $*:\"; cat out; exit 9; }}
+}}
+\"$RBUILD\" import {tar} base > out
+fails build --progress=plain -t app context
+cat /dev/zero > disk/fill 2> err || true
+fails load -i {app}
+fails pull {name}
+fails import {tar} other
+\"$RBUILD\" builder prune -af > out
+\"$RBUILD\" rmi base > out
+\"$RBUILD\" store check --repair > out
+\"$RBUILD\" store check > out && grep -q 'nothing is wrong' out
+rm disk/fill
+\"$RBUILD\" import {tar} base > out
+sed -i /dd/d context/Dockerfile
+\"$RBUILD\" build -q -t app context
+\"$RBUILD\" store check --deep
+",
+        tar = tar.display(),
+        app = app.display(),
+    );
+    let stdout = on_small_disk(&small, "8m", &script);
+    assert!(stdout.ends_with(": nothing is wrong\n"), "{stdout}");
+}

@@ -1,0 +1,566 @@
+//! `rbuild store check`: every way in which a store can be hurt is found, and its repair mended.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::rig::outcome::Outcome;
+use crate::rig::{Rig, base, host};
+
+const DOCKERFILE: &str = "FROM base\nRUN echo 1 > /one\nCOPY --link file /file\n\
+    RUN --mount=type=cache,target=/c echo 2 > /two\n";
+
+/// A store with an image of every kind of layer, and a cache.
+fn built() -> Rig {
+    let rig = Rig::new();
+    rig.write("file", "x").dockerfile(DOCKERFILE);
+    build(&rig);
+    rig
+}
+
+/// Builds the image, the same whenever that is; its id.
+fn build(rig: &Rig) -> String {
+    let output = "type=image,rewrite-timestamp=true";
+    let mut command = rig.build_command(&["-t", "app", "-o", output]);
+    command.env("SOURCE_DATE_EPOCH", "1500000000");
+    Outcome::of(&mut command).succeeds().id()
+}
+
+fn check(rig: &Rig, options: &[&str]) -> (Option<i32>, String) {
+    let outcome = rig.rbuild([&["store", "check"], options].concat());
+    let stdout = String::from_utf8(outcome.stdout).unwrap();
+    (outcome.code, format!("{stdout}{}", outcome.stderr))
+}
+
+fn document(rig: &Rig, digest: &str) -> Value {
+    serde_json::from_slice(&fs::read(blob(rig, digest)).unwrap()).unwrap()
+}
+
+fn blob(rig: &Rig, digest: &str) -> PathBuf {
+    rig.store().join("oci/blobs").join(digest.replace(':', "/"))
+}
+
+/// Digests of the manifest, the configuration and the layers of a name, in this order.
+fn parts(rig: &Rig, name: &str) -> Vec<String> {
+    let index = fs::read(rig.store().join("oci/index.json")).unwrap();
+    let index: Value = serde_json::from_slice(&index).unwrap();
+    let entry = index["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| {
+            let name_of = &entry["annotations"]["org.opencontainers.image.ref.name"];
+            *name_of == format!("docker.io/library/{name}:latest")
+        })
+        .unwrap();
+    let digest = |value: &Value| value["digest"].as_str().unwrap().to_owned();
+    let manifest = document(rig, &digest(entry));
+    let mut parts = vec![digest(entry), digest(&manifest["config"])];
+    parts.extend(manifest["layers"].as_array().unwrap().iter().map(digest));
+    parts
+}
+
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+fn shorten(path: &Path) {
+    let bytes = fs::read(path).unwrap();
+    fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+}
+
+/// The files below `directory` of the store whose path ends with `end`, sorted.
+fn files(rig: &Rig, directory: &str, end: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut waiting = vec![rig.store().join(directory)];
+    while let Some(path) = waiting.pop() {
+        if path.to_str().unwrap().ends_with(end) {
+            found.push(path);
+        } else if fs::symlink_metadata(&path).is_ok_and(|it| it.is_dir()) {
+            let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+            waiting.extend(entries.map(|entry| entry.path()));
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "nothing in {directory} ends with {end}");
+    found
+}
+
+/// The directory of the snapshot whose own files include `name`.
+fn snapshot_with(rig: &Rig, name: &str) -> PathBuf {
+    let file = &files(rig, "snapshots", &format!("/diff/{name}"))[0];
+    file.parent().unwrap().parent().unwrap().to_owned()
+}
+
+/// What is done to the store, and what the check has to say.
+type Case = (&'static str, fn(&Rig), &'static [&'static str]);
+
+const CASES: &[Case] = &[
+    (
+        "a byte of a layer's blob is another",
+        |rig| flip(&blob(rig, &parts(rig, "app")[3])),
+        &[
+            "damage: blob oci/blobs/sha256/",
+            "damage: image docker.io/library/app:latest: its layer sha256:",
+        ],
+    ),
+    (
+        "half of the base's layer is gone",
+        |rig| shorten(&blob(rig, &parts(rig, "base")[2])),
+        &[
+            "damage: image docker.io/library/app:latest: its layer sha256:",
+            "damage: image docker.io/library/base:latest: its layer sha256:",
+        ],
+    ),
+    (
+        "a configuration is missing",
+        |rig| fs::remove_file(blob(rig, &parts(rig, "app")[1])).unwrap(),
+        &[
+            "image docker.io/library/app:latest: its configuration sha256:",
+            " is missing",
+        ],
+    ),
+    (
+        "a manifest is empty",
+        |rig| fs::write(blob(rig, &parts(rig, "app")[0]), "").unwrap(),
+        &[
+            "image docker.io/library/app:latest: its manifest sha256:",
+            " is damaged",
+        ],
+    ),
+    (
+        "a blob is a directory",
+        |rig| {
+            let path = blob(rig, &parts(rig, "app")[3]);
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+        },
+        &["not a regular file"],
+    ),
+    (
+        "the list of tags is cut off",
+        |rig| shorten(&rig.store().join("oci/index.json")),
+        &[
+            "damage: index oci/index.json: ",
+            "write it anew with the 2 images that are whole",
+        ],
+    ),
+    (
+        "the list of tags is gone",
+        |rig| fs::remove_file(rig.store().join("oci/index.json")).unwrap(),
+        &["damage: index oci/index.json: No such file"],
+    ),
+    (
+        "a list of a layer's blobs is no JSON",
+        |rig| shorten(&files(rig, "layers", ".json")[0]),
+        &["damage: layer layers/"],
+    ),
+    (
+        "a layer's size is no number",
+        |rig| fs::write(&files(rig, "layers", ".size")[0], "many").unwrap(),
+        &["damage: layer layers/", "not a size"],
+    ),
+    (
+        "a snapshot does not say what it is",
+        |rig| shorten(&snapshot_with(rig, "one").join("snapshot.json")),
+        &[
+            "damage: snapshot snapshots/",
+            "snapshot.json: EOF",
+            "damage: record cache/",
+            "it needs sha256:",
+        ],
+    ),
+    (
+        "a snapshot says that it is another",
+        |rig| {
+            let one = snapshot_with(rig, "one").join("snapshot.json");
+            fs::copy(snapshot_with(rig, "two").join("snapshot.json"), one).unwrap();
+        },
+        &["snapshot.json describes another snapshot"],
+    ),
+    (
+        "the files of a snapshot are gone",
+        |rig| fs::remove_dir_all(snapshot_with(rig, "two").join("diff")).unwrap(),
+        &["diff: No such file"],
+    ),
+    (
+        "the snapshot that has the files of a linked one is gone",
+        |rig| fs::remove_dir_all(snapshot_with(rig, "file")).unwrap(),
+        &[
+            "it needs sha256:",
+            "which is not there",
+            "which is not whole",
+        ],
+    ),
+    (
+        "a record of the cache is no JSON",
+        |rig| fs::write(&files(rig, "cache", ".json")[0], "{").unwrap(),
+        &["damage: record cache/", "not a record"],
+    ),
+    (
+        "a record names a download that is gone",
+        |rig| {
+            let name = "ab".repeat(32);
+            let directory = rig.store().join("cache/ab");
+            fs::create_dir_all(&directory).unwrap();
+            let record = format!(
+                r#"{{"digest":"sha256:{name}","size":1,"etag":null,"last_modified":null}}"#
+            );
+            fs::write(directory.join(format!("{name}.json")), record).unwrap();
+        },
+        &["damage: record cache/ab/abab", " is missing"],
+    ),
+    (
+        "the stat records of a context are torn",
+        |rig| {
+            fs::create_dir_all(rig.store().join("contexts")).unwrap();
+            let name = format!("contexts/{}.memo", "cd".repeat(32));
+            fs::write(rig.store().join(name), "rbmemo1\n").unwrap();
+        },
+        &["damage: memo contexts/cdcd"],
+    ),
+    (
+        "a partial download is a directory",
+        |rig| fs::create_dir_all(rig.store().join("partial").join("ef".repeat(32))).unwrap(),
+        &["damage: partial partial/efef"],
+    ),
+    (
+        "an instance of a cache mount is a file",
+        |rig| {
+            let instance = &files(rig, "cache-mounts", "/0")[0];
+            fs::remove_dir_all(instance).unwrap();
+            fs::write(instance, "").unwrap();
+        },
+        &["damage: cache mount cache-mounts/", "not a directory"],
+    ),
+    (
+        "directories of an earlier version are there",
+        |rig| {
+            for directory in ["snapshots/single/00", "cache-mounts/single/00/0"] {
+                fs::create_dir_all(rig.store().join(directory)).unwrap();
+            }
+        },
+        &[
+            "damage: old snapshots/single",
+            "damage: old cache-mounts/single",
+        ],
+    ),
+    (
+        "others may enter the store",
+        |rig| set_mode(&rig.store(), 0o755),
+        &["damage: mode .: others may enter it (mode 755)"],
+    ),
+    (
+        "something is in the layer below every RUN",
+        |rig| fs::write(rig.store().join("stub/etc/hosts"), "6.6.6.6 deb.debian.org").unwrap(),
+        &["damage: stub stub: \"etc/hosts\" has content"],
+    ),
+    (
+        "a program is in the layer below every RUN",
+        |rig| fs::write(rig.store().join("stub/etc/profile"), "").unwrap(),
+        &["damage: stub stub: etc/profile does not belong there"],
+    ),
+    (
+        "the store does not say its format",
+        |rig| fs::remove_file(rig.store().join("version")).unwrap(),
+        &["damage: version version: missing"],
+    ),
+    (
+        "the layout does not say that it is one",
+        |rig| fs::write(rig.store().join("oci/oci-layout"), "").unwrap(),
+        &["damage: layout oci/oci-layout"],
+    ),
+    (
+        "directories are missing",
+        |rig| {
+            for name in ["tmp", "unsynced"] {
+                fs::remove_dir_all(rig.store().join(name)).unwrap();
+            }
+        },
+        &[
+            "damage: layout tmp: missing",
+            "damage: layout unsynced: missing",
+        ],
+    ),
+];
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn every_damage_is_found_and_mended_and_the_next_build_makes_the_same_image() {
+    let rig = built();
+    let id = build(&rig);
+    assert_eq!(
+        check(&rig, &["--deep"]).0,
+        Some(0),
+        "{:?}",
+        check(&rig, &["--deep"])
+    );
+    for (name, damage, expected) in CASES {
+        println!("{name}");
+        damage(&rig);
+        let before = rig.store_listing();
+        let (code, found) = check(&rig, &[]);
+        assert_eq!(code, Some(1), "{name}: {found}");
+        for needle in *expected {
+            assert!(found.contains(needle), "{name}: no {needle:?} in\n{found}");
+        }
+        assert_eq!(
+            rig.store_listing(),
+            before,
+            "{name}: a check changes nothing"
+        );
+        let (code, repaired) = check(&rig, &["--repair"]);
+        assert_eq!(code, Some(0), "{name}: {repaired}");
+        let (code, clean) = check(&rig, &["--deep"]);
+        assert!(
+            code == Some(0) && clean.ends_with(": nothing is wrong\n"),
+            "{name}: {clean}\nafter\n{repaired}"
+        );
+        import(&rig);
+        assert_eq!(build(&rig), id, "{name}");
+        let (code, clean) = check(&rig, &["--deep"]);
+        assert_eq!(code, Some(0), "{name}, built again: {clean}");
+    }
+}
+
+/// Brings the base again, where it was lost.
+fn import(rig: &Rig) {
+    if rig.rbuild(["inspect", "base"]).code == Some(0) {
+        return;
+    }
+    let mut import = rig.command(["import", "base.tar", "base"]);
+    import.env("SOURCE_DATE_EPOCH", "1400000000");
+    Outcome::of(&mut import).succeeds();
+}
+
+#[test]
+fn what_is_right_outlives_a_repair() {
+    let rig = built();
+    rig.rbuild(["tag", "base", "other"]).succeeds();
+    flip(&blob(&rig, &parts(&rig, "app")[3]));
+    check(&rig, &["--repair"]);
+    let listed = rig
+        .rbuild(["images", "--format", "{{.Repository}}"])
+        .succeeds();
+    assert_eq!(listed.stdout, b"base\nother\n");
+    // The snapshots were right, so only the blob is made again.
+    let again = rig.build(&["-t", "app"]).succeeds();
+    assert!(again.is_cached("RUN echo 1 > /one") && again.is_cached("COPY --link file /file"));
+}
+
+#[test]
+fn a_lost_list_of_tags_leaves_the_images_without_names() {
+    let rig = built();
+    let id = build(&rig);
+    fs::write(rig.store().join("oci/index.json"), "").unwrap();
+    assert_eq!(check(&rig, &["--repair"]).0, Some(0));
+    let listed = rig
+        .rbuild(["images", "--all", "--no-trunc", "--quiet"])
+        .succeeds();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(
+        listed.contains(&id) && listed.lines().count() == 2,
+        "{listed}"
+    );
+    rig.rbuild(["tag", &id, "app"]).succeeds();
+    rig.rbuild(["inspect", "app"]).succeeds();
+}
+
+#[test]
+fn only_a_deep_check_sees_other_files_in_a_layer() {
+    let rig = built();
+    let id = build(&rig);
+    let one = snapshot_with(&rig, "one").join("diff/one");
+    fs::write(&one, "7\n").unwrap();
+    assert_eq!(check(&rig, &[]).0, Some(0));
+    let (code, found) = check(&rig, &["--deep"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        found.contains("its files make the layer sha256:"),
+        "{found}"
+    );
+    assert!(found.contains("it needs sha256:"), "{found}");
+    assert_eq!(check(&rig, &["--deep", "--repair"]).0, Some(0));
+    assert_eq!(build(&rig), id);
+    assert_eq!(check(&rig, &["--deep"]).0, Some(0));
+
+    // A layer that is said to be in another one's blob.
+    let lists = files(&rig, "layers", ".json");
+    fs::copy(&lists[0], &lists[1]).unwrap();
+    let (code, found) = check(&rig, &["--deep"]);
+    assert!(
+        code == Some(1) && found.contains(" holds the layer sha256:"),
+        "{found}"
+    );
+    assert_eq!(check(&rig, &["--deep", "--repair"]).0, Some(0));
+    assert_eq!(check(&rig, &["--deep"]).0, Some(0));
+}
+
+#[test]
+fn layers_with_rewritten_times_are_the_same_when_they_are_packed_again() {
+    let rig = built();
+    let output = format!(
+        "type=oci,rewrite-timestamp=true,dest={}",
+        rig.path("o.tar").display()
+    );
+    for dockerfile in [
+        "FROM base\nRUN echo 4 > /four\n",
+        "FROM base AS a\nRUN echo 5 > /five\nFROM base\nCOPY --from=a /five /\n",
+    ] {
+        rig.dockerfile(dockerfile);
+        let mut command = rig.build_command(&["-o", &output]);
+        command.env("SOURCE_DATE_EPOCH", "1500000000");
+        Outcome::of(&mut command).succeeds();
+        let (code, found) = check(&rig, &["--deep"]);
+        assert_eq!(code, Some(0), "{found}");
+    }
+}
+
+#[test]
+fn leftovers_are_listed_and_are_no_failure() {
+    let rig = built();
+    let store = rig.store();
+    let leftovers = [
+        "tmp/b-dead/0/diff/file",
+        "layers/.new-abc",
+        "oci/.new-abc",
+        "contexts/.tmpabc",
+    ];
+    for path in leftovers {
+        let path = store.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
+    fs::write(store.join("tmp/b-dead.lock"), "").unwrap();
+    fs::write(store.join("reserve"), "short").unwrap();
+    fs::write(store.join("unsynced").join("ab".repeat(32)), "").unwrap();
+    let place = &files(&rig, "cache-mounts", "/0")[0];
+    fs::create_dir(place.with_file_name("1.new")).unwrap();
+    let (code, found) = check(&rig, &[]);
+    assert_eq!(code, Some(0), "{found}");
+    assert_eq!(found.matches("leftover: ").count(), 8, "{found}");
+    let (code, repaired) = check(&rig, &["--repair"]);
+    assert!(
+        code == Some(0) && repaired.ends_with("; 8 repaired\n"),
+        "{repaired}"
+    );
+    let (_, clean) = check(&rig, &[]);
+    assert!(clean.ends_with(": nothing is wrong\n"), "{clean}");
+    // What is not rbuild's stays.
+    fs::write(store.join("layers/README"), "mine").unwrap();
+    let (code, kept) = check(&rig, &["--repair"]);
+    assert!(
+        code == Some(0) && kept.contains("stray layers/README"),
+        "{kept}"
+    );
+    assert!(store.join("layers/README").exists());
+}
+
+#[test]
+fn a_store_of_a_later_format_is_left_alone() {
+    let rig = built();
+    fs::write(rig.store().join("version"), "2\n").unwrap();
+    fs::write(rig.store().join("oci/index.json"), "").unwrap();
+    let before = rig.store_listing();
+    for options in [&[][..], &["--repair"]] {
+        let (code, found) = check(&rig, options);
+        assert_eq!(code, Some(1));
+        assert!(
+            found.contains("the store has format \"2\", not 1"),
+            "{found}"
+        );
+        assert!(!found.contains("index"), "{found}");
+    }
+    assert_eq!(rig.store_listing(), before);
+}
+
+#[test]
+fn findings_are_objects_for_programs() {
+    let rig = built();
+    flip(&blob(&rig, &parts(&rig, "app")[3]));
+    let (_, found) = check(&rig, &["--format", "json"]);
+    let lines: Vec<Value> = found
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3, "{found}");
+    assert_eq!(lines[0]["kind"], "blob");
+    assert_eq!(lines[1]["place"], "docker.io/library/app:latest");
+    assert_eq!(lines[1]["repair"], "take it out of the list of images");
+    assert_eq!(lines[2]["summary"]["damages"], 2);
+}
+
+#[test]
+fn a_check_goes_on_beside_a_build_and_a_repair_waits_for_its_end() {
+    let rig = built();
+    let log = rig.path("log");
+    rig.dockerfile("FROM base\nRUN echo here && sleep 20\n");
+    let mut build = rig
+        .build_command(&[])
+        .stderr(fs::File::create(&log).unwrap())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    let runs = || fs::read_to_string(&log).unwrap().contains(" here\n");
+    while !runs() && start.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let beside = check(&rig, &[]);
+    let repair = check(&rig, &["--repair"]);
+    build.kill().unwrap();
+    build.wait().unwrap();
+    assert_eq!(beside.0, Some(0), "{}", beside.1);
+    assert!(beside.1.ends_with(": nothing is wrong\n"), "{}", beside.1);
+    assert_eq!(repair.0, Some(1));
+    assert!(repair.1.contains("in use by a build"), "{}", repair.1);
+}
+
+#[test]
+fn a_repair_needs_no_space() {
+    if !host::tool("unshare") {
+        return;
+    }
+    let rig = Rig::empty();
+    let script = "set -e
+mount -t tmpfs -o size=12m,mode=0700 none disk
+export RBUILD_ROOT=disk/store
+\"$RBUILD\" import base.tar one
+\"$RBUILD\" import base.tar two -m other
+for blob in disk/store/oci/blobs/sha256/*; do last=$blob; done
+cat /dev/zero > disk/fill 2> /dev/null || true
+: > \"$last\"
+: > disk/store/oci/oci-layout
+echo x > disk/store/stub/etc/hosts || true
+cat /dev/zero > disk/fill2 2> /dev/null || true
+if \"$RBUILD\" store check; then exit 9; fi
+\"$RBUILD\" store check --repair
+\"$RBUILD\" store check
+";
+    fs::write(rig.path("base.tar"), base::root_filesystem()).unwrap();
+    fs::create_dir(rig.path("disk")).unwrap();
+    let mut run = std::process::Command::new("unshare");
+    run.args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+        .env("RBUILD", host::binary())
+        .current_dir(rig.path(""));
+    let stdout = String::from_utf8(host::stdout_of(&mut run)).unwrap();
+    assert!(stdout.ends_with(": nothing is wrong\n"), "{stdout}");
+}
+
+#[test]
+fn where_there_is_no_store_nothing_is_wrong() {
+    let rig = Rig::empty();
+    let outcome = rig.rbuild(["store", "check"]).succeeds();
+    outcome.says(&["there is no store at "]);
+    assert!(!rig.store().exists());
+}
