@@ -74,5 +74,6 @@ mod secrets;
 mod ssh;
 mod stages;
 mod store_check;
+mod store_stress;
 mod transfers;
 mod tutorial;

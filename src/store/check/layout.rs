@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{Level, Part, Remedy, Survey, VERSION, is_locked};
 use crate::store::contents::{list, name_of};
-use crate::store::tags::OCI_LAYOUT;
+use crate::store::tags::{self, OCI_LAYOUT};
 use crate::store::{DIRECTORIES, Error, RESERVE, RESERVED, STUB};
 
 impl Survey<'_> {
@@ -26,6 +26,12 @@ impl Survey<'_> {
                 (format!("the store has format {found:?}, not 1"), remedy)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if self.is_unmade()? {
+                    let problem = "the run that was making the store was killed";
+                    let remedy = Remedy::Nothing("the next build makes it");
+                    self.report(Level::Leftover, "store", ".", problem, remedy);
+                    return Ok(false);
+                }
                 ("missing".to_owned(), Remedy::Remake(Part::Version))
             }
             Err(error) => return Err(Error::io("read", &path)(error)),
@@ -33,6 +39,14 @@ impl Survey<'_> {
         let goes_on = !matches!(remedy, Remedy::Nothing(_));
         self.report(Level::Damage, "version", "version", problem, remedy);
         Ok(goes_on)
+    }
+
+    /// Whether nothing was ever put into the store, whose version is the last that is made of it.
+    fn is_unmade(&self) -> Result<bool, Error> {
+        let is_empty = |name: &str| Ok(list(&self.view.root.join(name))?.is_empty());
+        let names_none =
+            tags::read_index(&self.view.root).map_or(true, |index| index.manifests.is_empty());
+        Ok(names_none && is_empty("oci/blobs/sha256")? && is_empty("snapshots")?)
     }
 
     pub(super) fn layout(&mut self) -> Result<(), Error> {
