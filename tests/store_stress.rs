@@ -222,9 +222,10 @@ fn on_a_full_disk_each_command_fails_with_one_clear_error_and_the_store_stays_wh
     fs::write(rig.path("base.tar"), base::root_filesystem()).unwrap();
     let small = Rig::empty();
     small.dockerfile(
-        "FROM base\nRUN echo 1 > /one\nRUN dd if=/dev/zero of=/big bs=1048576 count=16 2>/dev/null\n",
+        "FROM base\nRUN echo 1 > /one\nRUN dd if=/dev/zero of=/big bs=1048576 count=16\n",
     );
-    small.write("file", "x");
+    small.write("copied", "FROM base\nCOPY big /\n");
+    small.write("big", vec![7; 16 << 20]);
     let (tar, app) = (rig.path("base.tar"), archive);
     let script = format!(
         "wrong() {{ echo \"$*:\" >&2; cat out err >&2; exit 9; }}
@@ -236,6 +237,7 @@ fails() {{
 }}
 \"$RBUILD\" import {tar} base > out
 fails build --progress=plain -t app context
+fails build --progress=plain -t app -f context/copied context
 cat /dev/zero > disk/fill 2> err || true
 fails load -i {app}
 fails pull {name}
