@@ -58,6 +58,12 @@ impl Crash<'_> {
         if !host::tool("strace") {
             return;
         }
+        // newuidmap has no privileges below strace, so the namespace is made before it.
+        let outside: &[&str] = if host::maps_many_ids() && host::tool("unshare") {
+            &["unshare", "--user", "--map-root-user", "--map-auto", "--"]
+        } else {
+            &[]
+        };
         let (mut round, mut killed, mut failed) = (0, 0, 0);
         let tried: Vec<(&str, usize)> = if points() > 0 {
             let all = CLASSES.iter();
@@ -78,7 +84,7 @@ impl Crash<'_> {
                 };
                 round += 1;
                 (self.before)(self.rig, round);
-                let outcome = self.killed_at(class, call, round);
+                let outcome = self.killed_at(outside, class, call, round);
                 self.is_whole(&format!("{class} {call}"));
                 (self.after)(self.rig, round);
                 self.is_whole(&format!("{class} {call}, done again"));
@@ -104,14 +110,11 @@ impl Crash<'_> {
         assert!(clean.ends_with(": nothing is wrong\n"), "{clean}");
     }
 
-    fn killed_at(&self, class: &str, call: usize, round: usize) -> Outcome {
+    fn killed_at(&self, outside: &[&str], class: &str, call: usize, round: usize) -> Outcome {
         let trace = format!("trace={class}");
         let inject = format!("inject={class}:signal=KILL:when={call}");
         let mut arguments = vec!["timeout", "-k", "5", "120"];
-        // newuidmap has no privileges below strace, so the namespace is made before it.
-        if host::maps_many_ids() && host::tool("unshare") {
-            arguments.extend(["unshare", "--user", "--map-root-user", "--map-auto", "--"]);
-        }
+        arguments.extend(outside);
         arguments.extend(["strace", "-f", "-qq", "-o", "/dev/null"]);
         arguments.extend(["-e", &trace, "-e", &inject]);
         let command = (self.command)(self.rig, round);
@@ -221,6 +224,22 @@ fn a_killed_pull_and_a_killed_push() {
         },
     };
     crash.everywhere(2);
+    // Its layers are unpacked by the build that is killed.
+    other.dockerfile(&format!("FROM {name}\nRUN echo more > /more\n"));
+    let crash = Crash {
+        name: "build on what was pulled",
+        rig: &other,
+        before: &|rig, _| {
+            rig.rbuild(["pull", &name]).succeeds();
+            rig.rbuild(["builder", "prune", "-af"]).succeeds();
+        },
+        command: &|rig, _| rig.build_command(&["-t", "app"]),
+        after: &|rig, _| {
+            rig.build(&["-t", "app"]).succeeds();
+            has_files_of(rig, 0);
+        },
+    };
+    crash.everywhere(0);
 }
 
 #[test]

@@ -120,6 +120,11 @@ fn builds_and_clean_ups_at_once() {
                         // A build may be running, then there is nothing to remove yet.
                         3 => drop(rig.rbuild(["builder", "prune", "-f"])),
                         4 => drop(rig.rbuild(["image", "prune", "-f"])),
+                        0 => {
+                            let checked = rig.rbuild(["store", "check"]);
+                            let found = String::from_utf8_lossy(&checked.stdout);
+                            assert!(checked.code == Some(0), "beside builds: {found}");
+                        }
                         _ => {
                             let tag = format!("many:{round}");
                             let mut build = built(&rig, round % 7, &["-t", &tag]);

@@ -229,12 +229,15 @@ impl Base {
             .fold(None, |below, diff_id| {
                 Some(ChainId::on(below.as_ref(), diff_id))
             });
+        let layers = &self.manifest.layers;
+        let mut held = self.config.rootfs.diff_ids.iter().zip(layers);
+        // A layer whose blob is not known to hold it would be packed again for an output.
         let complete = self.remote.is_none()
-            && self
-                .manifest
-                .layers
-                .iter()
-                .all(|layer| store.has_blob(layer))
+            && layers.len() == self.config.rootfs.diff_ids.len()
+            && held.all(|(diff_id, layer)| {
+                let mut blobs = store.layer_blobs(diff_id).into_iter();
+                blobs.any(|blob| blob.descriptor.digest == layer.digest)
+            })
             && chain.as_ref().is_none_or(|chain| store.has_snapshot(chain));
         if complete {
             Ok(Some(store.snapshot(chain.as_ref())?))
@@ -278,9 +281,9 @@ impl Base {
             downloaded: BTreeMap::new(),
         };
         fetch.download()?;
-        let snapshot = fetch.layers(diff_ids)?;
-        let staged = fetch.staged;
-        for (diff_id, descriptor, blob) in staged {
+        let (snapshot, waiting) = fetch.layers(diff_ids)?;
+        // What holds a layer is known before its snapshot is there, whenever this ends.
+        for (diff_id, descriptor, blob) in fetch.staged {
             if let Some(blob) = blob {
                 store.publish_blob(blob)?;
             }
@@ -292,6 +295,11 @@ impl Base {
                 },
             )?;
         }
+        let snapshot = waiting
+            .into_iter()
+            .try_fold(snapshot, |below, (diff_id, unpacked)| {
+                unpacked.publish(store, &below, diff_id)
+            })?;
         if let Some(Remote {
             resolved,
             tag: Some(tag),

@@ -100,12 +100,13 @@ pub(crate) fn import(
     if !store.has_blob(&layer) {
         store.publish_blob(blob)?;
     }
-    unpacked.publish(store, &Snapshot::default(), diff_id.clone())?;
     let record = LayerBlob {
         descriptor: layer.clone(),
         encoding: None,
     };
+    // What holds a layer is known before its snapshot is there, whenever this ends.
     store.add_layer_blob(&diff_id, record)?;
+    unpacked.publish(store, &Snapshot::default(), diff_id.clone())?;
 
     let platform = options.platform.clone();
     let created = Some(options.epoch.map_or_else(now, rfc3339));

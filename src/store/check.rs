@@ -19,6 +19,7 @@ mod snapshots;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -247,8 +248,16 @@ struct Survey<'a> {
     is_quiet: bool,
 }
 
-/// The snapshots that are whole, by the directory of `snapshots` they are in.
-type Whole = std::collections::HashMap<&'static str, std::collections::BTreeMap<ChainId, Layer>>;
+/// The snapshots, by the directory of `snapshots` they are in.
+type Snapshots = HashMap<&'static str, Stacks>;
+
+/// The snapshots that keep owners in one way.
+#[derive(Debug, Default)]
+struct Stacks {
+    directory: PathBuf,
+    whole: BTreeMap<ChainId, Layer>,
+    wrong: BTreeSet<ChainId>,
+}
 
 /// What a whole snapshot says of itself.
 #[derive(Debug, Clone)]

@@ -61,9 +61,13 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    /// Unpacks the layers that the store lacks, and publishes their snapshots bottom first. A layer
-    /// can only be put on a published one, so all blobs are read before the first is published.
-    pub(super) fn layers(&mut self, diff_ids: &[DiffId]) -> Result<Snapshot, StepError> {
+    /// Unpacks the layers that the store lacks: what is there, and what is to be published on it, bottom
+    /// first. A layer can only be put on a published one, so all blobs are read before the first is
+    /// published.
+    pub(super) fn layers(
+        &mut self,
+        diff_ids: &[DiffId],
+    ) -> Result<(Snapshot, Vec<(DiffId, Unpacked)>), StepError> {
         let mut snapshot = Snapshot::default();
         let mut waiting: Vec<(DiffId, Unpacked)> = Vec::new();
         for (diff_id, descriptor) in diff_ids.iter().zip(&self.base.manifest.layers) {
@@ -77,14 +81,13 @@ impl Fetch<'_> {
                 && self.store.has_blob(descriptor)
             {
                 snapshot = found?;
+                self.staged
+                    .push((diff_id.clone(), descriptor.clone(), None));
                 continue;
             }
             waiting.push((diff_id.clone(), self.layer(diff_id, descriptor)?));
         }
-        for (diff_id, unpacked) in waiting {
-            snapshot = unpacked.publish(self.store, &snapshot, diff_id)?;
-        }
-        Ok(snapshot)
+        Ok((snapshot, waiting))
     }
 
     fn layer(&mut self, diff_id: &DiffId, descriptor: &Descriptor) -> Result<Unpacked, StepError> {

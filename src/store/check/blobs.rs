@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Level, Remedy, Survey, digest_of};
 use crate::oci::{Descriptor, Digest, Hasher};
@@ -14,30 +14,44 @@ use crate::store::contents::{list, name_of};
 const BUFFER: usize = 256 * 1024;
 
 /// What is known of the blobs: sizes of those that are right, `None` for those that are not.
-pub(super) struct Blobs(HashMap<Digest, Option<u64>>);
+pub(super) struct Blobs {
+    known: HashMap<Digest, Option<u64>>,
+    directory: PathBuf,
+}
 
 impl Blobs {
     /// What stands against using the blob as `descriptor` says; `None` when nothing does.
     pub(super) fn objection(&self, descriptor: &Descriptor) -> Option<String> {
         let digest = &descriptor.digest;
-        match self.0.get(digest) {
-            None => Some(format!("{digest} is missing")),
-            Some(None) => Some(format!("{digest} is damaged")),
-            Some(Some(size)) if *size != descriptor.size => Some(format!(
+        let Some(known) = self.size(digest) else {
+            return Some(format!("{digest} is missing"));
+        };
+        match known {
+            None => Some(format!("{digest} is damaged")),
+            Some(size) if size != descriptor.size => Some(format!(
                 "{digest} has {size} bytes, and {} are expected",
                 descriptor.size
             )),
-            Some(Some(_)) => None,
+            Some(_) => None,
         }
     }
 
     pub(super) fn is_there(&self, digest: &Digest) -> bool {
-        self.0.contains_key(digest)
+        self.size(digest).is_some()
+    }
+
+    /// The size of a blob, or that it is damaged; `None` of one that is not there. A build may have
+    /// brought it since all were read: then it was verified just now.
+    fn size(&self, digest: &Digest) -> Option<Option<u64>> {
+        self.known.get(digest).copied().or_else(|| {
+            let metadata = fs::metadata(self.directory.join(digest.hex())).ok()?;
+            Some(Some(metadata.len()))
+        })
     }
 
     /// The blobs that are right, with their sizes.
     pub(super) fn whole(&self) -> impl Iterator<Item = (&Digest, u64)> {
-        let all = self.0.iter();
+        let all = self.known.iter();
         all.filter_map(|(digest, size)| Some((digest, (*size)?)))
     }
 }
@@ -47,7 +61,8 @@ impl Survey<'_> {
     pub(super) fn blobs(&mut self) -> Result<Blobs, Error> {
         let mut known = HashMap::new();
         let mut buffer = vec![0; BUFFER];
-        for path in list(&self.view.root.join("oci/blobs/sha256"))? {
+        let directory = self.view.root.join("oci/blobs/sha256");
+        for path in list(&directory)? {
             let Some(digest) = name_of(&path).and_then(digest_of) else {
                 self.stray(&path);
                 continue;
@@ -69,7 +84,7 @@ impl Survey<'_> {
             self.report(Level::Damage, "blob", place, problem, remedy);
             known.insert(digest, None);
         }
-        Ok(Blobs(known))
+        Ok(Blobs { known, directory })
     }
 }
 

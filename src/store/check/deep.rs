@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use super::{Layer, Survey, Whole};
+use super::{Layer, Snapshots, Survey};
 use crate::layer::{Decoder, PackOptions, pack};
 use crate::oci::{ChainId, Digest, Hasher};
 use crate::ownership::{Owners, Ownership};
@@ -22,21 +22,18 @@ pub(super) fn unpacked(blob: File) -> io::Result<Digest> {
 }
 
 impl Survey<'_> {
-    /// Packs what steps made, and takes what has other files than it had, with all above it, out of
-    /// `snapshots`. Layers that came from elsewhere are counted only: their tars may say the same in
+    /// Packs what steps made, and finds what has other files than it had. Layers that came from elsewhere are counted only: their tars may say the same in
     /// another order.
     pub(super) fn contents(
         &mut self,
-        snapshots: &mut Whole,
+        snapshots: &mut Snapshots,
         ownership: &Ownership,
     ) -> Result<(), Error> {
-        let kind = ownership.directory();
-        let Some(layers) = snapshots.get_mut(kind) else {
+        let Some(stacks) = snapshots.get_mut(ownership.directory()) else {
             return Ok(());
         };
-        let directory = self.view.root.join("snapshots").join(kind);
         let mut wrong = BTreeMap::new();
-        for (chain_id, layer) in &*layers {
+        for (chain_id, layer) in &stacks.whole {
             // The files of a linked layer are another snapshot's.
             if layer.content.is_some() {
                 continue;
@@ -46,7 +43,7 @@ impl Survey<'_> {
                 continue;
             };
             self.counts.packed += 1;
-            let paths = stack(layers, chain_id, &directory);
+            let paths = stack(&stacks.whole, chain_id, &stacks.directory);
             let first = packed(&paths, ownership, packing);
             if first.as_ref() == Ok(&layer.diff_id.0) {
                 continue;
@@ -57,8 +54,7 @@ impl Survey<'_> {
             };
             wrong.insert(chain_id.clone(), (0, problem));
         }
-        layers.retain(|chain_id, _| !wrong.contains_key(chain_id));
-        self.standing(kind, layers, wrong);
+        self.standing(stacks, wrong);
         Ok(())
     }
 }

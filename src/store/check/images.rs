@@ -81,7 +81,15 @@ impl Survey<'_> {
             media_type::INDEX | media_type::DOCKER_INDEX
         );
         if !is_index {
-            return self.manifest(blobs, descriptor, &mut seen.held);
+            let is_manifest = matches!(
+                descriptor.media_type.as_str(),
+                media_type::MANIFEST | media_type::DOCKER_MANIFEST
+            );
+            // What else a layout may name has a form of its own.
+            return match is_manifest {
+                true => self.manifest(blobs, descriptor, &mut seen.held),
+                false => Ok(()),
+            };
         }
         let Some(levels) = levels.checked_sub(1) else {
             return Ok(());

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::blobs::Blobs;
 use super::images::Held;
-use super::{Level, Remedy, Survey, Whole, deep, digest_of};
+use super::{Level, Remedy, Snapshots, Survey, deep, digest_of};
 use crate::oci::{ChainId, Descriptor, DiffId, Digest};
 use crate::store::contents::{list, name_of};
 use crate::store::records::{CacheRecord, Download, LayerBlob};
@@ -19,11 +19,11 @@ impl Survey<'_> {
     pub(super) fn layers(
         &mut self,
         blobs: &Blobs,
-        snapshots: &Whole,
+        snapshots: &Snapshots,
         held: &Held,
         deep: bool,
     ) -> Result<(), Error> {
-        let all = snapshots.values().flat_map(BTreeMap::values);
+        let all = snapshots.values().flat_map(|stacks| stacks.whole.values());
         let mut needed: BTreeMap<&DiffId, &Descriptor> = all
             .filter(|layer| layer.packed.is_none() && layer.content.is_none())
             .filter_map(|layer| held.get_key_value(&layer.diff_id))
@@ -115,7 +115,7 @@ impl Survey<'_> {
     }
 
     /// The cache.
-    pub(super) fn records(&mut self, blobs: &Blobs, snapshots: &Whole) -> Result<(), Error> {
+    pub(super) fn records(&mut self, blobs: &Blobs, snapshots: &Snapshots) -> Result<(), Error> {
         for directory in list(&self.view.root.join("cache"))? {
             for path in list(&directory)? {
                 let name = name_of(&path).unwrap_or_default();
@@ -144,7 +144,7 @@ impl Survey<'_> {
     }
 
     /// What is wrong with a record of the cache.
-    fn objection(&self, bytes: &[u8], blobs: &Blobs, snapshots: &Whole) -> Option<String> {
+    fn objection(&self, bytes: &[u8], blobs: &Blobs, snapshots: &Snapshots) -> Option<String> {
         if let Ok(step) = serde_json::from_slice::<CacheRecord>(bytes) {
             let chain_id = step.chain_id?;
             let is_there = self.is_there(&chain_id, snapshots);
@@ -158,9 +158,9 @@ impl Survey<'_> {
         Some(format!("not a record: {error}"))
     }
 
-    fn is_there(&self, chain_id: &ChainId, snapshots: &Whole) -> bool {
+    fn is_there(&self, chain_id: &ChainId, snapshots: &Snapshots) -> bool {
         KINDS.iter().any(|kind| match snapshots.get(kind) {
-            Some(layers) => layers.contains_key(chain_id),
+            Some(stacks) => stacks.has(chain_id),
             // Another number of ids is needed to look closer.
             None => {
                 let kind = self.view.root.join("snapshots").join(kind);

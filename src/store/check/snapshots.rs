@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{Layer, Level, Remedy, Survey, Whole, digest_of};
+use super::{Layer, Level, Remedy, Snapshots, Stacks, Survey, digest_of};
 use crate::oci::ChainId;
 use crate::store::contents::{list, name_of};
 use crate::store::snapshots::{DIFF, Record, boot_id};
@@ -13,14 +13,17 @@ use crate::store::{Error, KINDS};
 
 impl Survey<'_> {
     /// Looks at every snapshot and marker; those that are whole.
-    pub(super) fn snapshots(&mut self) -> Result<Whole, Error> {
+    pub(super) fn snapshots(&mut self) -> Result<Snapshots, Error> {
         let snapshots = self.view.root.join("snapshots");
         self.old_kinds(&snapshots)?;
-        let mut whole = Whole::new();
+        let mut all = Snapshots::new();
         for &kind in self.view.kinds {
-            let mut layers = BTreeMap::new();
+            let mut stacks = Stacks {
+                directory: snapshots.join(kind),
+                ..Stacks::default()
+            };
             let mut wrong = BTreeMap::new();
-            for path in list(&snapshots.join(kind))? {
+            for path in list(&stacks.directory)? {
                 let Some(digest) = name_of(&path).and_then(digest_of) else {
                     self.stray(&path);
                     continue;
@@ -28,51 +31,56 @@ impl Survey<'_> {
                 self.counts.snapshots += 1;
                 let chain_id = ChainId(digest);
                 match read(&path, &chain_id) {
-                    Ok(Some(layer)) => drop(layers.insert(chain_id, layer)),
+                    Ok(Some(layer)) => drop(stacks.whole.insert(chain_id, layer)),
                     Ok(None) => {}
                     Err(problem) => drop(wrong.insert(chain_id, (0, problem))),
                 }
             }
-            self.standing(kind, &mut layers, wrong);
-            whole.insert(kind, layers);
+            self.standing(&mut stacks, wrong);
+            all.insert(kind, stacks);
         }
         self.markers()?;
-        Ok(whole)
+        Ok(all)
     }
 
-    /// Reports the snapshots that are `wrong`, and takes those that stand on them, or name them, out of
-    /// `layers`. The number with a problem is how far above the first wrong one it is.
+    /// Reports the snapshots that are `wrong`, and those that stand on them or name them: none of them is
+    /// whole. The number with a problem is how far above the first wrong one it is.
     pub(super) fn standing(
         &mut self,
-        kind: &str,
-        layers: &mut BTreeMap<ChainId, Layer>,
+        stacks: &mut Stacks,
         mut wrong: BTreeMap<ChainId, (usize, String)>,
     ) {
         for depth in 1.. {
-            let missing: Vec<(ChainId, String)> = layers
+            for chain_id in wrong.keys() {
+                stacks.whole.remove(chain_id);
+                stacks.wrong.insert(chain_id.clone());
+            }
+            let needs = |layer: &Layer| {
+                let mut needed = layer.parent.iter().chain(&layer.content);
+                needed.find(|needed| !stacks.has(needed)).cloned()
+            };
+            let above: Vec<(ChainId, ChainId)> = stacks
+                .whole
                 .iter()
-                .filter_map(|(chain_id, layer)| {
-                    let mut needed = layer.parent.iter().chain(&layer.content);
-                    let gone = needed.find(|needed| !layers.contains_key(needed))?;
-                    let how = if wrong.contains_key(gone) {
-                        "not whole"
-                    } else {
-                        "not there"
-                    };
-                    Some((chain_id.clone(), format!("it needs {gone}, which is {how}")))
-                })
+                .filter_map(|(chain_id, layer)| Some((chain_id.clone(), needs(layer)?)))
                 .collect();
-            if missing.is_empty() {
+            if above.is_empty() {
                 break;
             }
-            for (chain_id, problem) in missing {
-                layers.remove(&chain_id);
-                wrong.insert(chain_id, (depth, problem));
+            for (chain_id, gone) in above {
+                let how = if wrong.contains_key(&gone) {
+                    "not whole"
+                } else {
+                    "not there"
+                };
+                wrong.insert(
+                    chain_id,
+                    (depth, format!("it needs {gone}, which is {how}")),
+                );
             }
         }
-        let directory = self.view.root.join("snapshots").join(kind);
         for (chain_id, (depth, problem)) in wrong {
-            let path = directory.join(chain_id.0.hex());
+            let path = stacks.directory.join(chain_id.0.hex());
             let place = self.shown(&path);
             let remedy = Remedy::Snapshot(path, depth);
             self.report(Level::Damage, "snapshot", place, problem, remedy);
@@ -123,6 +131,15 @@ impl Survey<'_> {
             self.report(Level::Leftover, "marker", place, problem, remedy);
         }
         Ok(())
+    }
+}
+
+impl Stacks {
+    /// Whether the snapshot is whole, also one that a build made since all were read.
+    pub(super) fn has(&self, chain_id: &ChainId) -> bool {
+        let path = self.directory.join(chain_id.0.hex());
+        self.whole.contains_key(chain_id)
+            || (!self.wrong.contains(chain_id) && matches!(read(&path, chain_id), Ok(Some(_))))
     }
 }
 
