@@ -74,6 +74,7 @@ mod secrets;
 mod ssh;
 mod stages;
 mod store_check;
+mod store_damages;
 mod store_stress;
 mod transfers;
 mod tutorial;

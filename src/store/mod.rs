@@ -23,8 +23,10 @@
 //! tags are flushed to disk before a tag names them. Snapshots are not, since a build writes far more
 //! of them than it needs to survive: until a later run has seen them flushed they are listed in
 //! `unsynced`, and after a power cut the next run drops those. Whatever is in `tmp` without a live
-//! owner is removed by the next run. What is in `partial` is no content: only a download of the same
-//! blob goes on with it, and what is old or too much is removed (`partials.rs`).
+//! owner is removed by the next run; the beginning of a small file (`.new-*`) stays beside its place until
+//! somebody has the store alone. `check.rs` says what is damage and what such a leftover. What is in
+//! `partial` is no content: only a download of the same blob goes on with it, and what is old or too much
+//! is removed (`partials.rs`).
 
 mod blobs;
 mod cache_mounts;
