@@ -187,17 +187,17 @@ impl<'a> Packer<'a> {
             return Err(Error::Reserved { path: shown(path) });
         }
         let stat = sys::fs::stat_at(dir, name).map_err(|source| inspect(path, source))?;
+        if self.view == View::Snapshot
+            && attributes::is_whiteout(dir, name, &stat).map_err(|source| inspect(path, source))?
+        {
+            let at = path.len() - name.len();
+            path.splice(at..at, WHITEOUT_PREFIX.iter().copied());
+            return self.emit_removal(path.clone());
+        }
         let kind = match Kind::of(&stat) {
             Kind::Directory => return self.pack_subdirectory(dir, name, &stat, path, below, depth),
             Kind::Socket => return Ok(()),
-            Kind::CharDevice if stat.st_rdev == 0 => {
-                if self.view == View::Snapshot {
-                    let at = path.len() - name.len();
-                    path.splice(at..at, WHITEOUT_PREFIX.iter().copied());
-                    self.emit_removal(path.clone())?;
-                }
-                return Ok(());
-            }
+            Kind::CharDevice if stat.st_rdev == 0 => return Ok(()),
             Kind::Regular => EntryType::Regular,
             Kind::Symlink => EntryType::Symlink,
             Kind::CharDevice => EntryType::Char,

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::layer::tree;
 use crate::oci::Digest;
 use crate::{ownership, sys};
 
@@ -41,6 +42,8 @@ pub(crate) enum Error {
     Prepare { source: sys::Error },
     #[error("cannot prepare a layer's directory")]
     PrepareOwner { source: ownership::Error },
+    #[error("cannot write or compare the file system of a step")]
+    Tree { source: Box<tree::Error> },
 }
 
 impl Error {

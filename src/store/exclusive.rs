@@ -56,7 +56,7 @@ impl Exclusive {
         tmp::sweep(&root.join("tmp"))?;
         let kinds: &[_] = match ownership {
             Ownership::Mapped => &KINDS,
-            Ownership::Single | Ownership::Discarded => &["single"],
+            Ownership::Single | Ownership::Discarded => &["single", "flat-single"],
         };
         let view = View::with_lock(root, lock, kinds);
         Ok(Some(Self { view }))

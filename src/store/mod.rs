@@ -7,7 +7,8 @@
 //! ROOT/layers/HEX.json      DiffId -> the blobs that hold this layer
 //! ROOT/layers/HEX.size      DiffId -> bytes of its tar
 //! ROOT/snapshots/KIND/HEX/  ChainId -> `diff/` in overlayfs format and `snapshot.json`, which may
-//!                           name another snapshot that has the files of this layer
+//!                           name another snapshot that has the files of this layer; KIND is the way
+//!                           owners are kept, with `flat-` before it where nothing can be mounted
 //! ROOT/unsynced/HEX         snapshots that may not have reached the disk yet, with the boot's id
 //! ROOT/cache/XX/HEX.json    CacheKey -> what the step made
 //! ROOT/cache-mounts/KIND/HEX/  directories of `RUN --mount=type=cache`
@@ -32,6 +33,7 @@ mod records;
 mod snapshots;
 mod tags;
 mod tmp;
+mod trees;
 mod view;
 
 use std::fs::{self, File};
@@ -59,13 +61,15 @@ const RESERVE: &str = "reserve";
 const RESERVED: usize = 64 << 10;
 
 /// The directories of `snapshots` and `cache-mounts`: the ways owners are kept.
-const KINDS: [&str; 2] = ["mapped", "single"];
+const KINDS: [&str; 4] = ["mapped", "single", "flat-mapped", "flat-single"];
 
 /// An open store. Shared between threads by reference; several processes may have one open.
 #[derive(Debug)]
 pub(crate) struct Store {
     root: PathBuf,
     ownership: Ownership,
+    /// Whole trees, where no overlay can be mounted.
+    trees: Option<trees::Trees>,
     tmp: tmp::Scratch,
     /// Held for as long as the store is open, so that nobody removes what this build uses.
     _lock: File,
@@ -76,6 +80,20 @@ impl Store {
     /// builds left behind. Must be called inside the build's user namespace: leftovers may belong to
     /// subordinate ids.
     pub(crate) fn open(root: &Path, ownership: Ownership) -> Result<Self, Error> {
+        Self::open_as(root, ownership, None)
+    }
+
+    /// [`Store::open`] where no overlay can be mounted: [`Store::view`] and [`Store::mount`] answer
+    /// with whole trees in `tmp`.
+    pub(crate) fn open_flat(root: &Path, ownership: Ownership) -> Result<Self, Error> {
+        Self::open_as(root, ownership, Some(trees::Trees::default()))
+    }
+
+    fn open_as(
+        root: &Path,
+        ownership: Ownership,
+        trees: Option<trees::Trees>,
+    ) -> Result<Self, Error> {
         let root = std::path::absolute(root).map_err(Error::io("make absolute", root))?;
         let fresh = !root.join("version").exists();
         if fresh {
@@ -114,11 +132,12 @@ impl Store {
             is_known(&root)?;
         }
         create_reserve(&root.join(RESERVE));
-        create_private(&root.join("snapshots").join(ownership.directory()))?;
+        create_private(&root.join("snapshots").join(kind_of(&ownership, trees.is_some())))?;
         let tmp = tmp::Scratch::create(&root.join("tmp"))?;
         let store = Self {
             root,
             ownership,
+            trees,
             tmp,
             _lock: lock,
         };
@@ -128,6 +147,11 @@ impl Store {
 
     pub(crate) fn ownership(&self) -> &Ownership {
         &self.ownership
+    }
+
+    /// The directory of `snapshots` and `cache-mounts` with what this kind of build makes.
+    fn kind(&self) -> &'static str {
+        kind_of(&self.ownership, self.trees.is_some())
     }
 
     /// A new empty directory on the store's file system, removed with the store's handle at the
@@ -148,6 +172,14 @@ impl Store {
         self.root
             .join("contexts")
             .join(format!("{}.memo", name.hex()))
+    }
+}
+
+fn kind_of(ownership: &Ownership, is_flat: bool) -> &'static str {
+    match (ownership.directory(), is_flat) {
+        (kind, false) => kind,
+        ("mapped", true) => "flat-mapped",
+        (_, true) => "flat-single",
     }
 }
 

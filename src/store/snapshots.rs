@@ -8,9 +8,11 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
+use super::trees::WorkingTree;
 use super::{Durable, Error, Store, create_private, tmp, write_atomically};
 use crate::oci::{ChainId, DiffId};
 use crate::sys;
@@ -34,6 +36,8 @@ struct Layer {
 pub(crate) struct Active {
     parent: Snapshot,
     directory: PathBuf,
+    /// Where no overlay can be mounted: what a mount would show, once somebody has asked for it.
+    pub(super) tree: OnceLock<WorkingTree>,
 }
 
 /// A complete layer that is not in the store yet.
@@ -72,7 +76,7 @@ impl Store {
     fn snapshot_path(&self, chain_id: &ChainId) -> PathBuf {
         self.root
             .join("snapshots")
-            .join(self.ownership.directory())
+            .join(self.kind())
             .join(chain_id.0.hex())
     }
 
@@ -148,6 +152,9 @@ impl Store {
 
     /// The snapshot's whole file system, read-only, as a directory that is attached nowhere.
     pub(crate) fn view(&self, snapshot: &Snapshot) -> Result<OwnedFd, Error> {
+        if let Some(trees) = &self.trees {
+            return self.view_tree(trees, snapshot).map(|(opened, _)| opened);
+        }
         let mut lowers = self.layer_paths(snapshot);
         if lowers.is_empty() {
             lowers.push(self.scratch()?);
@@ -166,6 +173,7 @@ impl Store {
         let active = Active {
             parent: parent.clone(),
             directory,
+            tree: OnceLock::new(),
         };
         let diff = active.upper();
         fs::DirBuilder::new()
@@ -213,6 +221,9 @@ impl Store {
     /// The active layer over its parents, writable, as a directory that is attached nowhere. It must
     /// be closed before the next one of the same layer is mounted.
     pub(crate) fn mount(&self, active: &Active) -> Result<OwnedFd, Error> {
+        if let Some(tree) = self.tree(active)? {
+            return sys::fs::open_directory(&tree).map_err(|source| Error::Prepare { source });
+        }
         let mut lowers = self.layer_paths(&active.parent);
         if lowers.is_empty() {
             lowers.push(self.scratch()?);
@@ -239,12 +250,15 @@ impl Store {
     /// same layer meanwhile, theirs stays.
     pub(crate) fn publish_snapshot(&self, staged: StagedSnapshot) -> Result<Snapshot, Error> {
         let StagedSnapshot {
-            active,
+            mut active,
             diff_id,
             content,
         } = staged;
         let parent = active.parent.chain_id().cloned();
         let chain_id = ChainId::on(parent.as_ref(), &diff_id);
+        if let Some(tree) = active.tree.take() {
+            self.rest(Some(&chain_id), tree);
+        }
         if self.has_snapshot(&chain_id) {
             return self.snapshot(Some(&chain_id));
         }

@@ -285,7 +285,7 @@ impl Unpacker<'_> {
             .directory(&parent)
             .map_err(|source| at.unpack(source))?;
         let hide = || match place::found_at(dir, hidden)? {
-            None => sys::fs::make_node_at(dir, hidden, SFlag::S_IFCHR, 0, 0),
+            None => attributes::set_whiteout(dir, hidden),
             // What this layer has at the name stays, and hides what is below.
             Some((Kind::Directory, _)) => attributes::set_opaque(dir, hidden),
             Some(_) => Ok(()),
