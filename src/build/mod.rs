@@ -7,6 +7,7 @@ mod add;
 mod add_remote;
 mod base;
 mod commit;
+mod confined;
 pub(crate) mod container;
 mod copy;
 mod downloads;
@@ -64,7 +65,8 @@ use state::StageState;
 use crate::check::Checked;
 use crate::dockerfile::{Dockerfile, parse};
 use crate::oci::{Descriptor, Digest, ImageConfig};
-use crate::sandbox::Cancel;
+use crate::sandbox::walls::NOT_ISOLATED;
+use crate::sandbox::{Cancel, Walls};
 use crate::store::Store;
 
 /// A failed build, with the Dockerfile that its error may point into.
@@ -234,6 +236,10 @@ pub(crate) fn run(
     );
     engine.resolve_images(&dockerfile).map_err(fail)?;
     warn_of_unused_arguments(&engine, &dockerfile);
+    if request.walls == Walls::Chroot && engine.plan.runs_commands() {
+        let message = NOT_ISOLATED.to_owned();
+        engine.events.send(Event::Warning { id: None, message });
+    }
     inspect::check_platforms(&engine, &dockerfile, &mut checked);
     if let Some(message) = checked.violation() {
         let findings = checked.findings;

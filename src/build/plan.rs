@@ -356,6 +356,14 @@ impl Plan {
             .collect()
     }
 
+    /// Whether anything that the target needs is a RUN.
+    pub(crate) fn runs_commands(&self) -> bool {
+        let needed = self.stages.iter().filter(|stage| stage.needed);
+        needed
+            .flat_map(|stage| &stage.steps)
+            .any(|step| matches!(step.statement.instruction, Instruction::Run(_)))
+    }
+
     /// Adds the triggers of a stage's base before its own steps (ONBUILD).
     pub(crate) fn add_triggers(
         &mut self,

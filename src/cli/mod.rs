@@ -43,6 +43,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use exit::Exit;
 
+use crate::sandbox::walls::Wanted;
+
 /// Builds container images from Dockerfiles: no root, no daemon, no setuid helper needed.
 #[derive(Debug, Parser)]
 #[command(
@@ -57,6 +59,16 @@ struct Cli {
     /// Where images, layers and the cache are kept [default: $XDG_DATA_HOME/rbuild]
     #[arg(long, global = true, env = "RBUILD_ROOT", value_name = "DIR")]
     root: Option<PathBuf>,
+    /// What RUN is shut in with: the best that this host allows, or mapped, recorded (user
+    /// namespaces with many ids or one), chroot (root of a container, no namespaces) or copy-only
+    #[arg(
+        long,
+        global = true,
+        env = "RBUILD_SANDBOX",
+        value_name = "RUNG",
+        default_value = "auto"
+    )]
+    sandbox: Wanted,
     #[command(subcommand)]
     command: Command,
 }
@@ -129,6 +141,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             .into();
         }
     };
+    session::choose_sandbox(cli.sandbox);
     let root = match cli.root.map_or_else(default_root, Ok) {
         Ok(root) => root,
         Err(message) => {

@@ -100,11 +100,7 @@ pub(super) fn set_whiteout(dir: BorrowedFd<'_>, name: &OsStr) -> sys::Result<()>
 }
 
 /// Whether `name` of a snapshot, which looks like `stat`, is a removal.
-pub(super) fn is_whiteout(
-    dir: BorrowedFd<'_>,
-    name: &OsStr,
-    stat: &FileStat,
-) -> sys::Result<bool> {
+pub(super) fn is_whiteout(dir: BorrowedFd<'_>, name: &OsStr, stat: &FileStat) -> sys::Result<bool> {
     match Kind::of(stat) {
         Kind::CharDevice => Ok(stat.st_rdev == 0),
         Kind::Regular if stat.st_size == 0 => {

@@ -132,7 +132,11 @@ impl Store {
             is_known(&root)?;
         }
         create_reserve(&root.join(RESERVE));
-        create_private(&root.join("snapshots").join(kind_of(&ownership, trees.is_some())))?;
+        create_private(
+            &root
+                .join("snapshots")
+                .join(kind_of(&ownership, trees.is_some())),
+        )?;
         let tmp = tmp::Scratch::create(&root.join("tmp"))?;
         let store = Self {
             root,

@@ -153,7 +153,7 @@ impl Store {
     /// The snapshot's whole file system, read-only, as a directory that is attached nowhere.
     pub(crate) fn view(&self, snapshot: &Snapshot) -> Result<OwnedFd, Error> {
         if let Some(trees) = &self.trees {
-            return self.view_tree(trees, snapshot).map(|(opened, _)| opened);
+            return self.view_tree(trees, snapshot);
         }
         let mut lowers = self.layer_paths(snapshot);
         if lowers.is_empty() {

@@ -72,7 +72,10 @@ impl Store {
             };
             let newest = lock(&tree.listing).newest();
             let scratch = open(self.tmp.path())?;
-            let name = format!("clock-{}", tree.path.file_name().unwrap_or_default().display());
+            let name = format!(
+                "clock-{}",
+                tree.path.file_name().unwrap_or_default().display()
+            );
             sys::clock::wait_until_past(scratch, OsStr::new(&name), newest)
                 .map_err(|source| Error::Prepare { source })?;
             drop(active.tree.set(tree));
@@ -87,7 +90,10 @@ impl Store {
             return Ok(());
         };
         let lowers = self.layer_paths(active.parent());
-        let lowers: Vec<_> = lowers.iter().map(|path| open(path)).collect::<Result<_, _>>()?;
+        let lowers: Vec<_> = lowers
+            .iter()
+            .map(|path| open(path))
+            .collect::<Result<_, _>>()?;
         let mut listing = lock(&tree.listing);
         let changed = tree::changes(
             open(&tree.path)?.as_fd(),
@@ -114,8 +120,11 @@ impl Store {
             let Ok(parent) = sys::fs::open_in_root(&root, parent, flags, 0) else {
                 continue;
             };
-            let Some(name) = path.file_name() else { continue };
-            let stat = sys::fs::try_stat_at(parent, name).map_err(|source| Error::Prepare { source })?;
+            let Some(name) = path.file_name() else {
+                continue;
+            };
+            let stat =
+                sys::fs::try_stat_at(parent, name).map_err(|source| Error::Prepare { source })?;
             if let Some(stat) = stat {
                 lock(&tree.listing).renew(path, &stat);
             }
@@ -138,20 +147,11 @@ impl Store {
         }
     }
 
-    /// The directory with the whole file system of `snapshot`, to be read only.
-    pub(crate) fn view_path(&self, snapshot: &Snapshot) -> Result<Option<PathBuf>, Error> {
-        let Some(trees) = &self.trees else {
-            return Ok(None);
-        };
-        self.view_tree(trees, snapshot).map(|(_, path)| Some(path))
-    }
-
-    pub(super) fn view_tree(
-        &self,
-        trees: &Trees,
-        snapshot: &Snapshot,
-    ) -> Result<(OwnedFd, PathBuf), Error> {
-        let shown = snapshot.chain_id().map_or_else(String::new, ToString::to_string);
+    /// The whole file system of `snapshot`, to be read only.
+    pub(super) fn view_tree(&self, trees: &Trees, snapshot: &Snapshot) -> Result<OwnedFd, Error> {
+        let shown = snapshot
+            .chain_id()
+            .map_or_else(String::new, ToString::to_string);
         let mut viewed = lock(&trees.viewed);
         if !viewed.contains_key(&shown) {
             let tree = match take(trees, snapshot.chain_id()) {
@@ -160,8 +160,7 @@ impl Store {
             };
             viewed.insert(shown.clone(), tree);
         }
-        let path = viewed[&shown].path.clone();
-        Ok((open(&path)?, path))
+        open(&viewed[&shown].path)
     }
 
     /// A new tree of the layers of `snapshot`.
@@ -176,7 +175,10 @@ impl Store {
             .map_err(Error::io("chmod", &tree.path))?;
         let root = open(&tree.path)?;
         let layers = self.layer_paths(snapshot);
-        let layers: Vec<_> = layers.iter().map(|path| open(path)).collect::<Result<_, _>>()?;
+        let layers: Vec<_> = layers
+            .iter()
+            .map(|path| open(path))
+            .collect::<Result<_, _>>()?;
         tree::merge(&layers, root.as_fd(), &self.ownership).map_err(tree_failed)?;
         tree.listing = Mutex::new(tree::list(root.as_fd()).map_err(tree_failed)?);
         Ok(tree)
@@ -192,6 +194,8 @@ fn tree_failed(source: tree::Error) -> Error {
 /// A resting tree that shows this snapshot.
 fn take(trees: &Trees, shows: Option<&ChainId>) -> Option<WorkingTree> {
     let mut resting = lock(&trees.resting);
-    let index = resting.iter().position(|(shown, _)| shown.as_ref() == shows)?;
+    let index = resting
+        .iter()
+        .position(|(shown, _)| shown.as_ref() == shows)?;
     Some(resting.swap_remove(index).1)
 }

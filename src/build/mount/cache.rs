@@ -1,7 +1,8 @@
 //! `type=cache`: directories that outlive the build.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use super::super::add::{self, SourceTree};
@@ -10,6 +11,7 @@ use super::super::error::StepError;
 use super::super::key::KeyBuilder;
 use super::{bind, check_owner};
 use crate::dockerfile::{CacheMount, CacheSharing};
+use crate::layer::tree::copy_tree;
 use crate::oci::Digest;
 use crate::store::{CacheDirectory, CacheFailure, Sharing};
 use crate::sys;
@@ -133,7 +135,12 @@ pub(super) fn take<'a>(
             .store
             .cache_directory(
                 key,
-                cache.sharing,
+                // A directory can be in one tree at a time.
+                if engine.store.is_flat() {
+                    Sharing::Locked
+                } else {
+                    cache.sharing
+                },
                 &mut |directory| cache.fill(engine, directory),
                 &|| !engine.cancel.is_canceled(),
             )
@@ -145,6 +152,22 @@ pub(super) fn take<'a>(
         taken.insert(key.clone(), directory);
     }
     Ok(taken)
+}
+
+/// A copy of the directory, in a store where nothing can be mounted: what is moved into a tree cannot
+/// be protected there.
+pub(super) fn copy_of(engine: &Engine<'_>, directory: &Path) -> Result<PathBuf, StepError> {
+    let copy = engine.store.scratch()?;
+    let open = |path: &Path| {
+        sys::fs::open_directory(path).map_err(|source| StepError::Directory {
+            path: path.display().to_string(),
+            source,
+        })
+    };
+    let (from, into) = (open(directory)?, open(&copy)?);
+    copy_tree(from.as_fd(), into.as_fd(), engine.store.ownership())
+        .map_err(|source| StepError::Tree { source })?;
+    Ok(copy)
 }
 
 /// Go's `path.Clean`.

@@ -34,8 +34,7 @@ pub(crate) struct Changed {
 /// and changed files whole, whiteouts for what is gone, opaque directories where a directory was
 /// replaced. `lowers` (snapshots, topmost first) are the layers that `tree` was made of.
 ///
-/// As in an overlay, a new directory in an old one is opaque. Two things are not as in an overlay: a
-/// file that was only opened for writing is no change, and a change of a file with several names is one
+/// Two things are not as in an overlay: a file that was only opened for writing is no change, and a change of a file with several names is one
 /// of all its names.
 pub(crate) fn changes(
     tree: BorrowedFd<'_>,
@@ -56,7 +55,8 @@ pub(crate) fn changes(
         directory: tree,
         made: OnceCell::new(),
     };
-    let opened = sys::fs::open_directory_at(upper, OsStr::new(".")).map_err(Error::copy(&walk.path))?;
+    let opened =
+        sys::fs::open_directory_at(upper, OsStr::new(".")).map_err(Error::copy(&walk.path))?;
     drop(top.made.set(opened));
     let listing = walk.directory(&top, Some(before), 0)?;
     walk.finish(&top)?;
@@ -107,7 +107,7 @@ impl Walk<'_> {
         for name in names {
             let was = before.and_then(|before| before.entries.get(&name));
             self.path.push(&name);
-            let entry = self.name(level, &name, was, before.is_some(), depth)?;
+            let entry = self.name(level, &name, was, depth)?;
             self.path.pop();
             now.entries.insert(name, entry);
         }
@@ -125,12 +125,11 @@ impl Walk<'_> {
         level: &Level<'_>,
         name: &OsStr,
         was: Option<&Entry>,
-        above_is_old: bool,
         depth: usize,
     ) -> Result<Entry, Error> {
         let stat = sys::fs::stat_at(level.directory, name).map_err(Error::compare(&self.path))?;
         if Kind::of(&stat) == Kind::Directory {
-            return self.subdirectory(level, name, &stat, was, above_is_old, depth);
+            return self.subdirectory(level, name, &stat, was, depth);
         }
         let stamp = Stamp::of(&stat);
         // A socket is in no layer.
@@ -157,11 +156,10 @@ impl Walk<'_> {
         name: &OsStr,
         stat: &FileStat,
         was: Option<&Entry>,
-        above_is_old: bool,
         depth: usize,
     ) -> Result<Entry, Error> {
-        let inner =
-            sys::fs::open_directory_at(above.directory, name).map_err(Error::compare(&self.path))?;
+        let inner = sys::fs::open_directory_at(above.directory, name)
+            .map_err(Error::compare(&self.path))?;
         let stamp = Stamp::of_directory(inner.as_fd(), stat);
         let level = Level {
             above: Some(above),
@@ -176,7 +174,8 @@ impl Walk<'_> {
         }
         let inside = self.directory(&level, before, depth + 1)?;
         if level.made.get().is_some() {
-            if before.is_none() && above_is_old {
+            // What was there hides nothing any more; where nothing was, there is nothing to hide.
+            if before.is_none() && was.is_some() {
                 let parent = self.path.parent().unwrap_or(&self.path);
                 attributes::set_opaque(above.upper(parent)?, name)
                     .map_err(Error::copy(&self.path))?;
@@ -222,12 +221,7 @@ impl Walk<'_> {
     }
 
     /// Whether the file that `stamp` describes is, byte by byte, what the layers have at its path.
-    fn is_as_below(
-        &self,
-        level: &Level<'_>,
-        name: &OsStr,
-        stamp: &Stamp,
-    ) -> Result<bool, Error> {
+    fn is_as_below(&self, level: &Level<'_>, name: &OsStr, stamp: &Stamp) -> Result<bool, Error> {
         let failed = || Error::compare(&self.path);
         let parent = self.path.parent().unwrap_or(Path::new(""));
         for lower in self.lowers {

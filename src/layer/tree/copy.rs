@@ -117,12 +117,7 @@ impl<'a> Copier<'a> {
         sys::fs::set_mtime_at(to, name, stat.st_mtime, stat.st_mtime_nsec).map_err(fail())
     }
 
-    fn owner(
-        &self,
-        source: Named<'_>,
-        stat: &FileStat,
-        to: BorrowedFd<'_>,
-    ) -> Result<(), Error> {
+    fn owner(&self, source: Named<'_>, stat: &FileStat, to: BorrowedFd<'_>) -> Result<(), Error> {
         let (uid, gid) = (stat.st_uid, stat.st_gid);
         self.ownership
             .set_at(to, source.name, uid, gid)
@@ -138,11 +133,14 @@ impl<'a> Copier<'a> {
         let from = sys::fs::open_at(source.directory, source.name, flags, 0).map_err(fail())?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
         let into = sys::fs::open_at(to, source.name, flags, 0o600).map_err(fail())?;
-        copy_data(&mut File::from(from), &mut File::from(into), &mut self.buffer).map_err(|error| {
-            Error::Data {
-                path: source.path.to_owned(),
-                source: error,
-            }
+        copy_data(
+            &mut File::from(from),
+            &mut File::from(into),
+            &mut self.buffer,
+        )
+        .map_err(|error| Error::Data {
+            path: source.path.to_owned(),
+            source: error,
         })
     }
 }

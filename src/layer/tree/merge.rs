@@ -31,32 +31,19 @@ pub(crate) fn merge(
     .directory(&layers, into, 0)
 }
 
-/// Copies `name` of `from`, a tree as programs see it, with all that is in it, to `to`, where nothing
-/// has that name.
-pub(crate) fn copy_entry(
+/// Copies all that is in `from`, a tree as programs see it, into the empty directory `into`, which then
+/// looks like `from`.
+pub(crate) fn copy_tree(
     from: BorrowedFd<'_>,
-    name: &OsStr,
-    to: BorrowedFd<'_>,
+    into: BorrowedFd<'_>,
     ownership: &Ownership,
 ) -> Result<(), Error> {
-    let path = Path::new(name);
-    let stat = sys::fs::stat_at(from, name).map_err(Error::copy(path))?;
-    let mut copier = Copier::new(ownership, (View::Merged, Form::Plain), to);
-    let named = Named {
-        directory: from,
-        name,
-        path,
-    };
-    if Kind::of(&stat) != Kind::Directory {
-        return copier.file(named, &stat, to);
-    }
-    let source = sys::fs::open_directory_at(from, name).map_err(Error::copy(path))?;
-    let inner = make_directory(to, name, path)?;
+    let copier = Copier::new(ownership, (View::Merged, Form::Plain), into);
     Merger {
         copier,
-        path: path.to_owned(),
+        path: PathBuf::new(),
     }
-    .directory(&[source.as_fd()], inner.as_fd(), 0)
+    .directory(&[from], into, 0)
 }
 
 struct Merger<'a> {
@@ -70,7 +57,10 @@ enum Found {
     /// A file of the layer with this index.
     File(usize, FileStat),
     /// Directories of these layers, topmost first, of which the last may hide what is below it.
-    Directory { parts: Vec<usize>, ends: bool },
+    Directory {
+        parts: Vec<usize>,
+        ends: bool,
+    },
     Nothing,
 }
 

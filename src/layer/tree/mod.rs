@@ -13,9 +13,9 @@ mod merge;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use changes::{Changed, changes};
+pub(crate) use changes::changes;
 pub(crate) use listing::{Listing, list};
-pub(crate) use merge::{copy_entry, merge};
+pub(crate) use merge::{copy_tree, merge};
 
 use crate::ownership;
 use crate::sys;
