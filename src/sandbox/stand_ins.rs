@@ -6,6 +6,7 @@
 //! is reached by descriptors that were opened before the command ran, never through a link it made.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write as _;
@@ -285,13 +286,12 @@ impl StandIns {
         let stat = fs::stat(directory)?;
         let time = (stat.st_mtime, stat.st_mtime_nsec);
         let key = (stat.st_dev, stat.st_ino);
-        if !self.touched.contains_key(&key) {
-            let touched = Touched {
+        if let Entry::Vacant(entry) = self.touched.entry(key) {
+            entry.insert(Touched {
                 directory: same(directory)?,
                 before: time,
                 after: time,
-            };
-            self.touched.insert(key, touched);
+            });
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Component, Path, PathBuf};
 
+use nix::libc::nlink_t;
 use nix::sys::stat::FileStat;
 
 use super::{Error, check_depth};
@@ -26,7 +27,7 @@ pub(super) struct Stamp {
     pub(super) owner: (u32, u32),
     pub(super) size: i64,
     pub(super) node: u64,
-    pub(super) names: u64,
+    pub(super) names: nlink_t,
     pub(super) mtime: (i64, i64),
     pub(super) ctime: (i64, i64),
     /// When the inode was made: the number of a removed one may be given to the next. `None` where
@@ -43,7 +44,7 @@ impl Stamp {
             owner: (stat.st_uid, stat.st_gid),
             size: stat.st_size,
             node: stat.st_rdev,
-            names: stat.st_nlink as u64,
+            names: stat.st_nlink,
             mtime: (stat.st_mtime, stat.st_mtime_nsec),
             ctime: (stat.st_ctime, stat.st_ctime_nsec),
             born: None,
