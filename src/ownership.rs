@@ -4,6 +4,8 @@
 //! user namespace maps. Everything that sets or reads an owner in a snapshot (unpack, COPY, WORKDIR,
 //! the committer) goes through [`Ownership`], so another way to keep owners is a variant here.
 
+pub(crate) mod record;
+
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 

@@ -53,6 +53,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "init",
         &[
+            "ownership",
+            "sandbox::emulation",
             "sandbox::limits",
             "sandbox::passwd",
             "sandbox::spec",

@@ -17,8 +17,9 @@ use super::stage::Remember;
 use super::state::StageState;
 use crate::dockerfile::{RunInstruction, RunNetwork, RunScript, RunSecurity};
 use crate::oci::{Digest, Platform};
-use crate::sandbox::{self, Console, Limit, Mount, Network, Spec, Status, spec};
-use crate::store::Active;
+use crate::ownership::Ownership;
+use crate::sandbox::{self, Console, Emulation, Limit, Mount, Network, Spec, Status, spec};
+use crate::store::{Active, Store};
 
 /// Where a heredoc that names its interpreter is mounted, as BuildKit does it.
 const SCRIPT_DIRECTORY: &str = "/dev/pipes";
@@ -258,8 +259,27 @@ impl Run {
             insecure: self.insecure,
             mounts: mounts.chain(prepared.mounts.drain(..)).collect(),
             filters,
+            emulation: emulation(store, active),
         })
     }
+}
+
+/// What a sandbox with one id needs to show several.
+pub(super) fn emulation(store: &Store, active: &Active) -> Option<Emulation> {
+    if *store.ownership() != Ownership::Single {
+        return None;
+    }
+    let tables: Vec<PathBuf> = store
+        .layer_paths(active.parent())
+        .iter()
+        .map(|path| path.with_file_name("owners"))
+        .filter(|path| path.exists())
+        .collect();
+    Some(Emulation {
+        filter: sandbox::emulation::program(!tables.is_empty()),
+        tables: tables.into_iter().map(OsString::from).collect(),
+        table: active.upper().with_file_name("owners").into(),
+    })
 }
 
 /// The host's resolver configuration: the sandbox shares the host's network, so what works there

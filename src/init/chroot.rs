@@ -35,10 +35,10 @@ pub(super) fn start(
         .map_err(failed("PR_SET_PDEATHSIG"))
         .at(Step::Fork)?;
     match process::fork().at(Step::Fork)? {
-        ForkResult::Child => process::exit_now(super::first(spec, socket, input)),
+        ForkResult::Child => process::exit_now(super::first(spec, socket, input, None)),
         ForkResult::Parent { child } => {
             drop(input);
-            let watched = super::watch(child, socket).at(Step::Wait);
+            let watched = super::watch(child, socket, None);
             if end_all().is_err() {
                 // The report is the other process's; the parent takes this end for what it is.
                 process::exit_now(1);

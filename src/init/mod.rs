@@ -9,6 +9,9 @@
 //! With [`Spec::tree`] there are no namespaces ([`chroot`]): the second enters a chroot, and the first
 //! ends whatever is left.
 //!
+//! With one id in the user namespace the first process starts one more, the [`supervisor`], which answers
+//! system calls of the command.
+//!
 //! What each of them holds:
 //!
 //! | process | descriptors | capabilities | root |
@@ -25,11 +28,13 @@ mod failure;
 mod filesystems;
 mod payload;
 mod rootfs;
+mod supervisor;
 mod targets;
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::ExitCode;
 
 use nix::errno::Errno;
@@ -128,42 +133,75 @@ fn start(spec: &Spec, socket: &UnixStream, input: Option<OwnedFd>) -> Result<(),
     if spec.network == Network::None {
         namespaces |= CloneFlags::CLONE_NEWNET;
     }
+    // Before the pid namespace, which it must not be in, and from which no thread can be started.
+    let (supervisor, channel) = match &spec.emulation {
+        None => (None, None),
+        Some(emulation) => {
+            let upper = Path::new(&spec.upper);
+            let (supervisor, channel) = supervisor::start(emulation, upper).at(Step::Supervise)?;
+            (Some(supervisor), Some(channel))
+        }
+    };
     nix::sched::unshare(namespaces)
         .map_err(|errno| sys::Error::new("unshare", "", errno))
         .at(Step::Namespaces)?;
     match process::fork().at(Step::Fork)? {
-        ForkResult::Child => process::exit_now(first(spec, socket, input)),
+        ForkResult::Child => process::exit_now(first(spec, socket, input, channel)),
         ForkResult::Parent { child } => {
             drop(input);
-            watch(child, socket).at(Step::Wait)
+            drop(channel);
+            watch(child, socket, supervisor.as_ref())
         }
     }
 }
 
-/// Waits for pid 1, and kills it when the parent hangs up.
-fn watch(child: Pid, socket: &UnixStream) -> sys::Result<()> {
-    let pidfd = process::pidfd_open(child)?;
-    let mut polled = [
+/// Waits for pid 1, and kills it when the parent hangs up or the supervisor ends: a call without an
+/// answer must not look like one that failed. When this returns, the supervisor is gone too.
+fn watch(
+    child: Pid,
+    socket: &UnixStream,
+    supervisor: Option<&supervisor::Process>,
+) -> Result<(), Failure> {
+    let pidfd = process::pidfd_open(child).at(Step::Wait)?;
+    let mut polled = vec![
         PollFd::new(pidfd.as_fd(), PollFlags::POLLIN),
         // After the spec the parent sends nothing, so this is the end of the socket.
         PollFd::new(socket.as_fd(), PollFlags::POLLIN),
     ];
+    polled.extend(supervisor.map(|supervisor| PollFd::new(supervisor.as_fd(), PollFlags::POLLIN)));
     loop {
         match poll(&mut polled, PollTimeout::NONE) {
             Ok(_) => break,
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(sys::Error::new("poll", "", errno)),
+            Err(errno) => return Err(sys::Error::new("poll", "", errno)).at(Step::Wait),
         }
     }
-    if polled[1].any() == Some(true) {
-        process::pidfd_kill(&pidfd)?;
+    let is_over = polled[0].any() == Some(true);
+    if !is_over {
+        process::pidfd_kill(&pidfd).at(Step::Wait)?;
     }
-    process::wait(Some(child))?;
+    process::wait(Some(child)).at(Step::Wait)?;
+    let Some(supervisor) = supervisor else {
+        return Ok(());
+    };
+    let ended = supervisor.end().at(Step::Wait)?;
+    if !is_over && polled[2].any() == Some(true) {
+        return Err(Failure {
+            step: Step::Supervise,
+            errno: 0,
+            detail: format!("the supervisor of the sandbox ended {ended}"),
+        });
+    }
     Ok(())
 }
 
 /// The life of pid 1; its exit code, which nobody but a debugger sees.
-fn first(spec: &Spec, socket: &UnixStream, input: Option<OwnedFd>) -> i32 {
+fn first(
+    spec: &Spec,
+    socket: &UnixStream,
+    input: Option<OwnedFd>,
+    channel: Option<UnixStream>,
+) -> i32 {
     let introduced = prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|errno| sys::Error::new("prctl", "PR_SET_PDEATHSIG", errno))
         .and_then(|()| process::pidfd_open(getpid()))
@@ -173,7 +211,8 @@ fn first(spec: &Spec, socket: &UnixStream, input: Option<OwnedFd>) -> i32 {
     }
     umask(Mode::from_bits_truncate(0o022));
     let mut notes = Notes::default();
-    let outcome = run(spec, socket, input, &mut notes).unwrap_or_else(Outcome::SetupFailed);
+    let outcome =
+        run(spec, socket, input, channel, &mut notes).unwrap_or_else(Outcome::SetupFailed);
     match send_report(socket, &notes.report(outcome)) {
         Ok(()) => 0,
         Err(_) => 1,
@@ -184,11 +223,12 @@ fn run(
     spec: &Spec,
     socket: &UnixStream,
     input: Option<OwnedFd>,
+    channel: Option<UnixStream>,
     notes: &mut Notes,
 ) -> Result<Outcome, Failure> {
     if let Some(tree) = &spec.tree {
         chroot::enter(tree).at(Step::Rootfs)?;
-        return payload::run(spec, socket, input);
+        return payload::run(spec, socket, input, channel);
     }
     let root = rootfs::build(spec, notes)?;
     if let Err(errno) = sethostname(&spec.hostname) {
@@ -202,5 +242,5 @@ fn run(
     }
     sys::mount::pivot_to(&root).at(Step::PivotRoot)?;
     drop(root);
-    payload::run(spec, socket, input)
+    payload::run(spec, socket, input, channel)
 }

@@ -16,11 +16,12 @@ use nix::unistd::{AccessFlags, ForkResult, Gid, Pid, Uid, faccessat};
 
 use super::console::Console;
 use super::failure::At as _;
+use super::supervisor;
 use crate::sandbox::limits;
 use crate::sandbox::passwd::{self, Identity};
 use crate::sandbox::spec::{Failure, Outcome, Spec, Step, Usage};
 use crate::sys::process::Ended;
-use crate::sys::{self, fs, process};
+use crate::sys::{self, fs, notify, process};
 
 /// Docker's default capabilities (moby, `daemon/pkg/oci/caps/defaults.go`).
 const CAPABILITIES: [Capability; 14] = [
@@ -51,6 +52,7 @@ pub(super) fn run(
     spec: &Spec,
     socket: &UnixStream,
     input: Option<OwnedFd>,
+    channel: Option<UnixStream>,
 ) -> Result<Outcome, Failure> {
     let identity = identify(&spec.user)?;
     let console = Console::open(spec.console, socket, input).at(Step::Console)?;
@@ -58,13 +60,14 @@ pub(super) fn run(
     match process::fork().at(Step::Fork)? {
         ForkResult::Child => {
             drop(told);
-            let Err(failure) = become_command(spec, &identity, &console);
+            let Err(failure) = become_command(spec, &identity, &console, channel);
             // If this fails too, pid 1 sees a command that exited with 127.
             drop(serde_json::to_vec(&failure).map(|text| (&tell).write_all(&text)));
             process::exit_now(127)
         }
         ForkResult::Parent { child } => {
             drop(tell);
+            drop(channel);
             let _terminal = console
                 .keep_alive(spec.console, child, socket)
                 .at(Step::Console)?;
@@ -169,12 +172,28 @@ fn become_command(
     spec: &Spec,
     identity: &Identity,
     console: &Console,
+    channel: Option<UnixStream>,
 ) -> Result<std::convert::Infallible, Failure> {
+    // With one id only, the user and the groups are the supervisor's affair.
+    let shown = identity;
+    let root = Identity {
+        uid: 0,
+        gid: 0,
+        groups: Vec::new(),
+        home: None,
+    };
+    let identity = if spec.emulation.is_some() {
+        &root
+    } else {
+        shown
+    };
     start_session().at(Step::Session)?;
     console.connect(identity).at(Step::Console)?;
     limit(spec).at(Step::Limits)?;
     enter_workdir(&spec.cwd, spec.make_cwd).at(Step::Workdir)?;
-    set_groups(identity).at(Step::User)?;
+    if spec.emulation.is_none() {
+        set_groups(identity).at(Step::User)?;
+    }
     if spec.tree.is_some() && !spec.filters.is_empty() && !is_admin() {
         // Filters then take a promise that no program gains privileges by them (seccomp(2)).
         prctl::set_no_new_privs()
@@ -184,6 +203,11 @@ fn become_command(
     for filter in &spec.filters {
         process::install_filter(filter).at(Step::Seccomp)?;
     }
+    if let (Some(emulation), Some(channel)) = (&spec.emulation, channel) {
+        let listener = notify::install(&emulation.filter).at(Step::Seccomp)?;
+        // From here on the supervisor answers, so it has to know for whom.
+        supervisor::hand_over(&channel, &listener, shown).at(Step::Supervise)?;
+    }
     let kept: CapsHashSet = if spec.insecure {
         caps::runtime::thread_all_supported()
     } else if spec.tree.is_some() {
@@ -192,11 +216,13 @@ fn become_command(
         CAPABILITIES.into_iter().collect()
     };
     drop_bounding(&kept).at(Step::Privileges)?;
-    set_user(identity).at(Step::User)?;
+    if spec.emulation.is_none() {
+        set_user(identity).at(Step::User)?;
+    }
     drop_capabilities(identity, &kept).at(Step::Privileges)?;
 
     let program = find_program(spec)?;
-    let (arguments, environment) = command_line(spec, identity).at(Step::Execute)?;
+    let (arguments, environment) = command_line(spec, shown).at(Step::Execute)?;
     process::reset_signals().at(Step::Execute)?;
     process::close_on_exec().at(Step::Execute)?;
     let path = c_string(program.as_os_str()).at(Step::Execute)?;

@@ -7,6 +7,7 @@
 mod attach;
 pub(crate) mod binfmt;
 mod cancel;
+pub(crate) mod emulation;
 pub(crate) mod limits;
 pub(crate) mod passwd;
 pub(crate) mod rung;
@@ -22,6 +23,6 @@ pub(crate) mod wire;
 
 pub(crate) use attach::{Attachment, run_attached};
 pub(crate) use cancel::Cancel;
-pub(crate) use spec::{Console, Limit, Mount, Network, Spec, Step, Writable};
+pub(crate) use spec::{Console, Emulation, Limit, Mount, Network, Spec, Step, Writable};
 pub(crate) use supervise::{Error, Exit, Output, Status, run};
 pub(crate) use walls::Walls;

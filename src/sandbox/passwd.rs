@@ -1,7 +1,9 @@
 //! USER and `--chown` names, looked up in the contents of an image's passwd(5) and group(5) files.
 
+use serde::{Deserialize, Serialize};
+
 /// Who a command runs as.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pub(crate) uid: u32,
     pub(crate) gid: u32,

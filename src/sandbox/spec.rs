@@ -48,6 +48,19 @@ pub(crate) struct Spec {
     pub(crate) mounts: Vec<Mount>,
     /// seccomp programs in the order of installation, as of [`super::seccomp::filters`].
     pub(crate) filters: Vec<Vec<u64>>,
+    /// With one id in the user namespace: how the command sees several.
+    pub(crate) emulation: Option<Emulation>,
+}
+
+/// What the supervisor needs, see [`super::emulation`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Emulation {
+    /// The filter that traps calls, as of [`super::emulation::program`]; installed after the others.
+    pub(crate) filter: Vec<u64>,
+    /// Files with the owners that `lowers` record beside their files; a missing one is empty.
+    pub(crate) tables: Vec<OsString>,
+    /// The file that such owners of `upper` are added to.
+    pub(crate) table: OsString,
 }
 
 /// The argv[0] with which this program is the init of a sandbox.
@@ -191,6 +204,8 @@ pub(crate) enum Step {
     /// The working directory does not exist or is none.
     Workdir,
     Seccomp,
+    /// The supervisor of a sandbox with one id.
+    Supervise,
     Privileges,
     /// The command was not found in PATH (ENOENT), or found without execute permission (EACCES).
     FindProgram,
@@ -220,6 +235,7 @@ impl Step {
             Self::Console => "cannot connect the command",
             Self::Workdir => "cannot enter the working directory",
             Self::Seccomp => "cannot install the system call filters",
+            Self::Supervise => "cannot answer the system calls of the command",
             Self::Privileges => "cannot drop privileges",
             Self::FindProgram | Self::Execute => "cannot execute the command",
             Self::Wait => "cannot wait for the command",

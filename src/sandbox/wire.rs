@@ -6,11 +6,12 @@
 //! are the same program and the messages are small.
 
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
 
+use super::passwd::Identity;
 use super::spec::{Report, Spec};
 use crate::sys;
 use crate::sys::socket::{Received, receive_byte, send_byte};
@@ -81,6 +82,39 @@ pub(crate) fn receive_spec(mut socket: &UnixStream) -> io::Result<Spec> {
     socket.read_exact(&mut body)?;
     Ok(serde_json::from_slice(&body)?)
 }
+
+/// What the command tells its supervisor: the listener of its filter, and who it is.
+pub(crate) fn send_listener(
+    mut channel: &UnixStream,
+    listener: BorrowedFd<'_>,
+    identity: &Identity,
+) -> sys::Result<()> {
+    let body = serde_json::to_vec(identity).expect("numbers and bytes");
+    send_byte(channel, LISTENER, Some(listener))?;
+    channel.write_all(&body).map_err(|error| {
+        let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        sys::Error::new("write", "supervisor", errno)
+    })
+}
+
+/// The other side of [`send_listener`], which closes its end afterwards; `None` when nothing came.
+pub(crate) fn receive_listener(
+    mut channel: &UnixStream,
+) -> sys::Result<Option<(OwnedFd, Identity)>> {
+    let listener = match receive_byte(channel)? {
+        Received::Closed => return Ok(None),
+        Received::Byte(LISTENER, Some(listener)) => listener,
+        Received::Byte(..) => return Err(sys::Error::new("recvmsg", "", Errno::EPROTO)),
+    };
+    let mut body = Vec::new();
+    let identity = channel
+        .read_to_end(&mut body)
+        .and_then(|_| Ok(serde_json::from_slice(&body)?))
+        .map_err(|_| sys::Error::new("read", "the command", Errno::EPROTO))?;
+    Ok(Some((listener, identity)))
+}
+
+const LISTENER: u8 = b'l';
 
 pub(crate) fn send_report(mut socket: &UnixStream, report: &Report) -> io::Result<()> {
     socket.write_all(&serde_json::to_vec(report)?)

@@ -147,6 +147,11 @@ pub(crate) fn new_session_keyring() -> Result<()> {
 /// Installs a seccomp program, given one word per instruction: code, jt, jf and k of `struct sock_filter`
 /// from the high bits down. Needs CAP_SYS_ADMIN in the user namespace, and leaves `no_new_privs` alone.
 pub(crate) fn install_filter(words: &[u64]) -> Result<()> {
+    seccomp_filter(words, 0).map(drop)
+}
+
+/// `seccomp(2)` with `SECCOMP_SET_MODE_FILTER` and `flags`; what the call returns.
+pub(super) fn seccomp_filter(words: &[u64], flags: libc::c_ulong) -> Result<libc::c_long> {
     let failed = |errno| Error::new("seccomp", "SECCOMP_SET_MODE_FILTER", errno);
     let mut program: Vec<libc::sock_filter> = words
         .iter()
@@ -170,12 +175,11 @@ pub(crate) fn install_filter(words: &[u64]) -> Result<()> {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            0,
+            flags,
             &raw const filter,
         )
     };
-    Errno::result(status).map_err(failed)?;
-    Ok(())
+    Errno::result(status).map_err(failed)
 }
 
 /// Brings the loopback interface of this network namespace up.

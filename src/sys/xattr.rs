@@ -1,7 +1,7 @@
 //! Extended attributes of a name in a directory, never through a link (xattr(7)).
 #![expect(unsafe_code, reason = "libc has the calls, nix does not wrap them")]
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
@@ -95,4 +95,72 @@ pub(crate) fn set_at(dir: impl AsFd, name: &OsStr, attribute: &OsStr, value: &[u
     };
     Errno::result(status).map_err(|errno| Error::on("lsetxattr", name, errno))?;
     Ok(())
+}
+
+/// The value of an attribute of `path`, read into `buffer`; its length. For the hot path: no allocation,
+/// and the bare errno.
+pub(crate) fn get_into(
+    path: &CStr,
+    follow: bool,
+    attribute: &CStr,
+    buffer: &mut [u8],
+) -> nix::Result<usize> {
+    let call = if follow {
+        libc::getxattr
+    } else {
+        libc::lgetxattr
+    };
+    // SAFETY: both strings are NUL-terminated and `buffer` is writable for the length passed; all three
+    // outlive the call.
+    let length = unsafe {
+        call(
+            path.as_ptr(),
+            attribute.as_ptr(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+        )
+    };
+    Errno::result(length).map(|length| usize::try_from(length).expect("not negative"))
+}
+
+/// Sets an attribute of what `path` leads to.
+pub(crate) fn set(path: &CStr, attribute: &CStr, value: &[u8]) -> nix::Result<()> {
+    // SAFETY: both strings are NUL-terminated, `value` is readable for its length; all outlive the call.
+    let status = unsafe {
+        libc::setxattr(
+            path.as_ptr(),
+            attribute.as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            0,
+        )
+    };
+    Errno::result(status).map(drop)
+}
+
+/// Removes an attribute of what `path` leads to; that there is none is success.
+pub(crate) fn remove(path: &CStr, attribute: &CStr) -> nix::Result<()> {
+    // SAFETY: both strings are NUL-terminated and outlive the call.
+    let status = unsafe { libc::removexattr(path.as_ptr(), attribute.as_ptr()) };
+    match Errno::result(status) {
+        Ok(_) | Err(Errno::ENODATA) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The names of the attributes of `path`, each ended by a zero byte, as the kernel lists them.
+pub(crate) fn list(path: &CStr, follow: bool) -> nix::Result<Vec<u8>> {
+    let call = if follow {
+        libc::listxattr
+    } else {
+        libc::llistxattr
+    };
+    // XATTR_LIST_MAX of linux/limits.h.
+    let mut names = vec![0_u8; 65_536];
+    // SAFETY: `path` is NUL-terminated and `names` is writable for the length passed; both outlive the
+    // call.
+    let length = unsafe { call(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
+    let length = Errno::result(length)?;
+    names.truncate(usize::try_from(length).expect("not negative"));
+    Ok(names)
 }

@@ -116,6 +116,7 @@ impl Container {
                     source: source.clone(),
                 })?
                 .to_vec(),
+            emulation: run::emulation(store, &active),
         };
         Ok(Self {
             spec,

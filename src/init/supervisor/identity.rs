@@ -1,0 +1,250 @@
+//! Who a process is: set*id(2), get*id(2), execve(2) of set-id files.
+//!
+//! The credentials of a process are an index into a table, kept in a resource limit that means nothing
+//! to the kernel, see [`notify::tag`]: so they pass to children and over an execve(2) without a race.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::sys::stat::Mode;
+
+use super::caller::{Caller, Lookup};
+use super::credentials::{Credentials, Ids};
+use super::files::id;
+use super::{Reply, Supervisor};
+use crate::sandbox::emulation::calls::{LimitWidth, Width};
+use crate::sys::fs::Kind;
+use crate::sys::notify;
+
+/// Above every index; no program has a reason to ask for a limit like these.
+const TAG: u64 = 0x7262_7569_0000_0000;
+
+/// NGROUPS_MAX of linux/limits.h.
+const MAX_GROUPS: usize = 65_536;
+/// Different identities that the processes of one step may have had.
+const MAX_CREDENTIALS: usize = 1 << 20;
+
+/// PR_SET_KEEPCAPS and PR_SET_SECUREBITS of linux/prctl.h, SECBIT_NO_SETUID_FIXUP of
+/// linux/securebits.h.
+const SET_KEEPCAPS: u32 = 8;
+const NO_SETUID_FIXUP: u64 = 1 << 2;
+
+impl Supervisor {
+    pub(super) fn credentials(&self, caller: &Caller<'_>) -> nix::Result<&Credentials> {
+        let tag = notify::tag(caller.pid())?;
+        let index = tag
+            .checked_sub(TAG)
+            .and_then(|index| usize::try_from(index).ok())
+            .filter(|index| *index < self.known.len())
+            // The limit as it was: nobody has changed who the command is.
+            .unwrap_or(0);
+        Ok(&self.known[index])
+    }
+
+    pub(super) fn change(
+        &mut self,
+        caller: &Caller<'_>,
+        change: impl FnOnce(&mut Credentials) -> nix::Result<i64>,
+    ) -> nix::Result<Reply> {
+        let old = self.credentials(caller)?;
+        let mut new = old.clone();
+        let value = change(&mut new)?;
+        if new != *old {
+            self.become_other(caller, new)?;
+        }
+        Ok(Reply::Value(value))
+    }
+
+    fn become_other(&mut self, caller: &Caller<'_>, new: Credentials) -> nix::Result<()> {
+        let index = match self.index.get(&new) {
+            Some(index) => *index,
+            None => {
+                if self.known.len() >= MAX_CREDENTIALS {
+                    return Err(Errno::EAGAIN);
+                }
+                self.known.push(new.clone());
+                self.index.insert(new, self.known.len() - 1);
+                self.known.len() - 1
+            }
+        };
+        caller.check()?;
+        notify::set_tag(caller.pid(), TAG + index as u64)
+    }
+
+    /// One of the calls that set an id; `apply` is the rule.
+    pub(super) fn set_ids(
+        &mut self,
+        caller: &Caller<'_>,
+        width: Width,
+        apply: impl FnOnce(&mut Credentials, [u32; 3]) -> nix::Result<()>,
+    ) -> nix::Result<Reply> {
+        let ids = [0, 1, 2].map(|index| id(caller, index, width));
+        self.change(caller, |credentials| apply(credentials, ids).map(|()| 0))
+    }
+
+    pub(super) fn get_id(
+        &self,
+        caller: &Caller<'_>,
+        width: Width,
+        choose: impl FnOnce(&Credentials) -> u32,
+    ) -> nix::Result<Reply> {
+        let id = choose(self.credentials(caller)?);
+        Ok(Reply::Value(i64::from(narrow(id, width))))
+    }
+
+    /// getresuid(2) and getresgid(2): three places in memory.
+    pub(super) fn get_all(
+        &self,
+        caller: &Caller<'_>,
+        width: Width,
+        choose: impl FnOnce(&Credentials) -> Ids,
+    ) -> nix::Result<Reply> {
+        let ids = choose(self.credentials(caller)?);
+        for (index, id) in [ids.real, ids.effective, ids.saved].into_iter().enumerate() {
+            caller.write(caller.address(index), &encode(id, width))?;
+        }
+        Ok(Reply::Value(0))
+    }
+
+    pub(super) fn get_groups(&self, caller: &Caller<'_>, width: Width) -> nix::Result<Reply> {
+        let groups = &self.credentials(caller)?.groups;
+        let room = usize::try_from(caller.int(0)).map_err(|_| Errno::EINVAL)?;
+        if room > 0 {
+            if room < groups.len() {
+                return Err(Errno::EINVAL);
+            }
+            let list: Vec<u8> = groups.iter().flat_map(|id| encode(*id, width)).collect();
+            if !list.is_empty() {
+                caller.write(caller.address(1), &list)?;
+            }
+        }
+        Ok(Reply::Value(i64::try_from(groups.len()).unwrap_or(0)))
+    }
+
+    pub(super) fn set_groups(&mut self, caller: &Caller<'_>, width: Width) -> nix::Result<Reply> {
+        let count = usize::try_from(caller.int(0)).map_err(|_| Errno::EINVAL)?;
+        if count > MAX_GROUPS {
+            return Err(Errno::EINVAL);
+        }
+        let size = encode(0, width).len();
+        let mut list = vec![0; count * size];
+        if count > 0 {
+            caller.read_whole(caller.address(1), &mut list)?;
+        }
+        let groups = list
+            .chunks_exact(size)
+            .map(|id| match *id {
+                [a, b, c, d] => u32::from_le_bytes([a, b, c, d]),
+                [a, b] => u32::from(u16::from_le_bytes([a, b])),
+                _ => 0,
+            })
+            .collect();
+        self.change(caller, |credentials| {
+            credentials.set_groups(groups).map(|()| 0)
+        })
+    }
+
+    /// prctl(2) where it changes what becomes of capabilities; the kernel then does it too.
+    pub(super) fn prctl(&mut self, caller: &Caller<'_>) -> nix::Result<Reply> {
+        let value = caller.address(1);
+        self.change(caller, |credentials| {
+            if caller.word(0) == SET_KEEPCAPS {
+                credentials.set_keeps(value != 0);
+            } else {
+                credentials.set_unfixed(value & NO_SETUID_FIXUP != 0);
+            }
+            Ok(0)
+        })?;
+        Ok(Reply::Continue)
+    }
+
+    /// The limit that holds the index looks untouched, and cannot be touched.
+    pub(super) fn get_limit(
+        &self,
+        caller: &Caller<'_>,
+        address: u64,
+        width: LimitWidth,
+    ) -> nix::Result<Reply> {
+        if address != 0 {
+            let unlimited = match width {
+                LimitWidth::Eight => vec![0xff; 16],
+                #[cfg(target_arch = "x86_64")]
+                LimitWidth::Four => vec![0xff; 8],
+            };
+            caller.write(address, &unlimited)?;
+        }
+        Ok(Reply::Value(0))
+    }
+
+    /// execve(2), which the kernel carries out: who the process is afterwards. That an execve(2) fails
+    /// after this is not seen; one that gets as far as here hardly does.
+    pub(super) fn execute(
+        &mut self,
+        caller: &Caller<'_>,
+        directory: i32,
+        address: u64,
+        lookup: Lookup,
+    ) -> nix::Result<Reply> {
+        let set = match caller.target_at(directory, address, lookup)? {
+            Some(target) => self.set_ids_of(&target),
+            None => (None, None),
+        };
+        self.change(caller, |credentials| {
+            credentials.execute(set.0, set.1);
+            Ok(0)
+        })?;
+        Ok(Reply::Continue)
+    }
+
+    /// The owners that the set-id bits of a program give.
+    fn set_ids_of(&self, target: &super::caller::Target) -> (Option<u32>, Option<u32>) {
+        let mut flags = AtFlags::empty();
+        flags.set(AtFlags::AT_SYMLINK_NOFOLLOW, !target.follow);
+        let Ok(stat) = nix::sys::stat::fstatat(AT_FDCWD, target.path.as_c_str(), flags) else {
+            return (None, None);
+        };
+        let mode = Mode::from_bits_truncate(stat.st_mode);
+        let is_program = Kind::of(&stat) == Kind::Regular
+            && mode.intersects(Mode::S_IXUSR | Mode::S_IXGRP | Mode::S_IXOTH);
+        if !is_program || !mode.intersects(Mode::S_ISUID | Mode::S_ISGID) || is_script(target) {
+            return (None, None);
+        }
+        let owner = self.records.find(target, Kind::Regular).unwrap_or_default();
+        (
+            mode.contains(Mode::S_ISUID).then_some(owner.uid),
+            // Without the right to execute the bit means mandatory locking, chmod(2).
+            mode.contains(Mode::S_ISGID | Mode::S_IXGRP)
+                .then_some(owner.gid),
+        )
+    }
+}
+
+/// The set-id bits of a script mean nothing (execve(2), "Interpreter scripts").
+fn is_script(target: &super::caller::Target) -> bool {
+    use std::io::Read as _;
+    let path = OsStr::from_bytes(target.path.as_bytes());
+    let mut start = [0; 2];
+    std::fs::File::open(path)
+        .and_then(|mut file| file.read_exact(&mut start))
+        .is_ok_and(|()| start == *b"#!")
+}
+
+/// linux/highuid.h: what a program that knows ids of 16 bits sees.
+fn narrow(id: u32, width: Width) -> u32 {
+    match width {
+        Width::Full => id,
+        #[cfg(target_arch = "x86_64")]
+        Width::Half => u16::try_from(id).unwrap_or(65534).into(),
+    }
+}
+
+fn encode(id: u32, width: Width) -> Vec<u8> {
+    let id = narrow(id, width);
+    match width {
+        Width::Full => id.to_le_bytes().to_vec(),
+        #[cfg(target_arch = "x86_64")]
+        Width::Half => id.to_le_bytes()[..2].to_vec(),
+    }
+}

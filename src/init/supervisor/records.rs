@@ -1,0 +1,181 @@
+//! What a file is, beyond what the file system says: reading and writing records.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::FileStat;
+
+use super::caller::Target;
+use crate::ownership::record::{ATTRIBUTE, Entry, FileId, MAX_VALUE, Record};
+use crate::sys::fs::Kind;
+use crate::sys::{notify, xattr};
+
+/// The records of one step.
+pub(super) struct Records {
+    /// Owners of what cannot carry attributes: what the layers' tables hold, and what this step adds.
+    table: HashMap<FileId, (u32, u32)>,
+    /// Where additions are kept for the layer.
+    file: File,
+    /// The layer that is being written, for the inodes that its files have there.
+    upper: OwnedFd,
+    /// The file system whose files are those of the layer.
+    device: u64,
+    attribute: CString,
+}
+
+impl Records {
+    /// `tables` are those of the lower layers, in any order: they speak of different files.
+    pub(super) fn new(tables: &[Vec<u8>], file: File, upper: OwnedFd) -> Self {
+        let table = tables
+            .iter()
+            .flat_map(|table| Entry::decode_all(table))
+            .map(|entry| (entry.file, (entry.uid, entry.gid)))
+            .collect();
+        Self {
+            table,
+            file,
+            upper,
+            device: 0,
+            attribute: CString::new(ATTRIBUTE).expect("a constant without a zero byte"),
+        }
+    }
+
+    /// Must be called once the root is that of the image.
+    pub(super) fn enter(&mut self) -> nix::Result<()> {
+        self.device = nix::sys::stat::stat("/")?.st_dev;
+        Ok(())
+    }
+
+    /// The record of `target`, which is of this kind for the kernel.
+    pub(super) fn find(&self, target: &Target, kind: Kind) -> Option<Record> {
+        match kind {
+            Kind::Regular | Kind::Directory => {
+                let mut value = [0; MAX_VALUE + 1];
+                match xattr::get_into(&target.path, target.follow, &self.attribute, &mut value) {
+                    Ok(length) => Record::decode(&value[..length]),
+                    // What could not have the attribute may be in the table.
+                    Err(_) if self.table.is_empty() => None,
+                    Err(_) => self.find_entry(target),
+                }
+            }
+            _ => self.find_entry(target),
+        }
+    }
+
+    fn find_entry(&self, target: &Target) -> Option<Record> {
+        if self.table.is_empty() {
+            return None;
+        }
+        let file = identify(&target.path, target.follow).ok()?;
+        let (uid, gid) = self.table.get(&file)?;
+        Some(Record::owned_by(*uid, *gid))
+    }
+
+    /// Replaces the record of an open file (O_PATH is enough).
+    pub(super) fn set(
+        &mut self,
+        fd: impl AsFd,
+        stat: &FileStat,
+        record: Record,
+    ) -> nix::Result<()> {
+        let path = own(&fd);
+        if matches!(Kind::of(stat), Kind::Regular | Kind::Directory) {
+            let done = if record.is_default() {
+                xattr::remove(&path, &self.attribute)
+            } else {
+                xattr::set(&path, &self.attribute, &record.encode())
+            };
+            match done {
+                Err(Errno::EOPNOTSUPP | Errno::ENOSPC | Errno::EPERM)
+                    if record.device.is_none() => {}
+                other => return other,
+            }
+        }
+        let seen = identify(&path, true)?;
+        if record.is_default() && !self.table.contains_key(&seen) {
+            return Ok(());
+        }
+        let owner = (record.uid, record.gid);
+        self.table.insert(seen, owner);
+        if stat.st_dev == self.device
+            && let Some(stored) = self.stored(&path)
+        {
+            // A link that was copied up is shown under its old inode until the kernel forgets it.
+            self.table.insert(stored, owner);
+            let entry = Entry {
+                file: stored,
+                uid: owner.0,
+                gid: owner.1,
+            };
+            self.file
+                .write_all(&entry.encode())
+                .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+        }
+        Ok(())
+    }
+
+    /// What the file at `path` is in the directory of the layer.
+    fn stored(&self, path: &CStr) -> Option<FileId> {
+        let place = nix::fcntl::readlink(path).ok()?;
+        let place = Path::new(&place).strip_prefix("/").ok()?.to_owned();
+        let place = if place.as_os_str().is_empty() {
+            Path::new(".").to_owned()
+        } else {
+            place
+        };
+        let file = nix::fcntl::openat(
+            &self.upper,
+            &place,
+            nix::fcntl::OFlag::O_PATH
+                | nix::fcntl::OFlag::O_NOFOLLOW
+                | nix::fcntl::OFlag::O_CLOEXEC,
+            nix::sys::stat::Mode::empty(),
+        )
+        .ok()?;
+        identify(&own(&file), true).ok()
+    }
+
+    /// Keeps the record of a special file of a lower layer, which gets another inode when it is changed:
+    /// changes it, in nothing but its time of change, and writes the record anew.
+    pub(super) fn hold(&mut self, target: &Target) -> nix::Result<()> {
+        let Some(record) = self.find_entry(target) else {
+            return Ok(());
+        };
+        let fd = super::files::open(target)?;
+        touch(&fd)?;
+        let stat = nix::sys::stat::fstat(&fd)?;
+        self.set(&fd, &stat, record)
+    }
+}
+
+/// The chown(2) that changes nothing: it copies a file up, takes set-id bits and capabilities away and
+/// sets the time of change.
+pub(super) fn touch(fd: impl AsFd) -> nix::Result<()> {
+    nix::unistd::fchownat(fd, c"", None, None, AtFlags::AT_EMPTY_PATH)
+}
+
+fn identify(path: &CStr, follow: bool) -> nix::Result<FileId> {
+    let flags = if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW };
+    let stat = notify::statx(path, flags, libc::STATX_INO | libc::STATX_BTIME)?;
+    let born = if stat.stx_mask & libc::STATX_BTIME == 0 {
+        (0, 0)
+    } else {
+        (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)
+    };
+    Ok(FileId {
+        inode: stat.stx_ino,
+        born,
+    })
+}
+
+/// A descriptor of the supervisor's own, as a path below its /proc.
+pub(super) fn own(fd: &impl AsFd) -> CString {
+    let path = format!("self/fd/{}", fd.as_fd().as_raw_fd());
+    CString::new(path).expect("digits and letters")
+}

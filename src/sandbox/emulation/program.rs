@@ -1,0 +1,233 @@
+//! The filter that traps the calls, as BPF (`Documentation/userspace-api/seccomp_filter.rst`).
+//!
+//! Whether a call is allowed without a look at its arguments, the kernel computes once for each number;
+//! the length of the program costs only the calls that are trapped.
+
+use super::calls::{self, Trap, When};
+
+/// Codes of linux/bpf_common.h.
+const LOAD: u16 = 0x20;
+const JUMP: u16 = 0x05;
+const JUMP_EQUAL: u16 = 0x15;
+#[cfg(target_arch = "x86_64")]
+const JUMP_AT_LEAST: u16 = 0x35;
+const JUMP_SET: u16 = 0x45;
+const RETURN: u16 = 0x06;
+
+/// Verdicts of linux/seccomp.h.
+const ALLOW: u32 = 0x7fff_0000;
+const NOTIFY: u32 = 0x7fc0_0000;
+const REFUSE: u32 = 0x0005_0000 | libc::ENOSYS as u32;
+
+/// Offsets in `struct seccomp_data`; of an argument the lower half.
+const NUMBER: u32 = 0;
+const ARCH: u32 = 4;
+const ARGUMENTS: u32 = 16;
+
+/// The first number of the x32 calls.
+#[cfg(target_arch = "x86_64")]
+const X32: u32 = 0x4000_0000;
+
+/// The program, in the words that [`crate::sys::notify::install`] takes. With `specials` it traps also
+/// what gives a symbolic link, FIFO or socket of a lower layer another inode.
+pub(crate) fn program(specials: bool) -> Vec<u64> {
+    let native = native(specials);
+    let mut program = vec![
+        word(LOAD, 0, 0, ARCH),
+        word(JUMP_EQUAL, 1, 0, calls::NATIVE_ARCH),
+        word(
+            JUMP,
+            0,
+            0,
+            u32::try_from(native.len()).expect("programs have fewer than 4096 words"),
+        ),
+    ];
+    program.extend(native);
+    program.extend(foreign(specials));
+    program
+}
+
+fn native(specials: bool) -> Vec<u64> {
+    let mut section = vec![word(LOAD, 0, 0, NUMBER)];
+    #[cfg(target_arch = "x86_64")]
+    section.extend([word(JUMP_AT_LEAST, 0, 1, X32), word(RETURN, 0, 0, REFUSE)]);
+    section.extend(traps(calls::NATIVE, specials));
+    section
+}
+
+#[cfg(target_arch = "x86_64")]
+fn foreign(specials: bool) -> Vec<u64> {
+    let mut section = vec![
+        word(JUMP_EQUAL, 1, 0, calls::I386_ARCH),
+        word(RETURN, 0, 0, ALLOW),
+        word(LOAD, 0, 0, NUMBER),
+    ];
+    section.extend(traps(calls::I386, specials));
+    section
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn foreign(_specials: bool) -> Vec<u64> {
+    vec![word(RETURN, 0, 0, REFUSE)]
+}
+
+/// Compares the number that is loaded with those of the traps; allows the others.
+fn traps(traps: &[Trap], specials: bool) -> Vec<u64> {
+    let mut section = Vec::new();
+    for trap in traps {
+        let Some(verdict) = verdict(trap.when, specials) else {
+            continue;
+        };
+        let number = u32::try_from(trap.number).expect("numbers are small");
+        section.push(unless_equal(number, &verdict));
+        section.extend(verdict);
+    }
+    for number in calls::REFUSED {
+        let verdict = [word(RETURN, 0, 0, REFUSE)];
+        section.push(unless_equal(*number, &verdict));
+        section.extend(verdict);
+    }
+    section.push(word(RETURN, 0, 0, ALLOW));
+    section
+}
+
+/// Jumps over `rest` unless the loaded word is `value`.
+fn unless_equal(value: u32, rest: &[u64]) -> u64 {
+    let length = u8::try_from(rest.len()).expect("a verdict is a few words long");
+    word(JUMP_EQUAL, 0, length, value)
+}
+
+/// What happens to a call; `None` when it need not be looked at.
+fn verdict(when: When, specials: bool) -> Option<Vec<u64>> {
+    let notify = word(RETURN, 0, 0, NOTIFY);
+    let allow = word(RETURN, 0, 0, ALLOW);
+    let load = |argument: u8| word(LOAD, 0, 0, ARGUMENTS + 8 * u32::from(argument));
+    let on_bits = |argument, bits| vec![load(argument), word(JUMP_SET, 0, 1, bits), notify, allow];
+    Some(match when {
+        When::Always => vec![notify],
+        When::Specials if specials => vec![notify],
+        When::SpecialsNoFollow { argument } if specials => on_bits(argument, calls::NO_FOLLOW),
+        When::Specials | When::SpecialsNoFollow { .. } => return None,
+        When::Bits { argument, bits } => on_bits(argument, bits),
+        When::Equals { argument, values } => {
+            let mut words = vec![load(argument)];
+            for value in values {
+                words.extend([word(JUMP_EQUAL, 0, 1, *value), notify]);
+            }
+            words.push(allow);
+            words
+        }
+    })
+}
+
+fn word(code: u16, jump_true: u8, jump_false: u8, k: u32) -> u64 {
+    let [c1, c0] = code.to_be_bytes();
+    let [k3, k2, k1, k0] = k.to_be_bytes();
+    u64::from_be_bytes([c1, c0, jump_true, jump_false, k3, k2, k1, k0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a program on a call, as the kernel would.
+    fn judge(program: &[u64], arch: u32, number: u32, arguments: [u32; 6]) -> u32 {
+        let (mut at, mut loaded) = (0, 0);
+        loop {
+            let [c1, c0, jump_true, jump_false, k3, k2, k1, k0] = program[at].to_be_bytes();
+            let k = u32::from_be_bytes([k3, k2, k1, k0]);
+            at += 1;
+            let jump = |taken: bool| usize::from(if taken { jump_true } else { jump_false });
+            match u16::from_be_bytes([c1, c0]) {
+                LOAD => {
+                    loaded = match k {
+                        NUMBER => number,
+                        ARCH => arch,
+                        offset => arguments[((offset - ARGUMENTS) / 8) as usize],
+                    }
+                }
+                JUMP => at += k as usize,
+                JUMP_EQUAL => at += jump(loaded == k),
+                JUMP_SET => at += jump(loaded & k != 0),
+                0x35 => at += jump(loaded >= k),
+                RETURN => return k,
+                other => panic!("code {other:#x}"),
+            }
+        }
+    }
+
+    fn native_call(number: i64, arguments: [u32; 6]) -> u32 {
+        let number = u32::try_from(number).unwrap();
+        judge(&program(false), calls::NATIVE_ARCH, number, arguments)
+    }
+
+    #[test]
+    fn only_opens_that_create_are_trapped() {
+        let open = |flags| native_call(libc::SYS_openat, [0, 0, flags, 0, 0, 0]);
+        let flags = |flags: i32| flags.cast_unsigned();
+        assert_eq!(open(0), ALLOW);
+        assert_eq!(open(flags(libc::O_RDWR | libc::O_TRUNC)), ALLOW);
+        assert_eq!(open(flags(libc::O_WRONLY | libc::O_CREAT)), NOTIFY);
+        assert_eq!(open(flags(libc::O_TMPFILE | libc::O_RDWR)), NOTIFY);
+        assert_eq!(open(flags(libc::O_DIRECTORY)), ALLOW);
+    }
+
+    #[test]
+    fn every_trapped_call_reaches_its_verdict() {
+        let lists = [
+            (calls::NATIVE_ARCH, calls::NATIVE),
+            #[cfg(target_arch = "x86_64")]
+            (calls::I386_ARCH, calls::I386),
+        ];
+        for (arch, list) in lists {
+            for trap in list {
+                let mut arguments = [0; 6];
+                match trap.when {
+                    When::Bits { argument, bits } => arguments[usize::from(argument)] = bits,
+                    When::Equals { argument, values } => {
+                        arguments[usize::from(argument)] = values[0];
+                    }
+                    When::SpecialsNoFollow { argument } => arguments[usize::from(argument)] = 0x100,
+                    When::Always | When::Specials => {}
+                }
+                let number = u32::try_from(trap.number).unwrap();
+                let verdict = judge(&program(true), arch, number, arguments);
+                assert_eq!(verdict, NOTIFY, "{trap:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_special_files_below_renames_are_the_kernels() {
+        assert_eq!(native_call(libc::SYS_renameat2, [0; 6]), ALLOW);
+        assert_eq!(
+            native_call(libc::SYS_utimensat, [0, 0, 0, 0x100, 0, 0]),
+            ALLOW
+        );
+    }
+
+    #[test]
+    fn ways_around_the_filter_do_not_exist() {
+        assert_eq!(native_call(425, [0; 6]), REFUSE);
+        assert_eq!(native_call(464, [0; 6]), REFUSE);
+        #[cfg(target_arch = "x86_64")]
+        {
+            let number = X32 | u32::try_from(libc::SYS_chown).unwrap();
+            let verdict = judge(&program(false), calls::NATIVE_ARCH, number, [0; 6]);
+            assert_eq!(verdict, REFUSE);
+        }
+    }
+
+    #[test]
+    fn other_calls_pass() {
+        for number in [
+            libc::SYS_read,
+            libc::SYS_write,
+            libc::SYS_clone,
+            libc::SYS_getppid,
+        ] {
+            assert_eq!(native_call(number, [0; 6]), ALLOW);
+        }
+        assert!(program(true).len() < 4096);
+    }
+}
