@@ -53,7 +53,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "init",
         &[
-            "ownership",
+            "ownership::record",
             "sandbox::emulation",
             "sandbox::limits",
             "sandbox::passwd",

@@ -20,6 +20,7 @@ use crate::context::digest::Memo;
 use crate::dockerfile::{AddInstruction, CopyInstruction, Source, Spanned, expand_heredoc};
 use crate::layer::{Decoder, Form, Limits, is_tar, unpack_as};
 use crate::oci::{ChainId, Digest, Platform};
+use crate::ownership::Owners;
 use crate::store::{Active, Snapshot, Store};
 use crate::sys;
 
@@ -30,6 +31,7 @@ pub(crate) enum SourceTree {
     /// A stage's or an image's file system: immutable, so content is digested once per snapshot.
     Rootfs {
         view: Arc<OwnedFd>,
+        owners: Owners,
         chain: Option<ChainId>,
     },
 }
@@ -180,7 +182,7 @@ impl CopyStep {
     ) -> Result<Selection<'a>, StepError> {
         let tree = match source {
             SourceTree::Context(open) => context_tree(&open.context),
-            SourceTree::Rootfs { view, .. } => rootfs_tree(view.as_fd()),
+            SourceTree::Rootfs { view, owners, .. } => rootfs_tree(view.as_fd(), owners),
         };
         let mut selection = Selection::default();
         for (index, path) in self.paths.iter().enumerate() {
@@ -284,7 +286,7 @@ impl CopyStep {
             is_directory: self.is_directory,
             owner,
             mode: self.mode.as_ref().map(|(_, spec)| spec),
-            ownership: store.ownership(),
+            ownership: active.ownership(),
         };
         let selection = match selection {
             Some(local) if self.has_remotes() => {
@@ -300,7 +302,14 @@ impl CopyStep {
             let extract = &mut |file: File, directory: BorrowedFd<'_>| {
                 let mut tar = Decoder::detect(file)?;
                 let limits = Limits::default();
-                unpack_as(&mut tar, directory, store.ownership(), form, owner, &limits)?;
+                unpack_as(
+                    &mut tar,
+                    directory,
+                    active.ownership(),
+                    form,
+                    owner,
+                    &limits,
+                )?;
                 Ok(())
             };
             add(
@@ -379,14 +388,16 @@ fn digest(selection: &Selection<'_>, memo: &Memo) -> Result<Digest, StepError> {
 pub(super) fn context_tree(context: &Context) -> Tree<'_> {
     Tree {
         root: context.root(),
+        owners: &Owners::NONE,
         origin: Origin::Context,
         ignore: Some(context.ignore()),
     }
 }
 
-pub(super) fn rootfs_tree(root: BorrowedFd<'_>) -> Tree<'_> {
+pub(super) fn rootfs_tree<'a>(root: BorrowedFd<'a>, owners: &'a Owners) -> Tree<'a> {
     Tree {
         root,
+        owners,
         origin: Origin::Rootfs,
         ignore: None,
     }
@@ -432,6 +443,7 @@ pub(crate) fn rootfs_source(store: &Store, snapshot: &Snapshot) -> Result<Source
     let view = Arc::new(store.view(snapshot)?);
     Ok(SourceTree::Rootfs {
         view,
+        owners: store.owners(snapshot),
         chain: snapshot.chain_id().cloned(),
     })
 }

@@ -15,6 +15,7 @@ use super::fetch::{Fetch, copy_blob, mtime_of};
 use super::key::KeyBuilder;
 use crate::dockerfile::{AddInstruction, CopyInstruction, Diagnostic, Source, Span, Spanned};
 use crate::oci::Digest;
+use crate::ownership::Owners;
 use crate::remote::{self, Address, GitReference, HttpAddress, Mtime, Resolved};
 use crate::store::Download;
 use crate::sys;
@@ -256,6 +257,7 @@ impl Brought {
         };
         let tree = Tree {
             root: root.as_fd(),
+            owners: &Owners::NONE,
             origin: Origin::Context,
             ignore: None,
         };

@@ -49,13 +49,16 @@ pub(crate) fn commit(
 ) -> Result<(Snapshot, Option<DiffId>), StepError> {
     store.settle(&active)?;
     let upper = open(&active.upper())?;
-    let lowers = open_all(&store.layer_paths(active.parent()))?;
+    let below = store.layer_paths(active.parent());
+    let lowers = open_all(&below)?;
+    let layers: Vec<PathBuf> = std::iter::once(active.upper()).chain(below).collect();
+    let owners = store.owners_of(&layers);
     let mut sink = sink(store, options.blob)?;
     let pack_options = PackOptions {
         clamp_mtime: options.clamp_mtime,
         include_parents: true,
     };
-    let packed = pack(upper.as_fd(), &lowers, &pack_options, &mut sink)
+    let packed = pack(upper.as_fd(), &lowers, &owners, &pack_options, &mut sink)
         .map_err(|source| StepError::Pack { source })?;
     if packed.entries == 0 {
         let parent = active.parent().clone();
@@ -199,7 +202,9 @@ pub(crate) fn layer_blob(
                 clamp_mtime,
                 include_parents: true,
             };
-            pack(open(top)?.as_fd(), &open_all(below)?, &options, &mut sink)
+            let (upper, lowers) = (open(top)?, open_all(below)?);
+            let owners = store.owners_of(&paths);
+            pack(upper.as_fd(), &lowers, &owners, &options, &mut sink)
                 .map_err(|source| StepError::Pack { source })?;
         }
     }

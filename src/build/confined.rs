@@ -4,7 +4,7 @@ use super::request::{Network, Request};
 use crate::dockerfile::{Diagnostic, RunInstruction, RunMount, RunNetwork, RunSecurity, Span};
 use crate::sandbox::Walls;
 
-/// The part of `run`, which is at `location`, that what shuts it in does not allow.
+/// The part of `run`, which is at `location`, that a chroot cannot give, where there is only that.
 pub(super) fn check(
     run: &RunInstruction,
     location: Span,
@@ -12,17 +12,26 @@ pub(super) fn check(
     request: &Request,
 ) -> Option<Diagnostic> {
     match &request.walls {
-        Walls::Namespaces(_) => None,
-        Walls::None { reason, help } => Some(
-            Diagnostic::new(location, format!("RUN cannot be carried out: {reason}"))
-                .with_label("commands need a sandbox")
-                .with_help(format!(
-                    "{help}; a Dockerfile without RUN can be built here"
-                ))
-                .of_host(),
-        ),
         Walls::Chroot => check_chroot(run, location, at, request),
+        // One refusal is enough for a stage.
+        Walls::Namespaces(_) | Walls::None { .. } => None,
     }
+}
+
+/// Refuses a stage whose first RUN is at `location` where no command can run.
+pub(super) fn check_stage(location: Span, request: &Request) -> Option<Diagnostic> {
+    let Walls::None { reason, help } = &request.walls else {
+        return None;
+    };
+    let message = format!("RUN cannot be carried out: {reason}");
+    Some(
+        Diagnostic::new(location, message)
+            .with_label("commands need a sandbox")
+            .with_help(format!(
+                "{help}; a Dockerfile without RUN can be built here"
+            ))
+            .of_host(),
+    )
 }
 
 fn check_chroot(

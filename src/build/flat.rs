@@ -17,13 +17,13 @@ pub(crate) fn tar(
     destination: &Destination,
     clamp: Option<i64>,
 ) -> Result<(), Error> {
-    let view = store.view(snapshot)?;
+    let (view, owners) = (store.view(snapshot)?, store.owners(snapshot));
     let options = PackOptions {
         clamp_mtime: clamp,
         ..PackOptions::default()
     };
     export::to_destination::<Error>(destination, |out| {
-        pack_tree(view.as_fd(), &options, out)
+        pack_tree(view.as_fd(), &owners, &options, out)
             .map(drop)
             .map_err(|source| Error::ExportTree {
                 source: Box::new(source),
@@ -33,12 +33,12 @@ pub(crate) fn tar(
 
 /// Writes its files below the directory `path`, which is made if it is missing.
 pub(crate) fn directory(store: &Store, snapshot: &Snapshot, path: &Path) -> Result<(), Error> {
-    let view = store.view(snapshot)?;
+    let (view, owners) = (store.view(snapshot)?, store.owners(snapshot));
     std::fs::create_dir_all(path).map_err(|source| export::Error::Write {
         path: path.to_owned(),
         source,
     })?;
-    copy::copy_tree_to_host(view.as_fd(), path)
+    copy::copy_tree_to_host(view.as_fd(), &owners, path)
         .map(drop)
         .map_err(|source| Error::ExportTree {
             source: Box::new(source),

@@ -17,7 +17,7 @@ use super::stage::Remember;
 use super::state::StageState;
 use crate::dockerfile::{RunInstruction, RunNetwork, RunScript, RunSecurity};
 use crate::oci::{Digest, Platform};
-use crate::ownership::Ownership;
+use crate::ownership::{Ownership, TABLE};
 use crate::sandbox::{self, Console, Emulation, Limit, Mount, Network, Spec, Status, spec};
 use crate::store::{Active, Store};
 
@@ -266,19 +266,19 @@ impl Run {
 
 /// What a sandbox with one id needs to show several.
 pub(super) fn emulation(store: &Store, active: &Active) -> Option<Emulation> {
-    if *store.ownership() != Ownership::Single {
+    if !matches!(store.ownership(), Ownership::Recorded(_)) {
         return None;
     }
     let tables: Vec<PathBuf> = store
         .layer_paths(active.parent())
         .iter()
-        .map(|path| path.with_file_name("owners"))
+        .map(|path| path.with_file_name(TABLE))
         .filter(|path| path.exists())
         .collect();
     Some(Emulation {
         filter: sandbox::emulation::program(!tables.is_empty()),
         tables: tables.into_iter().map(OsString::from).collect(),
-        table: active.upper().with_file_name("owners").into(),
+        table: active.upper().with_file_name(TABLE).into(),
     })
 }
 

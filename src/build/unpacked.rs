@@ -95,7 +95,7 @@ pub(crate) fn unpack_blob(
     unpack(
         &mut tar,
         root.as_fd(),
-        store.ownership(),
+        active.ownership(),
         Form::Overlay,
         &Limits::default(),
     )

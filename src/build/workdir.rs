@@ -65,7 +65,7 @@ pub(crate) fn create_workdir(
             Ok(()) => {
                 sys::fs::chmod_at(&parent, part.as_ref(), 0o755).map_err(fail(&done))?;
                 if (uid, gid) != (0, 0) {
-                    store
+                    active
                         .ownership()
                         .set_at(&parent, part.as_ref(), uid, gid)
                         .map_err(|source| StepError::SetOwner {

@@ -10,7 +10,7 @@ use nix::sys::signal::{SigSet, Signal};
 use super::Exit;
 use super::report::{self, Report};
 use crate::build::event::EventSender;
-use crate::ownership::Ownership;
+use crate::ownership::{Ownership, Table};
 use crate::progress::{self, Mode, Progress};
 use crate::sandbox::walls::{self, ALLOW_CHROOT, Wanted};
 use crate::sandbox::{Cancel, Walls, userns};
@@ -176,7 +176,7 @@ pub(super) fn enter() -> Result<Entered, Exit> {
         }
         Walls::None { reason, .. } => {
             return Ok(Entered {
-                ownership: Ownership::Single,
+                ownership: Ownership::Recorded(Table::default()),
                 is_flat: true,
                 single_reason: Some(reason.clone()),
             });

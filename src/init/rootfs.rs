@@ -11,9 +11,10 @@ use nix::fcntl::OFlag;
 use super::failure::At as _;
 use super::targets::{Shape, Targets};
 use super::{Notes, devices, filesystems};
+use crate::ownership::record::{ATTRIBUTE, Record};
 use crate::sandbox::spec::{Failure, Mount, Spec, Step, Writable};
 use crate::sys::mount::{Attributes, Context, Propagation};
-use crate::sys::{self, fs, mount};
+use crate::sys::{self, fs, mount, xattr};
 
 /// Attributes of everything from outside that is mounted into the image.
 const FOREIGN: Attributes = Attributes {
@@ -40,6 +41,7 @@ pub(super) fn build(spec: &Spec, notes: &mut Notes) -> Result<OwnedFd, Failure> 
         targets,
         scratch,
         made: 0,
+        is_recorded: spec.emulation.is_some(),
     };
     for (target, contents) in [
         ("/etc/resolv.conf", &spec.resolv_conf),
@@ -93,6 +95,8 @@ struct Builder {
     scratch: OwnedFd,
     /// Entries of `scratch` so far, for their names.
     made: usize,
+    /// Owners are records, see [`crate::ownership::record`].
+    is_recorded: bool,
 }
 
 impl Builder {
@@ -201,7 +205,7 @@ impl Builder {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
         let file = fs::open_at(&self.scratch, &name, flags, 0o600)?;
         if (uid, gid) != (0, 0) {
-            fs::chown(&file, uid, gid)?;
+            self.own(&file, &name, uid, gid)?;
         }
         // After the owner, which takes the set-id bits away.
         fs::chmod(&file, mode)?;
@@ -220,6 +224,19 @@ impl Builder {
             },
         )?;
         self.attach(&tree, target, Shape::File)
+    }
+
+    /// Gives `file`, which is `name` in `scratch`, its owner.
+    fn own(&self, file: &OwnedFd, name: &OsStr, uid: u32, gid: u32) -> sys::Result<()> {
+        if !self.is_recorded {
+            return fs::chown(file, uid, gid);
+        }
+        let record = Record::owned_by(uid, gid).encode();
+        match xattr::set_at(&self.scratch, name, OsStr::new(ATTRIBUTE), &record) {
+            // tmpfs before Linux 6.6: the file is shown as root's.
+            Err(error) if error.errno == Errno::EOPNOTSUPP => Ok(()),
+            other => other,
+        }
     }
 
     fn attach(&mut self, tree: &OwnedFd, target: &Path, shape: Shape) -> sys::Result<()> {

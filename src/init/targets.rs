@@ -10,8 +10,9 @@ use nix::fcntl::OFlag;
 use nix::libc::dev_t;
 use nix::sys::stat::FileStat;
 
+use crate::ownership::record::ATTRIBUTE;
 use crate::sandbox::spec::{Created, Touched};
-use crate::sys::{self, fs};
+use crate::sys::{self, fs, xattr};
 
 /// As many links as the kernel follows in one path (path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -134,6 +135,12 @@ impl Targets {
             directory.mode = fs::permissions(&stat);
             directory.uid = stat.st_uid;
             directory.gid = stat.st_gid;
+            let at = if directory.path.is_empty() {
+                OsStr::new(".")
+            } else {
+                path.as_os_str()
+            };
+            directory.record = xattr::get_at(&record.upper, at, OsStr::new(ATTRIBUTE))?;
             directory.after = (stat.st_mtime, stat.st_mtime_nsec);
         }
         Ok((record.created, record.touched))
@@ -202,6 +209,7 @@ impl Record {
             mode: 0,
             uid: 0,
             gid: 0,
+            record: None,
             before,
             after: before,
         });

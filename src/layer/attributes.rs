@@ -2,7 +2,8 @@
 //!
 //! overlayfs keeps its own marks in `user.overlay.*`. An attribute of that name which a program set is
 //! stored as `user.overlay.overlay.*` (Documentation/filesystems/overlayfs.rst, "Nested overlayfs
-//! mounts"), so a snapshot can tell the two apart. Layers hold only what programs set.
+//! mounts"), so a snapshot can tell the two apart. Layers hold only what programs set: no marks of
+//! overlayfs, and no records of owners, which become what they record.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::BorrowedFd;
@@ -13,6 +14,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag};
 
 use super::unpack::Form;
+use crate::ownership::record::{self, Record};
 use crate::sys;
 use crate::sys::fs::Kind;
 
@@ -34,7 +36,7 @@ pub(super) enum View {
 }
 
 /// The name in an archive of the attribute `stored`; `None` for what no archive should hold: marks of
-/// overlayfs, and labels that belong to the host (`security.selinux`, `trusted.*`).
+/// overlayfs, records of owners, and labels that belong to the host (`security.selinux`, `trusted.*`).
 fn archive_name(stored: &[u8], view: View) -> Option<Vec<u8>> {
     if view == View::Snapshot && stored.starts_with(OVERLAY) {
         let rest = stored.strip_prefix(ESCAPED)?;
@@ -54,17 +56,27 @@ pub(super) fn stored_name(name: &[u8], form: Form) -> Option<OsString> {
 }
 
 fn portable(name: &[u8]) -> bool {
-    name.starts_with(b"user.")
+    name.starts_with(b"user.") && !name.starts_with(record::RESERVED.as_bytes())
         || matches!(
             name,
             b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default"
         )
 }
 
-/// The attributes of `name` in `dir` that an archive holds.
-pub(super) fn read(dir: BorrowedFd<'_>, name: &OsStr, view: View) -> sys::Result<Attributes> {
+/// The attributes of `name` in `dir` that an archive holds, and the record of its owner.
+pub(super) fn read(
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    view: View,
+) -> sys::Result<(Attributes, Option<Record>)> {
     let mut attributes = Attributes::new();
+    let mut owner = None;
     for stored in sys::xattr::list_at(dir, name)? {
+        if stored.as_bytes() == record::ATTRIBUTE.as_bytes() {
+            let value = sys::xattr::get_at(dir, name, &stored)?;
+            owner = value.and_then(|value| Record::decode(&value));
+            continue;
+        }
         let Some(archived) = archive_name(stored.as_bytes(), view) else {
             continue;
         };
@@ -73,7 +85,7 @@ pub(super) fn read(dir: BorrowedFd<'_>, name: &OsStr, view: View) -> sys::Result
         }
     }
     attributes.sort_unstable();
-    Ok(attributes)
+    Ok((attributes, owner))
 }
 
 /// Whether the directory `name` of a snapshot hides the directory below it.
@@ -118,7 +130,7 @@ mod tests {
     #[test]
     fn names_of_overlayfs_are_escaped_in_a_snapshot_and_nowhere_else() {
         type Case = (&'static [u8], Option<&'static [u8]>, Option<&'static [u8]>);
-        let cases: [Case; 7] = [
+        let cases: [Case; 9] = [
             (
                 b"user.overlay.opaque",
                 Some(b"user.overlay.overlay.opaque"),
@@ -135,6 +147,8 @@ mod tests {
                 Some(b"security.capability"),
                 Some(b"security.capability"),
             ),
+            (b"user.rbuild.owner", None, None),
+            (b"user.rbuild.later", None, None),
             (b"security.selinux", None, None),
             (b"trusted.overlay.opaque", None, None),
             (b"system.nfs4_acl", None, None),

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use nix::sys::stat::FileStat;
 
 use super::attributes::{self, Attributes, View};
+use crate::ownership::{self, Owners};
 use crate::sys;
 use crate::sys::fs::Kind;
 
@@ -13,12 +14,13 @@ use crate::sys::fs::Kind;
 /// They are kept as indices, so a deep tree on many layers needs no more descriptors than a flat one.
 pub(super) struct Below<'a> {
     roots: &'a [OwnedFd],
+    owners: &'a Owners,
     taking_part: Vec<usize>,
 }
 
 impl<'a> Below<'a> {
-    /// The root of the merged view of `roots`.
-    pub(super) fn root(roots: &'a [OwnedFd]) -> sys::Result<Self> {
+    /// The root of the merged view of `roots`, whose files belong to whom `owners` says.
+    pub(super) fn root(roots: &'a [OwnedFd], owners: &'a Owners) -> sys::Result<Self> {
         let mut taking_part = Vec::with_capacity(roots.len());
         for (index, root) in roots.iter().enumerate() {
             taking_part.push(index);
@@ -26,7 +28,11 @@ impl<'a> Below<'a> {
                 break;
             }
         }
-        Ok(Self { roots, taking_part })
+        Ok(Self {
+            roots,
+            owners,
+            taking_part,
+        })
     }
 
     /// The directory `path` (from the root), where `self` is the directory it is in. Empty where the
@@ -50,6 +56,7 @@ impl<'a> Below<'a> {
         }
         Ok(Self {
             roots: self.roots,
+            owners: self.owners,
             taking_part,
         })
     }
@@ -58,6 +65,7 @@ impl<'a> Below<'a> {
     pub(super) fn hidden(&self) -> Self {
         Self {
             roots: self.roots,
+            owners: self.owners,
             taking_part: Vec::new(),
         }
     }
@@ -69,7 +77,7 @@ impl<'a> Below<'a> {
         path: &OsStr,
         stat: &FileStat,
         attributes: &Attributes,
-    ) -> sys::Result<bool> {
+    ) -> Result<bool, ownership::Error> {
         let Some((below, below_attributes)) = self.metadata(path)? else {
             return Ok(false);
         };
@@ -80,7 +88,11 @@ impl<'a> Below<'a> {
 
     /// [`Below::shows`] for the root, whose time does not count: every build step touches it. Where
     /// nothing is below, the root counts as 0755 of 0:0.
-    pub(super) fn shows_root(&self, stat: &FileStat, attributes: &Attributes) -> sys::Result<bool> {
+    pub(super) fn shows_root(
+        &self,
+        stat: &FileStat,
+        attributes: &Attributes,
+    ) -> Result<bool, ownership::Error> {
         Ok(match self.metadata(OsStr::new("."))? {
             Some((below, below_attributes)) => {
                 same_owner_and_mode(stat, &below) && *attributes == below_attributes
@@ -92,13 +104,15 @@ impl<'a> Below<'a> {
         })
     }
 
-    fn metadata(&self, path: &OsStr) -> sys::Result<Option<(FileStat, Attributes)>> {
+    fn metadata(&self, path: &OsStr) -> Result<Option<(FileStat, Attributes)>, ownership::Error> {
         let Some(index) = self.taking_part.first() else {
             return Ok(None);
         };
         let root = self.roots[*index].as_fd();
-        let stat = sys::fs::stat_at(root, path)?;
-        Ok(Some((stat, attributes::read(root, path, View::Snapshot)?)))
+        let mut stat = sys::fs::stat_at(root, path)?;
+        let (attributes, record) = attributes::read(root, path, View::Snapshot)?;
+        self.owners.apply(record, root, path, &mut stat)?;
+        Ok(Some((stat, attributes)))
     }
 }
 

@@ -19,6 +19,7 @@ use super::attributes::{self, Attributes, View};
 use super::diff::Below;
 use super::header::{BLOCK, Member};
 use super::{MAX_DEPTH, MAX_PATH, OPAQUE_NAME, WHITEOUT_PREFIX};
+use crate::ownership::{self, Owners};
 use crate::sys;
 use crate::sys::fs::Kind;
 
@@ -47,6 +48,12 @@ pub(crate) enum Error {
         #[source]
         source: sys::Error,
     },
+    #[error("the owner of {path:?} cannot be looked at")]
+    Owner {
+        path: String,
+        #[source]
+        source: ownership::Error,
+    },
     #[error("{path:?} cannot be read")]
     Read {
         path: String,
@@ -65,7 +72,8 @@ pub(crate) enum Error {
     Write(#[source] io::Error),
 }
 
-/// Writes what the snapshot `upper` changes on top of `lowers` (snapshots, topmost first) as a layer.
+/// Writes what the snapshot `upper` changes on top of `lowers` (snapshots, topmost first) as a layer;
+/// `owners` knows the files of all of them.
 ///
 /// A directory that is below already with the same mode, owner, time and attributes is left out, and
 /// so is the root (`./`) unless its mode, owner or attributes differ; sockets have no place in a tar
@@ -74,20 +82,19 @@ pub(crate) enum Error {
 pub(crate) fn pack(
     upper: BorrowedFd<'_>,
     lowers: &[OwnedFd],
+    owners: &Owners,
     options: &PackOptions,
     out: &mut dyn Write,
 ) -> Result<Packed, Error> {
-    let mut packer = Packer::new(View::Snapshot, options, out);
-    let at_root = |source| Error::Inspect {
-        path: "/".into(),
-        source,
-    };
-    let below = Below::root(lowers).map_err(at_root)?;
+    let mut packer = Packer::new(View::Snapshot, owners, options, out);
+    let at_root = |source| inspect(b"/", source);
+    let owned = |source| owner(b"/", source);
+    let below = Below::root(lowers, owners).map_err(at_root)?;
     let here = OsStr::new(".");
     let stat = sys::fs::stat_at(upper, here).map_err(at_root)?;
-    let attributes = attributes::read(upper, here, View::Snapshot).map_err(at_root)?;
+    let (stat, attributes) = packer.look(upper, here, stat, b"/")?;
     let opaque = attributes::is_opaque(upper, here).map_err(at_root)?;
-    if !below.shows_root(&stat, &attributes).map_err(at_root)? {
+    if !below.shows_root(&stat, &attributes).map_err(owned)? {
         packer.emit(packer.member(b"./".to_vec(), EntryType::Directory, &stat, attributes)?)?;
     }
     if opaque {
@@ -102,25 +109,24 @@ pub(crate) fn pack(
 /// which only overlayfs makes, and sockets are left out; the root itself is `./`.
 pub(crate) fn pack_tree(
     root: BorrowedFd<'_>,
+    owners: &Owners,
     options: &PackOptions,
     out: &mut dyn Write,
 ) -> Result<Packed, Error> {
-    let mut packer = Packer::new(View::Merged, options, out);
-    let at_root = |source| Error::Inspect {
-        path: "/".into(),
-        source,
-    };
+    let mut packer = Packer::new(View::Merged, owners, options, out);
+    let at_root = |source| inspect(b"/", source);
     let here = OsStr::new(".");
     let stat = sys::fs::stat_at(root, here).map_err(at_root)?;
-    let attributes = attributes::read(root, here, View::Merged).map_err(at_root)?;
+    let (stat, attributes) = packer.look(root, here, stat, b"/")?;
     packer.emit(packer.member(b"./".to_vec(), EntryType::Directory, &stat, attributes)?)?;
-    let below = Below::root(&[]).map_err(at_root)?;
+    let below = Below::root(&[], owners).map_err(at_root)?;
     packer.pack_directory(root, &mut Vec::new(), &below, 0)?;
     packer.finish()
 }
 
 struct Packer<'a> {
     view: View,
+    owners: &'a Owners,
     options: &'a PackOptions,
     out: io::BufWriter<&'a mut dyn Write>,
     entries: u64,
@@ -133,9 +139,15 @@ struct Packer<'a> {
 }
 
 impl<'a> Packer<'a> {
-    fn new(view: View, options: &'a PackOptions, out: &'a mut dyn Write) -> Self {
+    fn new(
+        view: View,
+        owners: &'a Owners,
+        options: &'a PackOptions,
+        out: &'a mut dyn Write,
+    ) -> Self {
         Self {
             view,
+            owners,
             options,
             out: io::BufWriter::with_capacity(256 << 10, out),
             entries: 0,
@@ -152,6 +164,22 @@ impl<'a> Packer<'a> {
         Ok(Packed {
             entries: self.entries,
         })
+    }
+
+    /// What an archive says of `name` in `dir`: of its `stat` with what is recorded, and attributes.
+    fn look(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        mut stat: FileStat,
+        path: &[u8],
+    ) -> Result<(FileStat, Attributes), Error> {
+        let (attributes, record) =
+            attributes::read(dir, name, self.view).map_err(|source| inspect(path, source))?;
+        self.owners
+            .apply(record, dir, name, &mut stat)
+            .map_err(|source| owner(path, source))?;
+        Ok((stat, attributes))
     }
 
     /// Packs what is in `dir`. `path` is its path, empty or ending in a slash, and the same on return.
@@ -186,48 +214,48 @@ impl<'a> Packer<'a> {
         if self.view == View::Snapshot && name.as_bytes().starts_with(WHITEOUT_PREFIX) {
             return Err(Error::Reserved { path: shown(path) });
         }
-        let stat = sys::fs::stat_at(dir, name).map_err(|source| inspect(path, source))?;
+        let seen = sys::fs::stat_at(dir, name).map_err(|source| inspect(path, source))?;
         if self.view == View::Snapshot
-            && attributes::is_whiteout(dir, name, &stat).map_err(|source| inspect(path, source))?
+            && attributes::is_whiteout(dir, name, &seen).map_err(|source| inspect(path, source))?
         {
             let at = path.len() - name.len();
             path.splice(at..at, WHITEOUT_PREFIX.iter().copied());
             return self.emit_removal(path.clone());
         }
-        let kind = match Kind::of(&stat) {
-            Kind::Directory => return self.pack_subdirectory(dir, name, &stat, path, below, depth),
+        match Kind::of(&seen) {
+            Kind::Directory => return self.pack_subdirectory(dir, name, &seen, path, below, depth),
             Kind::Socket => return Ok(()),
-            Kind::CharDevice if stat.st_rdev == 0 => return Ok(()),
-            Kind::Regular => EntryType::Regular,
+            Kind::CharDevice if seen.st_rdev == 0 => return Ok(()),
+            _ => {}
+        }
+        let (stat, attributes) = self.look(dir, name, seen, path)?;
+        let kind = match Kind::of(&stat) {
             Kind::Symlink => EntryType::Symlink,
             Kind::CharDevice => EntryType::Char,
             Kind::BlockDevice => EntryType::Block,
             Kind::Fifo => EntryType::Fifo,
+            Kind::Regular | Kind::Directory | Kind::Socket => EntryType::Regular,
         };
+        let mut member = self.member(path.clone(), kind, &stat, attributes)?;
         if stat.st_nlink > 1 {
             let file = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.linked.get(&file) {
-                let first = first.clone();
-                let mut member =
-                    self.member(path.clone(), EntryType::Link, &stat, Attributes::new())?;
-                member.link = first;
+                member.kind = EntryType::Link;
+                member.attributes = Attributes::new();
+                member.link.clone_from(first);
                 return self.emit(member);
             }
             self.linked.insert(file, path.clone());
         }
-        if kind == EntryType::Regular {
-            return self.pack_file(dir, name, &stat, path);
-        }
-        let attributes =
-            attributes::read(dir, name, self.view).map_err(|source| inspect(path, source))?;
-        let mut member = self.member(path.clone(), kind, &stat, attributes)?;
-        if kind == EntryType::Symlink {
-            let target =
-                sys::fs::read_link_at(dir, name).map_err(|source| inspect(path, source))?;
-            member.link = target.as_bytes().to_vec();
-        }
-        if matches!(kind, EntryType::Char | EntryType::Block) {
-            member.device = device_numbers(stat.st_rdev);
+        match kind {
+            EntryType::Regular => return self.pack_file(dir, name, &seen, member),
+            EntryType::Symlink => {
+                let target =
+                    sys::fs::read_link_at(dir, name).map_err(|source| inspect(path, source))?;
+                member.link = target.as_bytes().to_vec();
+            }
+            EntryType::Char | EntryType::Block => member.device = device_numbers(stat.st_rdev),
+            _ => {}
         }
         self.emit(member)
     }
@@ -244,14 +272,16 @@ impl<'a> Packer<'a> {
         let inner = sys::fs::open_directory_at(dir, name).map_err(|source| opened(path, source))?;
         let look = |source| inspect(path, source);
         let here = OsStr::new(".");
-        let attributes = attributes::read(inner.as_fd(), here, self.view).map_err(look)?;
+        let (stat, attributes) = self.look(inner.as_fd(), here, *stat, path)?;
         let opaque = self.view == View::Snapshot
             && attributes::is_opaque(inner.as_fd(), here).map_err(look)?;
         let from_root = OsString::from(OsStr::from_bytes(path));
         let below = below.descend(&from_root).map_err(look)?;
-        let unchanged = below.shows(&from_root, stat, &attributes).map_err(look)?;
+        let unchanged = below
+            .shows(&from_root, &stat, &attributes)
+            .map_err(|source| owner(path, source))?;
         path.push(b'/');
-        let member = self.member(path.clone(), EntryType::Directory, stat, attributes)?;
+        let member = self.member(path.clone(), EntryType::Directory, &stat, attributes)?;
         let waiting = self.unwritten.len();
         // An opaque directory that is otherwise the same has changed: what was in it is gone.
         if !unchanged || opaque {
@@ -268,26 +298,25 @@ impl<'a> Packer<'a> {
         Ok(())
     }
 
+    /// Packs the regular file `name` that was looked at, `seen` and as a member.
     fn pack_file(
         &mut self,
         dir: BorrowedFd<'_>,
         name: &OsStr,
         seen: &FileStat,
-        path: &[u8],
+        mut member: Member,
     ) -> Result<(), Error> {
+        let path = member.path.clone();
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let file = sys::fs::open_at(dir, name, flags, 0).map_err(|source| opened(path, source))?;
-        let stat = sys::fs::stat(&file).map_err(|source| inspect(path, source))?;
+        let file = sys::fs::open_at(dir, name, flags, 0).map_err(|source| opened(&path, source))?;
+        let stat = sys::fs::stat(&file).map_err(|source| inspect(&path, source))?;
         if (stat.st_dev, stat.st_ino, stat.st_mode) != (seen.st_dev, seen.st_ino, seen.st_mode) {
-            return Err(Error::Changed { path: shown(path) });
+            return Err(Error::Changed { path: shown(&path) });
         }
-        let attributes =
-            attributes::read(dir, name, self.view).map_err(|source| inspect(path, source))?;
-        let mut member = self.member(path.to_vec(), EntryType::Regular, &stat, attributes)?;
-        member.size = u64::try_from(stat.st_size).expect("the size of a file is not negative");
-        let size = member.size;
+        let size = u64::try_from(seen.st_size).expect("the size of a file is not negative");
+        member.size = size;
         self.emit(member)?;
-        self.copy_data(&file, size, path)
+        self.copy_data(&file, size, &path)
     }
 
     /// Copies exactly `size` bytes; a file that has more or fewer has changed.
@@ -400,6 +429,13 @@ fn shown(path: &[u8]) -> String {
 
 fn inspect(path: &[u8], source: sys::Error) -> Error {
     Error::Inspect {
+        path: shown(path),
+        source,
+    }
+}
+
+fn owner(path: &[u8], source: ownership::Error) -> Error {
+    Error::Owner {
         path: shown(path),
         source,
     }

@@ -11,7 +11,6 @@ use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -21,6 +20,7 @@ use super::archive::{self, Archive};
 use super::header::Member;
 use super::place::{EntryPath, Place};
 use super::{MAX_PATH, WHITEOUT_PREFIX};
+use crate::ownership::record::Device;
 use crate::ownership::{self, Ownership};
 use crate::sys;
 
@@ -60,16 +60,12 @@ const MAX_ATTRIBUTES: usize = 256;
 /// `XATTR_SIZE_MAX` and `XATTR_NAME_MAX` of xattr(7).
 const MAX_ATTRIBUTE_VALUE: usize = 65_536;
 const MAX_ATTRIBUTE_NAME: usize = 255;
-/// Real images hold a few dozen; each costs memory until the archive ends.
-const MAX_DEVICES: usize = 100_000;
 
 /// What was unpacked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Unpacked {
     /// Members of the archive.
     pub(crate) entries: u64,
-    /// Device nodes, which no user namespace can make; they are left out.
-    pub(crate) devices_skipped: Vec<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +80,12 @@ pub(crate) enum Error {
     Whiteout { path: String },
     #[error("the archive's member {path:?} is a device 0:0, which would hide other files")]
     WhiteoutDevice { path: String },
+    #[error("the archive's member {path:?} is a device {major}:{minor}, which Linux cannot have")]
+    Device {
+        path: String,
+        major: u32,
+        minor: u32,
+    },
     #[error("the archive's member {path:?} is a hard link to {target:?}, which is no file of it")]
     LinkTarget { path: String, target: String },
     #[error("the archive's member {path:?} has too many or too large extended attributes")]
@@ -126,7 +128,8 @@ pub(crate) enum Error {
 ///
 /// Members replace what is at their path (a directory and a directory become one) and the last of
 /// several wins. Missing directories are made, 0755 of 0:0. In [`Form::Overlay`] a removal applies to
-/// the layers below only, wherever in the archive it is. After an error part of the archive is there:
+/// the layers below only, wherever in the archive it is. A device becomes an empty file that is
+/// recorded to be one; where owners are discarded it is left out. After an error part of the archive is there:
 /// the caller throws the root away.
 pub(crate) fn unpack(
     tar: &mut dyn Read,
@@ -202,18 +205,7 @@ impl Unpacker<'_> {
             EntryType::Directory => self.unpack_directory(member, &parent, name, path.joined()),
             EntryType::Regular => self.unpack_file(member, &parent, name, &path),
             EntryType::Link => self.unpack_link(member, &parent, name, &path),
-            EntryType::Char | EntryType::Block => {
-                if self.unpacked.devices_skipped.len() >= MAX_DEVICES {
-                    let limit = MAX_DEVICES as u64;
-                    return Err(Error::Limit {
-                        path: at.shown(),
-                        limit,
-                        of: "devices",
-                    });
-                }
-                self.unpacked.devices_skipped.push(path.joined().into());
-                Ok(())
-            }
+            EntryType::Char | EntryType::Block => self.unpack_device(member, &parent, name, &path),
             _ => self.unpack_special(member, &parent, name, &path),
         }
     }
@@ -242,6 +234,14 @@ impl Unpacker<'_> {
         if member.kind == EntryType::Char && member.device == (0, 0) {
             return Err(Error::WhiteoutDevice { path: at.shown() });
         }
+        if device_of(member).is_some_and(|device| !device.exists()) {
+            let (major, minor) = member.device;
+            return Err(Error::Device {
+                path: at.shown(),
+                major,
+                minor,
+            });
+        }
         let fits = |(name, value): &(Vec<u8>, Vec<u8>)| {
             name.len() <= MAX_ATTRIBUTE_NAME && value.len() <= MAX_ATTRIBUTE_VALUE
         };
@@ -264,6 +264,21 @@ impl Unpacker<'_> {
         }
         Ok(())
     }
+}
+
+/// The device that a member is.
+fn device_of(member: &Member) -> Option<Device> {
+    let (major, minor) = member.device;
+    let is_block = match member.kind {
+        EntryType::Block => true,
+        EntryType::Char => false,
+        _ => return None,
+    };
+    Some(Device {
+        is_block,
+        major,
+        minor,
+    })
 }
 
 /// The path that an error is about, as the archive has it.

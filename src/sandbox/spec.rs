@@ -269,6 +269,8 @@ pub(crate) struct Touched {
     pub(crate) mode: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// The attribute that records its owner, where it has one.
+    pub(crate) record: Option<Vec<u8>>,
     pub(crate) before: (i64, i64),
     pub(crate) after: (i64, i64),
 }

@@ -8,7 +8,8 @@ use nix::errno::Errno;
 use nix::sys::stat::FileStat;
 
 use super::spec::{Created, Touched};
-use crate::sys::{self, fs};
+use crate::ownership::record;
+use crate::sys::{self, fs, xattr};
 
 /// Takes out of `upper` what init made for mounting: only what is still the same file and empty, with the
 /// modification times of the directories as they would be without it.
@@ -57,7 +58,11 @@ fn restore(upper: BorrowedFd<'_>, directory: &Touched) -> Result<(), sys::Error>
     }
     fs::set_mtime(&fd, directory.before.0, directory.before.1)?;
     let owner_and_mode = (stat.st_uid, stat.st_gid, fs::permissions(&stat));
-    if !directory.copied_up || owner_and_mode != (directory.uid, directory.gid, directory.mode) {
+    let record = xattr::get_at(&fd, OsStr::new("."), OsStr::new(record::ATTRIBUTE))?;
+    if !directory.copied_up
+        || owner_and_mode != (directory.uid, directory.gid, directory.mode)
+        || record != directory.record
+    {
         return Ok(());
     }
     match open_parent(upper, path)? {
@@ -123,7 +128,9 @@ mod tests {
     use std::path::Path;
 
     use super::{Created, Touched, remove};
+    use crate::ownership::record::{ATTRIBUTE, Record};
     use crate::sys::fs::open_directory;
+    use crate::sys::xattr;
 
     fn created(root: &Path, path: &str) -> Created {
         let metadata = fs::symlink_metadata(root.join(path)).unwrap();
@@ -142,6 +149,7 @@ mod tests {
             mode: metadata.mode() & 0o7777,
             uid: metadata.uid(),
             gid: metadata.gid(),
+            record: None,
             before: (1_000, 7),
             after: (metadata.mtime(), metadata.mtime_nsec()),
         }
@@ -190,6 +198,29 @@ mod tests {
         remove(fd.as_fd(), &made, &parents).unwrap();
         assert!(root.join("etc/hosts").exists());
         assert!(root.join("etc/d/kept").exists());
+    }
+
+    #[test]
+    fn a_directory_that_got_another_record_of_its_owner_stays() {
+        let upper = tempfile::tempdir().unwrap();
+        let root = upper.path();
+        let fd = open_directory(root).unwrap();
+        let set = |name: &str, uid| {
+            let value = Record::owned_by(uid, 0).encode();
+            xattr::set_at(&fd, name.as_ref(), ATTRIBUTE.as_ref(), &value).unwrap();
+            Some(value)
+        };
+        let mut parents = Vec::new();
+        for (name, seen, later) in [("same", 1, 1), ("other", 1, 2), ("own", 0, 2)] {
+            fs::create_dir(root.join(name)).unwrap();
+            let mut parent = touched(root, name, true);
+            parent.record = if seen == 0 { None } else { set(name, seen) };
+            set(name, later);
+            parents.push(parent);
+        }
+        remove(fd.as_fd(), &[], &parents).unwrap();
+        assert!(!root.join("same").exists());
+        assert!(root.join("other").exists() && root.join("own").exists());
     }
 
     #[test]

@@ -11,14 +11,14 @@ use nix::unistd::{ForkResult, Gid, Pid, Uid};
 
 use super::rung::Rung;
 use super::subids;
-use crate::ownership::Ownership;
+use crate::ownership::{Ownership, Table};
 use crate::sys::{self, mount, process};
 
 /// What entering gave.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Entered {
     pub(crate) ownership: Ownership,
-    /// With [`Ownership::Single`]: why there is only one id, for error messages.
+    /// With [`Ownership::Recorded`]: why there is only one id, for error messages.
     pub(crate) single_reason: Option<String>,
 }
 
@@ -135,7 +135,7 @@ pub(crate) fn enter(forced: Option<Rung>) -> Result<Entered, Error> {
         ownership: if reason.is_none() {
             Ownership::Mapped
         } else {
-            Ownership::Single
+            Ownership::Recorded(Table::default())
         },
         single_reason: reason,
     })

@@ -228,10 +228,10 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::ownership::Ownership;
+    use crate::ownership::{Ownership, Table};
 
     fn store(root: &Path) -> Store {
-        Store::open(&root.join("store"), Ownership::Single).unwrap()
+        Store::open(&root.join("store"), Ownership::Recorded(Table::default())).unwrap()
     }
 
     fn take(store: &Store, key: &str, sharing: Sharing) -> Option<CacheDirectory> {

@@ -6,9 +6,10 @@
 //! ROOT/oci/                 an OCI image layout: blobs by digest, tags in index.json
 //! ROOT/layers/HEX.json      DiffId -> the blobs that hold this layer
 //! ROOT/layers/HEX.size      DiffId -> bytes of its tar
-//! ROOT/snapshots/KIND/HEX/  ChainId -> `diff/` in overlayfs format and `snapshot.json`, which may
-//!                           name another snapshot that has the files of this layer; KIND is the way
-//!                           owners are kept, with `flat-` before it where nothing can be mounted
+//! ROOT/snapshots/KIND/HEX/  ChainId -> `diff/` in overlayfs format, `owners` with what its files
+//!                           cannot say of theirs, and `snapshot.json`, which may name another
+//!                           snapshot that has the files of this layer; KIND is the way owners are
+//!                           kept, with `flat-` before it where nothing can be mounted
 //! ROOT/unsynced/HEX         snapshots that may not have reached the disk yet, with the boot's id
 //! ROOT/cache/XX/HEX.json    CacheKey -> what the step made
 //! ROOT/cache-mounts/KIND/HEX/  directories of `RUN --mount=type=cache`
@@ -61,7 +62,7 @@ const RESERVE: &str = "reserve";
 const RESERVED: usize = 64 << 10;
 
 /// The directories of `snapshots` and `cache-mounts`: the ways owners are kept.
-const KINDS: [&str; 4] = ["mapped", "single", "flat-mapped", "flat-single"];
+const KINDS: [&str; 4] = ["mapped", "recorded", "flat-mapped", "flat-recorded"];
 
 /// An open store. Shared between threads by reference; several processes may have one open.
 #[derive(Debug)]
@@ -149,6 +150,7 @@ impl Store {
         Ok(store)
     }
 
+    /// The way owners are kept; that of a layer being made is [`Active::ownership`].
     pub(crate) fn ownership(&self) -> &Ownership {
         &self.ownership
     }
@@ -183,7 +185,7 @@ fn kind_of(ownership: &Ownership, is_flat: bool) -> &'static str {
     match (ownership.directory(), is_flat) {
         (kind, false) => kind,
         ("mapped", true) => "flat-mapped",
-        (_, true) => "flat-single",
+        (_, true) => "flat-recorded",
     }
 }
 

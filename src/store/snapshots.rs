@@ -1,21 +1,27 @@
 //! Snapshots: the directories that layers are unpacked in and steps write to.
 //!
 //! A [`Snapshot`] is immutable and named by its [`ChainId`]; an [`Active`] one is being written and is
-//! gone when dropped. Each holds only what its layer changed, in overlayfs format (`userxattr`); the
-//! whole file system is the stack of it and its parents.
+//! gone when dropped. Each holds only what its layer changed, in overlayfs format (`userxattr`), and
+//! the table of owners of its files; the whole file system is the stack of it and its parents.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
 
 use super::trees::WorkingTree;
 use super::{Durable, Error, Store, create_private, tmp, write_atomically};
 use crate::oci::{ChainId, DiffId};
+use crate::ownership::{Owners, Ownership};
 use crate::sys;
+
+/// The directory of a snapshot that has its files.
+const DIFF: &str = "diff";
 
 /// A committed stack of layers; the default is the empty one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +42,8 @@ struct Layer {
 pub(crate) struct Active {
     parent: Snapshot,
     directory: PathBuf,
+    /// How owners are set in `upper`.
+    pub(super) ownership: Ownership,
     /// Where no overlay can be mounted: what a mount would show, once somebody has asked for it.
     pub(super) tree: OnceLock<WorkingTree>,
 }
@@ -110,7 +118,7 @@ impl Store {
         let mut paths: Vec<PathBuf> = Vec::new();
         for layer in &snapshot.chain {
             for chain_id in std::iter::once(&layer.chain_id).chain(&layer.content) {
-                let path = self.snapshot_path(chain_id).join("diff");
+                let path = self.snapshot_path(chain_id).join(DIFF);
                 if !paths.contains(&path) {
                     paths.push(path);
                 }
@@ -119,11 +127,25 @@ impl Store {
         paths
     }
 
+    /// Whose the files in the layers' directories `diffs` are, topmost first, and those in a merged view
+    /// of them.
+    pub(crate) fn owners_of(&self, diffs: &[PathBuf]) -> Owners {
+        Owners::new(&self.ownership, diffs)
+    }
+
+    /// Whose the files of the snapshot are, in its layers and in a [view](Store::view).
+    pub(crate) fn owners(&self, snapshot: &Snapshot) -> Owners {
+        match self.viewed(snapshot) {
+            Some(tree) => self.owners_of(&[tree]),
+            None => self.owners_of(&self.layer_paths(snapshot)),
+        }
+    }
+
     /// The directory with the files of the topmost layer, if that is a linked one: its tar says the
     /// same whatever is below.
     pub(crate) fn linked_files(&self, snapshot: &Snapshot) -> Option<PathBuf> {
         let content = snapshot.chain.first()?.content.as_ref()?;
-        Some(self.snapshot_path(content).join("diff"))
+        Some(self.snapshot_path(content).join(DIFF))
     }
 
     /// Puts the only layer of `linked`, a stack of one layer with `diff_id`, on `parent`: no file is
@@ -170,12 +192,13 @@ impl Store {
     /// Starts a layer on `parent`. Its root directory looks like the parent's.
     pub(crate) fn prepare(&self, parent: &Snapshot) -> Result<Active, Error> {
         let directory = self.scratch()?;
+        let diff = directory.join(DIFF);
         let active = Active {
             parent: parent.clone(),
             directory,
+            ownership: self.ownership.of_layer(&diff),
             tree: OnceLock::new(),
         };
-        let diff = active.upper();
         fs::DirBuilder::new()
             .mode(0o755)
             .create(&diff)
@@ -191,28 +214,41 @@ impl Store {
         let Some(below) = self.layer_paths(&active.parent).into_iter().next() else {
             return Ok(());
         };
-        let like = fs::metadata(&below).map_err(Error::io("stat", &below))?;
+        let like = self.root_of(&below)?;
+        let (uid, gid) = (like.st_uid, like.st_gid);
         let open =
             sys::fs::open_directory(&active.upper()).map_err(|source| Error::Prepare { source })?;
-        if (like.uid(), like.gid()) != (0, 0) {
-            self.ownership
-                .set(&open, like.uid(), like.gid())
-                .map_err(|source| Error::PrepareOwner { source })?;
+        if (uid, gid) != (0, 0) {
+            let set = active.ownership.set(&open, uid, gid);
+            set.map_err(|source| Error::PrepareOwner { source })?;
         }
-        if like.mode() & 0o7777 != 0o755 {
-            sys::fs::chmod(&open, like.mode() & 0o7777)
-                .map_err(|source| Error::Prepare { source })?;
+        let mode = sys::fs::permissions(&like);
+        if mode != 0o755 {
+            sys::fs::chmod(&open, mode).map_err(|source| Error::Prepare { source })?;
         }
         Ok(())
+    }
+
+    /// Owner and mode of the directory `diff` of a layer.
+    fn root_of(&self, diff: &Path) -> Result<FileStat, Error> {
+        let look = || {
+            let open = sys::fs::open_directory(diff)?;
+            Ok((sys::fs::stat(&open)?, open))
+        };
+        let (mut stat, open) = look().map_err(|source| Error::Prepare { source })?;
+        let owners = self.owners_of(&[diff.to_owned()]);
+        owners
+            .of(&open, OsStr::new("."), &mut stat)
+            .map_err(|source| Error::PrepareOwner { source })?;
+        Ok(stat)
     }
 
     /// Puts a layer that was prepared on the empty stack on `parent` instead. A root directory that
     /// the layer says nothing about looks like the parent's.
     pub(crate) fn rebase(&self, mut active: Active, parent: &Snapshot) -> Result<Active, Error> {
         active.parent = parent.clone();
-        let diff = active.upper();
-        let own = fs::metadata(&diff).map_err(Error::io("stat", &diff))?;
-        if (own.uid(), own.gid(), own.mode() & 0o7777) == (0, 0, 0o755) {
+        let own = self.root_of(&active.upper())?;
+        if (own.st_uid, own.st_gid, sys::fs::permissions(&own)) == (0, 0, 0o755) {
             self.copy_root(&active)?;
         }
         Ok(active)
@@ -330,7 +366,16 @@ impl Store {
 impl Active {
     /// The overlay's upper directory: what the layer holds.
     pub(crate) fn upper(&self) -> PathBuf {
-        self.directory.join("diff")
+        self.directory.join(DIFF)
+    }
+
+    /// How the owners of the layer's files are set, where they are written: in the tree once
+    /// [`Store::mount`] was asked for one, else in the upper directory.
+    pub(crate) fn ownership(&self) -> &Ownership {
+        match self.tree.get() {
+            Some(tree) => tree.ownership(),
+            None => &self.ownership,
+        }
     }
 
     pub(crate) fn parent(&self) -> &Snapshot {

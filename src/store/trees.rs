@@ -14,9 +14,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Active, Error, Snapshot, Store, tmp};
-use crate::layer::tree::{self, Listing};
+use super::{Active, Error, Snapshot, Store, create_private, tmp};
+use crate::layer::tree::{self, Layers, Listing, Owned};
 use crate::oci::ChainId;
+use crate::ownership::Ownership;
 use crate::sys;
 
 /// The trees of one open store.
@@ -32,6 +33,7 @@ pub(super) struct Trees {
 #[derive(Debug)]
 pub(crate) struct WorkingTree {
     path: PathBuf,
+    ownership: Ownership,
     /// How its files were when the last step was over.
     listing: Mutex<Listing>,
     /// Something of the last step is in the tree that is in no layer.
@@ -41,7 +43,15 @@ pub(crate) struct WorkingTree {
 impl Drop for WorkingTree {
     fn drop(&mut self) {
         // What stays behind, the next run removes.
-        drop(tmp::remove_tree(&self.path));
+        if let Some(directory) = self.path.parent() {
+            drop(tmp::remove_tree(directory));
+        }
+    }
+}
+
+impl WorkingTree {
+    pub(super) fn ownership(&self) -> &Ownership {
+        &self.ownership
     }
 }
 
@@ -74,7 +84,11 @@ impl Store {
             let scratch = open(self.tmp.path())?;
             let name = format!(
                 "clock-{}",
-                tree.path.file_name().unwrap_or_default().display()
+                tree.path
+                    .parent()
+                    .and_then(Path::file_name)
+                    .unwrap_or_default()
+                    .display()
             );
             sys::clock::wait_until_past(scratch, OsStr::new(&name), newest)
                 .map_err(|source| Error::Prepare { source })?;
@@ -89,18 +103,25 @@ impl Store {
         let Some(tree) = active.tree.get() else {
             return Ok(());
         };
-        let lowers = self.layer_paths(active.parent());
-        let lowers: Vec<_> = lowers
+        let paths = self.layer_paths(active.parent());
+        let lowers: Vec<_> = paths
             .iter()
             .map(|path| open(path))
             .collect::<Result<_, _>>()?;
         let mut listing = lock(&tree.listing);
+        let root = open(&tree.path)?;
+        let upper = open(&active.upper())?;
         let changed = tree::changes(
-            open(&tree.path)?.as_fd(),
+            Owned {
+                root: root.as_fd(),
+                owners: &self.owners_of(std::slice::from_ref(&tree.path)),
+            },
             &listing,
-            &lowers,
-            open(&active.upper())?.as_fd(),
-            &self.ownership,
+            Layers {
+                roots: &lowers,
+                owners: &self.owners_of(&paths),
+            },
+            (upper.as_fd(), &active.ownership),
         )
         .map_err(tree_failed)?;
         *listing = changed.listing;
@@ -147,11 +168,15 @@ impl Store {
         }
     }
 
+    /// The tree that [`Store::view`] shows of the snapshot, once it has.
+    pub(super) fn viewed(&self, snapshot: &Snapshot) -> Option<PathBuf> {
+        let viewed = lock(&self.trees.as_ref()?.viewed);
+        Some(viewed.get(&shown(snapshot))?.path.clone())
+    }
+
     /// The whole file system of `snapshot`, to be read only.
     pub(super) fn view_tree(&self, trees: &Trees, snapshot: &Snapshot) -> Result<OwnedFd, Error> {
-        let shown = snapshot
-            .chain_id()
-            .map_or_else(String::new, ToString::to_string);
+        let shown = shown(snapshot);
         let mut viewed = lock(&trees.viewed);
         if !viewed.contains_key(&shown) {
             let tree = match take(trees, snapshot.chain_id()) {
@@ -165,8 +190,11 @@ impl Store {
 
     /// A new tree of the layers of `snapshot`.
     fn merged(&self, snapshot: &Snapshot) -> Result<WorkingTree, Error> {
-        let path = self.scratch()?;
+        // With a directory around it, for the table of owners beside it.
+        let path = self.scratch()?.join("tree");
+        create_private(&path)?;
         let mut tree = WorkingTree {
+            ownership: self.ownership.of_layer(&path),
             path,
             listing: Mutex::default(),
             is_changed: Mutex::new(false),
@@ -174,15 +202,22 @@ impl Store {
         fs::set_permissions(&tree.path, fs::Permissions::from_mode(0o755))
             .map_err(Error::io("chmod", &tree.path))?;
         let root = open(&tree.path)?;
-        let layers = self.layer_paths(snapshot);
-        let layers: Vec<_> = layers
+        let paths = self.layer_paths(snapshot);
+        let layers: Vec<_> = paths
             .iter()
             .map(|path| open(path))
             .collect::<Result<_, _>>()?;
-        tree::merge(&layers, root.as_fd(), &self.ownership).map_err(tree_failed)?;
+        let owners = self.owners_of(&paths);
+        tree::merge(&layers, &owners, root.as_fd(), &tree.ownership).map_err(tree_failed)?;
         tree.listing = Mutex::new(tree::list(root.as_fd()).map_err(tree_failed)?);
         Ok(tree)
     }
+}
+
+fn shown(snapshot: &Snapshot) -> String {
+    snapshot
+        .chain_id()
+        .map_or_else(String::new, ToString::to_string)
 }
 
 fn tree_failed(source: tree::Error) -> Error {

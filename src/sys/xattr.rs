@@ -1,4 +1,5 @@
-//! Extended attributes of a name in a directory, never through a link (xattr(7)).
+//! Extended attributes of a name in a directory, never through a link (xattr(7)). An empty name is the
+//! directory, or whatever else the descriptor is.
 #![expect(unsafe_code, reason = "libc has the calls, nix does not wrap them")]
 
 use std::ffi::{CStr, CString, OsStr, OsString};
@@ -11,8 +12,11 @@ use super::{Error, Result};
 
 /// `/proc/self/fd/N/name`: the l-variants take paths only, and this one starts at the descriptor.
 fn path_of(dir: &impl AsFd, name: &OsStr) -> CString {
-    let mut path = format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).into_bytes();
-    path.extend_from_slice(name.as_bytes());
+    let mut path = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()).into_bytes();
+    if !name.is_empty() {
+        path.push(b'/');
+        path.extend_from_slice(name.as_bytes());
+    }
     CString::new(path).expect("names from the kernel and checked names hold no NUL")
 }
 
@@ -53,12 +57,18 @@ pub(crate) fn list_at(dir: impl AsFd, name: &OsStr) -> Result<Vec<OsString>> {
 pub(crate) fn get_at(dir: impl AsFd, name: &OsStr, attribute: &OsStr) -> Result<Option<Vec<u8>>> {
     let path = path_of(&dir, name);
     let attribute_c = c_name(attribute);
+    // The path of a descriptor is a link of the kernel's, to the file itself.
+    let call = if name.is_empty() {
+        libc::getxattr
+    } else {
+        libc::lgetxattr
+    };
     let mut buffer = vec![0_u8; 256];
     loop {
         // SAFETY: both strings are NUL-terminated and `buffer` is writable for the length passed;
         // all three outlive the call.
         let length = unsafe {
-            libc::lgetxattr(
+            call(
                 path.as_ptr(),
                 attribute_c.as_ptr(),
                 buffer.as_mut_ptr().cast(),
@@ -82,10 +92,15 @@ pub(crate) fn get_at(dir: impl AsFd, name: &OsStr, attribute: &OsStr) -> Result<
 pub(crate) fn set_at(dir: impl AsFd, name: &OsStr, attribute: &OsStr, value: &[u8]) -> Result<()> {
     let path = path_of(&dir, name);
     let attribute_c = c_name(attribute);
+    let call = if name.is_empty() {
+        libc::setxattr
+    } else {
+        libc::lsetxattr
+    };
     // SAFETY: both strings are NUL-terminated, `value` is readable for its length; all outlive the
     // call.
     let status = unsafe {
-        libc::lsetxattr(
+        call(
             path.as_ptr(),
             attribute_c.as_ptr(),
             value.as_ptr().cast(),
@@ -163,4 +178,21 @@ pub(crate) fn list(path: &CStr, follow: bool) -> nix::Result<Vec<u8>> {
     let length = Errno::result(length)?;
     names.truncate(usize::try_from(length).expect("not negative"));
     Ok(names)
+}
+
+/// Removes one attribute. One that is not there, or cannot be, is success.
+pub(crate) fn remove_at(dir: impl AsFd, name: &OsStr, attribute: &OsStr) -> Result<()> {
+    let path = path_of(&dir, name);
+    let attribute_c = c_name(attribute);
+    let call = if name.is_empty() {
+        libc::removexattr
+    } else {
+        libc::lremovexattr
+    };
+    // SAFETY: both strings are NUL-terminated and outlive the call.
+    let status = unsafe { call(path.as_ptr(), attribute_c.as_ptr()) };
+    match Errno::result(status) {
+        Ok(_) | Err(Errno::ENODATA | Errno::ENOTSUP) => Ok(()),
+        Err(errno) => Err(Error::on("lremovexattr", name, errno)),
+    }
 }

@@ -12,6 +12,7 @@ use super::select::{Match, Selection, shown};
 use super::walk::{Entry, Node};
 use crate::context::digest::{self, Memo};
 use crate::oci::{Digest, Hasher};
+use crate::ownership::record;
 use crate::sys;
 use crate::sys::fs::Kind;
 
@@ -173,7 +174,7 @@ impl Record<'_> {
 }
 
 /// The extended attributes that a copy carries over: `user.*` but for what an overlay mount keeps
-/// there, and file capabilities. Links have none.
+/// there and rbuild's records, and file capabilities. Links have none.
 pub(super) fn attributes(
     directory: BorrowedFd<'_>,
     name: &OsStr,
@@ -186,7 +187,9 @@ pub(super) fn attributes(
     for attribute in sys::xattr::list_at(directory, name)? {
         let bytes = attribute.as_bytes();
         let is_carried = bytes == b"security.capability"
-            || bytes.starts_with(b"user.") && !bytes.starts_with(b"user.overlay.");
+            || bytes.starts_with(b"user.")
+                && !bytes.starts_with(b"user.overlay.")
+                && !bytes.starts_with(record::RESERVED.as_bytes());
         if is_carried && let Some(value) = sys::xattr::get_at(directory, name, &attribute)? {
             found.push((attribute, value));
         }

@@ -75,6 +75,11 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("cannot find out who owns {}", path.display())]
+    Owned {
+        path: PathBuf,
+        source: ownership::Error,
+    },
     #[error("failed to chown {}", path.display())]
     Owner {
         path: PathBuf,

@@ -10,14 +10,20 @@ use super::select::Match;
 use super::sink::Target;
 use super::write::{Rules, Writer};
 use super::{Copied, Origin, Tree, select};
+use crate::ownership::Owners;
 use crate::sys;
 
 /// Copies everything in `root` into the directory `destination` of the host, which must exist. Modes,
 /// links and times are kept; owners and extended attributes are not, devices and sockets are skipped.
 /// Existing files are replaced, existing directories are merged with.
-pub(crate) fn copy_tree_to_host(root: BorrowedFd<'_>, destination: &Path) -> Result<Copied, Error> {
+pub(crate) fn copy_tree_to_host(
+    root: BorrowedFd<'_>,
+    owners: &Owners,
+    destination: &Path,
+) -> Result<Copied, Error> {
     let tree = Tree {
         root,
+        owners,
         origin: Origin::Rootfs,
         ignore: None,
     };

@@ -30,7 +30,7 @@ pub(crate) use nearest::nearest;
 pub(crate) use select::{Selection, select, select_path, select_with_parents};
 
 use crate::context::ignore::Ignore;
-use crate::ownership::Ownership;
+use crate::ownership::{Owners, Ownership};
 
 /// Where sources come from, which decides their owners and attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,7 @@ pub(crate) enum Origin {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tree<'a> {
     pub(crate) root: BorrowedFd<'a>,
+    pub(crate) owners: &'a Owners,
     pub(crate) origin: Origin,
     /// What of the tree cannot be seen.
     pub(crate) ignore: Option<&'a Ignore>,

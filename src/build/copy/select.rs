@@ -286,12 +286,17 @@ impl<'a, 'f> Selector<'a, 'f> {
                         return Ok(Found::Hidden(rule));
                     }
                 }
-                Step::Leaf(name, stat) => {
+                Step::Leaf(name, mut stat) => {
                     let real = descent.path().join(&name);
                     if let Some(rule) = self.hidden_by(&self.matched(&real)) {
                         return Ok(Found::Hidden(rule));
                     }
                     return Ok(if descent.is_at_end() {
+                        let owned = self.tree.owners.of(descent.directory(), &name, &mut stat);
+                        owned.map_err(|source| Error::Owned {
+                            path: shown(path),
+                            source,
+                        })?;
                         Found::File(descent, name, stat)
                     } else {
                         Found::Missing(descent, name)

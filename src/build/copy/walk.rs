@@ -149,13 +149,18 @@ impl<'a> Walk<'a> {
         }
         // What is gone since the directory was read is not part of the selection.
         let stat = sys::fs::try_stat_at(directory, &name).map_err(|source| self.failed(source))?;
-        let Some(stat) = stat else {
+        let Some(mut stat) = stat else {
             return Ok(());
         };
         let kind = Kind::of(&stat);
         if (hidden || !judged.is_chosen) && kind != Kind::Directory {
             return Ok(());
         }
+        let owned = self.tree.owners.of(directory, &name, &mut stat);
+        owned.map_err(|source| Error::Owned {
+            path: self.shown(),
+            source,
+        })?;
         let target = match kind {
             Kind::Socket => {
                 self.skipped.push(Skipped::Socket { path: self.shown() });

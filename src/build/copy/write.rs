@@ -20,6 +20,7 @@ use super::sink::{
 use super::walk::{Entry, Node};
 use super::{ChmodSpec, Copied, Origin, Skipped};
 use crate::ownership::Ownership;
+use crate::ownership::record::Device;
 use crate::sys;
 use crate::sys::fs::Kind;
 
@@ -165,7 +166,14 @@ impl<'a> Writer<'a> {
             let mode = level.entry.node.permissions();
             return sys::fs::chmod(&level.sink, mode).map_err(sink.failed());
         }
-        let stat = sys::fs::stat(&level.sink).map_err(sink.failed())?;
+        let mut stat = sys::fs::stat(&level.sink).map_err(sink.failed())?;
+        if let Rules::Image { ownership, .. } = self.rules {
+            let seen = ownership.seen(&level.sink, &mut stat);
+            seen.map_err(|source| Error::Owner {
+                path: sink.path(),
+                source,
+            })?;
+        }
         self.finish_open(&source, &sink, level.sink.as_fd(), &stat)
     }
 
@@ -308,18 +316,42 @@ impl<'a> Writer<'a> {
     }
 
     fn special(&mut self, source: &Source<'_>, sink: &Sink<'_>) -> Result<(), Error> {
+        if matches!(source.node.kind(), Kind::CharDevice | Kind::BlockDevice) {
+            return self.device(source, sink);
+        }
         let kind = SFlag::from_bits_truncate(source.node.stamp.mode) & SFlag::S_IFMT;
-        let make = || {
-            let device = source.node.device;
-            sys::fs::make_node_at(sink.directory, sink.name, kind, 0o600, device)
-        };
-        replacing(sink, make).map_err(|error| match error {
-            Error::Write { path, source } if kind != SFlag::S_IFIFO => {
-                Error::Device { path, source }
-            }
-            error => error,
+        replacing(sink, || {
+            sys::fs::make_node_at(sink.directory, sink.name, kind, 0o600, 0)
         })?;
         self.finish_name(source, sink)
+    }
+
+    /// Makes an empty file that is recorded to be the device.
+    fn device(&mut self, source: &Source<'_>, sink: &Sink<'_>) -> Result<(), Error> {
+        let Rules::Image { ownership, owner } = self.rules else {
+            return Ok(());
+        };
+        let device = Device::of(source.node.stamp.mode, source.node.device);
+        if !device.exists() {
+            let source = sys::Error::on("mknodat", sink.name, Errno::EPERM);
+            return Err(Error::Device {
+                path: sink.path(),
+                source,
+            });
+        }
+        let file = create(sink, 0o600)?;
+        let (uid, gid) = wanted_owner(source, owner);
+        ownership
+            .set_device(&file, device, uid, gid)
+            .map_err(|error| Error::Owner {
+                path: sink.path(),
+                source: error,
+            })?;
+        let mode = self.mode_of(source.node.permissions(), false);
+        sys::fs::chmod(&file, mode).map_err(sink.failed())?;
+        self.attributes(source, sink)?;
+        let (seconds, nanoseconds) = source.node.stamp.modified;
+        sys::fs::set_mtime(&file, seconds, nanoseconds).map_err(sink.failed())
     }
 
     /// Owner, mode and time of what cannot be opened.

@@ -1,6 +1,6 @@
 //! `type=bind`: a stage, an image or a context, looked at in place.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
@@ -263,13 +263,14 @@ fn like_source(
         SourceTree::Context(open) => open.context.root(),
         SourceTree::Rootfs { view, .. } => view.as_fd(),
     };
-    let stat = sys::fs::open_in_root(root, path, OFlag::O_PATH, 0)
-        .and_then(|fd| sys::fs::stat(&fd))
+    let (opened, mut stat) = sys::fs::open_in_root(root, path, OFlag::O_PATH, 0)
+        .and_then(|fd| sys::fs::stat(&fd).map(|stat| (fd, stat)))
         .map_err(failed(path))?;
-    if let SourceTree::Rootfs { .. } = tree {
+    if let SourceTree::Rootfs { owners, .. } = tree {
         let ownership = engine.store.ownership();
-        ownership
-            .set(directory, stat.st_uid, stat.st_gid)
+        owners
+            .of(&opened, OsStr::new(""), &mut stat)
+            .and_then(|()| ownership.set(directory, stat.st_uid, stat.st_gid))
             .map_err(|error| StepError::SetOwner {
                 path: source.to_owned(),
                 source: error,
@@ -295,7 +296,7 @@ fn is_whole(open: &OpenContext, selection: &Selection<'_>) -> bool {
 fn select<'a>(tree: &'a SourceTree, source: &str) -> Result<Selection<'a>, StepError> {
     let tree: Tree<'a> = match tree {
         SourceTree::Context(open) => context_tree(&open.context),
-        SourceTree::Rootfs { view, .. } => rootfs_tree(view.as_fd()),
+        SourceTree::Rootfs { view, owners, .. } => rootfs_tree(view.as_fd(), owners),
     };
     select_path(&tree, source).map_err(|source| StepError::Copy { source })
 }

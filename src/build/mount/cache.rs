@@ -9,9 +9,9 @@ use super::super::add::{self, SourceTree};
 use super::super::engine::Engine;
 use super::super::error::StepError;
 use super::super::key::KeyBuilder;
-use super::{bind, check_owner};
+use super::bind;
 use crate::dockerfile::{CacheMount, CacheSharing};
-use crate::layer::tree::copy_tree;
+use crate::layer::tree::{Owned, copy_tree};
 use crate::oci::Digest;
 use crate::store::{CacheDirectory, CacheFailure, Sharing};
 use crate::sys;
@@ -47,9 +47,6 @@ impl Cache {
             let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
             (mount.mode.unwrap_or(0o755), uid, gid)
         });
-        if let Some((_, uid, gid)) = attributes {
-            check_owner(engine.store.ownership(), mount.target.as_ref(), (uid, gid))?;
-        }
         let seeded = match from {
             Some(tree) => Some(tree),
             None if source == "/" => None,
@@ -165,7 +162,11 @@ pub(super) fn copy_of(engine: &Engine<'_>, directory: &Path) -> Result<PathBuf, 
         })
     };
     let (from, into) = (open(directory)?, open(&copy)?);
-    copy_tree(from.as_fd(), into.as_fd(), engine.store.ownership())
+    let from = Owned {
+        root: from.as_fd(),
+        owners: &engine.store.owners_of(&[directory.to_owned()]),
+    };
+    copy_tree(from, into.as_fd(), engine.store.ownership())
         .map_err(|source| StepError::Tree { source })?;
     Ok(copy)
 }

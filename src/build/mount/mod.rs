@@ -268,7 +268,7 @@ fn check_owner(
     target: &std::ffi::OsStr,
     (uid, gid): (u32, u32),
 ) -> Result<(), StepError> {
-    if *ownership == Ownership::Single && (uid, gid) != (0, 0) {
+    if matches!(ownership, Ownership::Recorded(_)) && (uid, gid) != (0, 0) {
         return Err(StepError::SetOwner {
             path: target.display().to_string(),
             source: ownership::Error::Unmapped { uid, gid },

@@ -22,6 +22,13 @@ struct Place {
     owner: Record,
 }
 
+/// Where the owner of a new file is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carries {
+    Attributes,
+    Nothing,
+}
+
 /// Whose the new file is.
 enum New {
     /// 0:0, as the kernel has it: the kernel can make it.
@@ -31,7 +38,13 @@ enum New {
 
 impl Supervisor {
     /// Finds out whom a file made at `address` would belong to.
-    fn place(&self, caller: &Caller<'_>, directory: i32, path: &[u8]) -> nix::Result<New> {
+    fn place(
+        &self,
+        caller: &Caller<'_>,
+        directory: i32,
+        path: &[u8],
+        carries: Carries,
+    ) -> nix::Result<New> {
         let trimmed = path.len() - path.iter().rev().take_while(|byte| **byte == b'/').count();
         let path = &path[..trimmed];
         let at = path.iter().rposition(|byte| *byte == b'/');
@@ -60,7 +73,8 @@ impl Supervisor {
             let parent = self.records.find(&target, Kind::Directory);
             owner.gid = parent.unwrap_or_default().gid;
         }
-        if owner.is_default() {
+        let is_new = carries == Carries::Attributes || !self.records.may_mistake();
+        if owner.is_default() && is_new {
             return Ok(New::Roots);
         }
         Ok(New::Owned(Place {
@@ -106,7 +120,8 @@ impl Supervisor {
         if flags.contains(OFlag::O_TMPFILE) {
             return self.open_unnamed(caller, directory, &path, flags, mode);
         }
-        let New::Owned(place) = self.place(caller, directory, &path)? else {
+        let carries = Carries::Attributes;
+        let New::Owned(place) = self.place(caller, directory, &path, carries)? else {
             return Ok(Reply::Continue);
         };
         if path.last() == Some(&b'/') {
@@ -117,10 +132,9 @@ impl Supervisor {
         let opened = Self::with_umask(caller, || {
             nix::fcntl::openat(&place.directory, place.name.as_c_str(), exclusive, mode)
         });
-        let fd = match opened {
-            Ok(fd) => fd,
-            // What is there already keeps its owner.
-            Err(_) => return Ok(Reply::Continue),
+        // What is there already keeps its owner.
+        let Ok(fd) = opened else {
+            return Ok(Reply::Continue);
         };
         let stat = nix::sys::stat::fstat(&fd)?;
         self.records.set(&fd, &stat, place.owner)?;
@@ -140,7 +154,7 @@ impl Supervisor {
     ) -> nix::Result<Reply> {
         // The directory is what has to be found; any name in it will do.
         let inside = [path, b"/x"].concat();
-        let New::Owned(place) = self.place(caller, directory, &inside)? else {
+        let New::Owned(place) = self.place(caller, directory, &inside, Carries::Attributes)? else {
             return Ok(Reply::Continue);
         };
         caller.check()?;
@@ -184,7 +198,8 @@ impl Supervisor {
         mode: u32,
     ) -> nix::Result<Reply> {
         let path = caller.path(address)?;
-        let New::Owned(place) = self.place(caller, directory, &path)? else {
+        let carries = Carries::Attributes;
+        let New::Owned(place) = self.place(caller, directory, &path, carries)? else {
             return Ok(Reply::Continue);
         };
         caller.check()?;
@@ -204,7 +219,7 @@ impl Supervisor {
         address: u64,
     ) -> nix::Result<Reply> {
         let path = caller.path(address)?;
-        let New::Owned(place) = self.place(caller, directory, &path)? else {
+        let New::Owned(place) = self.place(caller, directory, &path, Carries::Nothing)? else {
             return Ok(Reply::Continue);
         };
         if path.last() == Some(&b'/') {
@@ -232,7 +247,11 @@ impl Supervisor {
     ) -> nix::Result<Reply> {
         let path = caller.path(address)?;
         let kind = Kind::of_mode(mode);
-        let new = self.place(caller, directory, &path)?;
+        let carries = match kind {
+            Kind::Fifo | Kind::Socket => Carries::Nothing,
+            _ => Carries::Attributes,
+        };
+        let new = self.place(caller, directory, &path, carries)?;
         let mode = Mode::from_bits_truncate(mode);
         if !matches!(kind, Kind::CharDevice | Kind::BlockDevice) {
             let New::Owned(place) = new else {
@@ -307,7 +326,8 @@ impl Supervisor {
             .iter()
             .position(|byte| *byte == 0)
             .unwrap_or(path.len());
-        let New::Owned(place) = self.place(caller, libc::AT_FDCWD, &path[..end])? else {
+        let (here, carries) = (libc::AT_FDCWD, Carries::Nothing);
+        let New::Owned(place) = self.place(caller, here, &path[..end], carries)? else {
             return Ok(Reply::Continue);
         };
         let Ok(socket) = notify::steal_descriptor(caller.pid(), caller.int(0)) else {

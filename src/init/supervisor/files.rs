@@ -60,6 +60,7 @@ impl Supervisor {
         let Some(record) = self.records.find(target, Kind::of(&stat)) else {
             return Ok(Reply::Continue);
         };
+        let record = of_contents(record, stat.st_size > 0);
         apply(&mut stat, record);
         match layout {
             Layout::Native => caller.write(buffer, notify::bytes_of(&stat))?,
@@ -96,6 +97,7 @@ impl Supervisor {
         else {
             return Ok(Reply::Continue);
         };
+        let record = of_contents(record, stat.stx_size > 0);
         stat.stx_uid = record.uid;
         stat.stx_gid = record.gid;
         if let Some(device) = record.device {
@@ -191,6 +193,14 @@ fn may_chown(credentials: &Credentials, old: Record, (uid, gid): (u32, u32)) -> 
 fn leads_to_proc(target: &Target) -> bool {
     nix::fcntl::readlink(target.path.as_c_str())
         .is_ok_and(|place| is_per_process(std::os::unix::ffi::OsStrExt::as_bytes(&*place)))
+}
+
+/// What `record` means of a file: one that has something in it stands for no device.
+fn of_contents(record: Record, has_contents: bool) -> Record {
+    Record {
+        device: record.device.filter(|_| !has_contents),
+        ..record
+    }
 }
 
 /// Puts into `stat` what `record` says.

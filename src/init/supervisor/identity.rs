@@ -3,11 +3,10 @@
 //! The credentials of a process are an index into a table, kept in a resource limit that means nothing
 //! to the kernel, see [`notify::tag`]: so they pass to children and over an execve(2) without a race.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::stat::Mode;
 
 use super::caller::{Caller, Lookup};
@@ -23,8 +22,9 @@ const TAG: u64 = 0x7262_7569_0000_0000;
 
 /// NGROUPS_MAX of linux/limits.h.
 const MAX_GROUPS: usize = 65_536;
-/// Different identities that the processes of one step may have had.
-const MAX_CREDENTIALS: usize = 1 << 20;
+/// Different identities that the processes of one step may have had, and groups in all of them.
+const MAX_CREDENTIALS: usize = 1 << 16;
+const MAX_KNOWN_GROUPS: usize = 1 << 22;
 
 /// PR_SET_KEEPCAPS and PR_SET_SECUREBITS of linux/prctl.h, SECBIT_NO_SETUID_FIXUP of
 /// linux/securebits.h.
@@ -33,7 +33,11 @@ const NO_SETUID_FIXUP: u64 = 1 << 2;
 
 impl Supervisor {
     pub(super) fn credentials(&self, caller: &Caller<'_>) -> nix::Result<&Credentials> {
-        let tag = notify::tag(caller.pid())?;
+        self.credentials_of(caller.pid())
+    }
+
+    fn credentials_of(&self, pid: i32) -> nix::Result<&Credentials> {
+        let tag = notify::tag(pid)?;
         let index = tag
             .checked_sub(TAG)
             .and_then(|index| usize::try_from(index).ok())
@@ -61,8 +65,9 @@ impl Supervisor {
         let index = match self.index.get(&new) {
             Some(index) => *index,
             None => {
-                if self.known.len() >= MAX_CREDENTIALS {
-                    return Err(Errno::EAGAIN);
+                self.known_groups += new.groups.len();
+                if self.known.len() >= MAX_CREDENTIALS || self.known_groups > MAX_KNOWN_GROUPS {
+                    return Err(Errno::ENOMEM);
                 }
                 self.known.push(new.clone());
                 self.index.insert(new, self.known.len() - 1);
@@ -160,6 +165,32 @@ impl Supervisor {
         Ok(Reply::Continue)
     }
 
+    /// SO_PEERCRED: the process at the other end is not who the kernel thinks. One that is gone by now
+    /// was root.
+    pub(super) fn peer(&self, caller: &Caller<'_>) -> nix::Result<Reply> {
+        let Ok(socket) = notify::steal_descriptor(caller.pid(), caller.int(0)) else {
+            return Ok(Reply::Continue);
+        };
+        caller.check()?;
+        let Ok(peer) = getsockopt(&socket, PeerCredentials) else {
+            return Ok(Reply::Continue);
+        };
+        let (Ok(peers), Some(pid)) = (self.credentials_of(peer.pid()), inner_pid(peer.pid()))
+        else {
+            return Ok(Reply::Continue);
+        };
+        let mut length = [0; 4];
+        caller.read_whole(caller.address(4), &mut length)?;
+        let mut credentials = pid.to_le_bytes().to_vec();
+        credentials.extend_from_slice(&peers.user.effective.to_le_bytes());
+        credentials.extend_from_slice(&peers.group.effective.to_le_bytes());
+        credentials.truncate(usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX));
+        let length = u32::try_from(credentials.len()).unwrap_or(0);
+        caller.write(caller.address(3), &credentials)?;
+        caller.write(caller.address(4), &length.to_le_bytes())?;
+        Ok(Reply::Value(0))
+    }
+
     /// The limit that holds the index looks untouched, and cannot be touched.
     pub(super) fn get_limit(
         &self,
@@ -221,12 +252,24 @@ impl Supervisor {
     }
 }
 
+/// The number that a process has in the sandbox: its innermost (proc_pid_status(5), NSpid).
+fn inner_pid(pid: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_ascii_whitespace().next_back()?.parse().ok()
+}
+
 /// The set-id bits of a script mean nothing (execve(2), "Interpreter scripts").
 fn is_script(target: &super::caller::Target) -> bool {
     use std::io::Read as _;
-    let path = OsStr::from_bytes(target.path.as_bytes());
+    // It may be something else by now that makes who opens it wait.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let mut start = [0; 2];
-    std::fs::File::open(path)
+    nix::fcntl::open(target.path.as_c_str(), flags, Mode::empty())
+        .map(std::fs::File::from)
+        .map_err(std::io::Error::from)
         .and_then(|mut file| file.read_exact(&mut start))
         .is_ok_and(|()| start == *b"#!")
 }

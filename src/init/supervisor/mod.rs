@@ -113,6 +113,8 @@ struct Supervisor {
     /// Every identity that a process has had; the first is that of the command.
     known: Vec<Credentials>,
     index: HashMap<Credentials, usize>,
+    /// Groups in all of `known`.
+    known_groups: usize,
     /// Whether a process may have another root than the sandbox's.
     has_chroots: bool,
 }
@@ -183,6 +185,7 @@ impl Prepared {
             root,
             records,
             index: HashMap::from([(command.clone(), 0)]),
+            known_groups: command.groups.len(),
             known: vec![command],
             has_chroots: false,
         };
@@ -320,6 +323,7 @@ impl Supervisor {
                 self.make_node(caller, caller.int(0), caller.address(1), mode, device)
             }
             Call::Bind => self.bind(caller),
+            Call::PeerCredentials => self.peer(caller),
             Call::Execute => self.execute(caller, HERE, caller.address(0), FOLLOW),
             Call::ExecuteAt => {
                 let lookup = lookup(caller.int(4));

@@ -16,6 +16,9 @@ use crate::ownership::record::{ATTRIBUTE, Entry, FileId, MAX_VALUE, Record};
 use crate::sys::fs::Kind;
 use crate::sys::{notify, xattr};
 
+/// Entries of the table in memory. No image has so many links of other users.
+const MAX_ENTRIES: usize = 10_000_000;
+
 /// The records of one step.
 pub(super) struct Records {
     /// Owners of what cannot carry attributes: what the layers' tables hold, and what this step adds.
@@ -68,6 +71,12 @@ impl Records {
         }
     }
 
+    /// Whether a new file that cannot carry attributes may look like one that the table has: a birth time
+    /// is only as fine as the clock's tick, and an inode number may be given again within one.
+    pub(super) fn may_mistake(&self) -> bool {
+        !self.table.is_empty()
+    }
+
     fn find_entry(&self, target: &Target) -> Option<Record> {
         if self.table.is_empty() {
             return None;
@@ -100,6 +109,9 @@ impl Records {
         let seen = identify(&path, true)?;
         if record.is_default() && !self.table.contains_key(&seen) {
             return Ok(());
+        }
+        if self.table.len() >= MAX_ENTRIES {
+            return Err(Errno::ENOSPC);
         }
         let owner = (record.uid, record.gid);
         self.table.insert(seen, owner);

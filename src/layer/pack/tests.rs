@@ -10,6 +10,7 @@ use nix::sys::stat::{Mode, SFlag, mknod};
 use tempfile::TempDir;
 
 use super::*;
+use crate::ownership::Ownership;
 
 fn directory() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -43,7 +44,13 @@ fn make_opaque(path: &Path) {
 fn packed(upper: &Path, lowers: &[&Path], options: &PackOptions) -> Result<Vec<u8>, Error> {
     let lowers: Vec<_> = lowers.iter().map(|lower| open(lower)).collect();
     let mut out = Vec::new();
-    pack(open(upper).as_fd(), &lowers, options, &mut out)?;
+    pack(
+        open(upper).as_fd(),
+        &lowers,
+        &Owners::new(&Ownership::Mapped, &[]),
+        options,
+        &mut out,
+    )?;
     Ok(out)
 }
 
@@ -179,7 +186,13 @@ fn names_that_would_be_removals_are_refused_in_a_layer_only() {
     let mut out = Vec::new();
     make_whiteout(&root.path().join("hidden"));
     let tree = open(root.path());
-    let packed = pack_tree(tree.as_fd(), &PackOptions::default(), &mut out).unwrap();
+    let packed = pack_tree(
+        tree.as_fd(),
+        &Owners::NONE,
+        &PackOptions::default(),
+        &mut out,
+    )
+    .unwrap();
     assert_eq!(listed(&out), ["./", ".wh.file"]);
     assert_eq!(packed.entries, 2);
 }
@@ -212,13 +225,14 @@ fn attributes_of_programs_are_kept_and_marks_of_overlayfs_are_not() {
     ] {
         sys::xattr::set_at(&dir, OsStr::new("file"), OsStr::new(name), value).unwrap();
     }
-    let found = attributes::read(dir.as_fd(), OsStr::new("file"), View::Snapshot).unwrap();
+    let (found, record) =
+        attributes::read(dir.as_fd(), OsStr::new("file"), View::Snapshot).unwrap();
     let expected = [
         (&b"user.mime"[..], &b"a\nb"[..]),
         (b"user.overlay.opaque", b"y"),
     ];
     let expected = expected.map(|(name, value)| (name.to_vec(), value.to_vec()));
-    assert_eq!(found, expected);
+    assert_eq!((found, record), (expected.to_vec(), None));
 }
 
 #[test]
@@ -267,7 +281,13 @@ fn other_programs_read_what_is_packed() {
     make_awkward_tree(root.path());
     let out = tempfile::NamedTempFile::new().unwrap();
     let tree = open(root.path());
-    pack_tree(tree.as_fd(), &PackOptions::default(), &mut out.as_file()).unwrap();
+    pack_tree(
+        tree.as_fd(),
+        &Owners::NONE,
+        &PackOptions::default(),
+        &mut out.as_file(),
+    )
+    .unwrap();
 
     let listing = Command::new("tar")
         .arg("tvf")

@@ -13,10 +13,10 @@ use nix::sys::stat::FileStat;
 use super::copy::{Copier, Named};
 use super::listing::{Entry, Listing, Stamp};
 use super::merge::make_directory;
-use super::{Error, check_depth};
+use super::{Error, Layers, Owned, check_depth};
 use crate::layer::attributes::{self, View};
 use crate::layer::unpack::Form;
-use crate::ownership::Ownership;
+use crate::ownership::{Owners, Ownership};
 use crate::sys;
 use crate::sys::fs::Kind;
 
@@ -32,19 +32,18 @@ pub(crate) struct Changed {
 
 /// Writes to `upper`, a directory where nothing is yet, what is different in `tree` from `before`: new
 /// and changed files whole, whiteouts for what is gone, opaque directories where a directory was
-/// replaced. `lowers` (snapshots, topmost first) are the layers that `tree` was made of.
+/// replaced. `lowers` are the layers that `tree` was made of.
 ///
 /// Two things are not as in an overlay: a file that was only opened for writing is no change, and a change of a file with several names is one
 /// of all its names.
 pub(crate) fn changes(
-    tree: BorrowedFd<'_>,
+    tree: Owned<'_>,
     before: &Listing,
-    lowers: &[OwnedFd],
-    upper: BorrowedFd<'_>,
-    ownership: &Ownership,
+    lowers: Layers<'_>,
+    (upper, ownership): (BorrowedFd<'_>, &Ownership),
 ) -> Result<Changed, Error> {
     let mut walk = Walk {
-        copier: Copier::new(ownership, (View::Merged, Form::Overlay), upper),
+        copier: Copier::new(tree.owners, (View::Merged, Form::Overlay), upper, ownership),
         lowers,
         path: PathBuf::new(),
         files: 0,
@@ -52,7 +51,7 @@ pub(crate) fn changes(
     let top = Level {
         above: None,
         name: OsString::new(),
-        directory: tree,
+        directory: tree.root,
         made: OnceCell::new(),
     };
     let opened =
@@ -88,7 +87,7 @@ impl Level<'_> {
 
 struct Walk<'a> {
     copier: Copier<'a>,
-    lowers: &'a [OwnedFd],
+    lowers: Layers<'a>,
     path: PathBuf,
     files: u64,
 }
@@ -220,11 +219,41 @@ impl Walk<'_> {
         Ok(true)
     }
 
+    fn owner(&self, level: &Level<'_>, name: &OsStr) -> Result<(u32, u32), Error> {
+        let stat = sys::fs::stat_at(level.directory, name).map_err(Error::compare(&self.path))?;
+        let owners = self.copier.owners;
+        self.owner_of(owners, level.directory, name, stat)
+    }
+
+    fn owner_below(
+        &self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        stat: FileStat,
+    ) -> Result<(u32, u32), Error> {
+        self.owner_of(self.lowers.owners, directory, name, stat)
+    }
+
+    fn owner_of(
+        &self,
+        owners: &Owners,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        mut stat: FileStat,
+    ) -> Result<(u32, u32), Error> {
+        let looked = owners.of(directory, name, &mut stat);
+        looked.map_err(|source| Error::Owner {
+            path: self.path.clone(),
+            source,
+        })?;
+        Ok((stat.st_uid, stat.st_gid))
+    }
+
     /// Whether the file that `stamp` describes is, byte by byte, what the layers have at its path.
     fn is_as_below(&self, level: &Level<'_>, name: &OsStr, stamp: &Stamp) -> Result<bool, Error> {
         let failed = || Error::compare(&self.path);
         let parent = self.path.parent().unwrap_or(Path::new(""));
-        for lower in self.lowers {
+        for lower in self.lowers.roots {
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
             let Ok(directory) = sys::fs::open_in_root(lower, parent, flags, 0) else {
                 continue;
@@ -239,10 +268,10 @@ impl Walk<'_> {
             {
                 return Ok(false);
             }
-            let was = attributes::read(directory.as_fd(), name, View::Snapshot).map_err(failed())?;
-            let now = attributes::read(level.directory, name, View::Merged).map_err(failed())?;
-            let same_owner = (below.st_uid, below.st_gid) == stamp.owner;
-            let same = was == now && same_owner;
+            let was = attributes::read(directory.as_fd(), name, View::Snapshot);
+            let now = attributes::read(level.directory, name, View::Merged);
+            let same = was.map_err(failed())? == now.map_err(failed())?
+                && self.owner_below(directory.as_fd(), name, below)? == self.owner(level, name)?;
             return match Kind::of(&below) {
                 Kind::Regular if same => same_content(
                     sys::fs::open_at(&directory, name, OFlag::O_RDONLY, 0).map_err(failed())?,

@@ -13,9 +13,10 @@ use nix::sys::stat::{FileStat, SFlag};
 use nix::unistd::Whence;
 
 use super::Error;
-use crate::layer::attributes::{self, View};
+use crate::layer::attributes::{self, Attributes, View};
 use crate::layer::unpack::Form;
-use crate::ownership::Ownership;
+use crate::ownership::record::Device;
+use crate::ownership::{Owners, Ownership};
 use crate::sys;
 use crate::sys::fs::Kind;
 
@@ -24,7 +25,10 @@ type Identity = (u64, u64);
 
 /// Copies files below one root to files below another.
 pub(super) struct Copier<'a> {
-    pub(super) ownership: &'a Ownership,
+    /// Whose the files of the source are.
+    pub(super) owners: &'a Owners,
+    /// How owners are set in the destination.
+    ownership: &'a Ownership,
     /// How the source stores attributes, and how the destination does.
     pub(super) from: View,
     pub(super) to: Form,
@@ -46,11 +50,13 @@ pub(super) struct Named<'a> {
 
 impl<'a> Copier<'a> {
     pub(super) fn new(
-        ownership: &'a Ownership,
+        owners: &'a Owners,
         (from, to): (View, Form),
         root: BorrowedFd<'a>,
+        ownership: &'a Ownership,
     ) -> Self {
         Self {
+            owners,
             ownership,
             from,
             to,
@@ -78,37 +84,60 @@ impl<'a> Copier<'a> {
             }
             self.linked.insert(identity, source.path.to_owned());
         }
-        let kind = Kind::of(stat);
-        match kind {
+        let (stat, attributes) = self.look(source, *stat)?;
+        match Kind::of(&stat) {
             Kind::Regular => self.data(source, to)?,
             Kind::Symlink => {
                 let text = sys::fs::read_link_at(source.directory, name).map_err(fail())?;
                 sys::fs::symlink_at(&text, to, name).map_err(fail())?;
             }
-            Kind::Fifo | Kind::CharDevice | Kind::BlockDevice | Kind::Socket | Kind::Directory => {
+            Kind::CharDevice | Kind::BlockDevice => self.device(source, &stat, to)?,
+            Kind::Fifo | Kind::Socket | Kind::Directory => {
                 let bits = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-                sys::fs::make_node_at(to, name, bits, 0o600, stat.st_rdev).map_err(fail())?;
+                sys::fs::make_node_at(to, name, bits, 0o600, 0).map_err(fail())?;
             }
         }
-        self.metadata(source, stat, to)
+        self.finish(source, &stat, &attributes, to)
     }
 
-    /// Gives the copy in `to` the owner, attributes, mode and times of `source`: attributes before a
-    /// mode that may forbid them, and after a change of the owner, which takes capabilities away.
+    /// Gives the copy in `to` the owner, attributes, mode and times of `source`.
     pub(super) fn metadata(
         &self,
         source: Named<'_>,
         stat: &FileStat,
         to: BorrowedFd<'_>,
     ) -> Result<(), Error> {
+        let (stat, attributes) = self.look(source, *stat)?;
+        self.finish(source, &stat, &attributes, to)
+    }
+
+    /// What the file is, with what is recorded of it.
+    fn look(&self, source: Named<'_>, mut stat: FileStat) -> Result<(FileStat, Attributes), Error> {
+        let (attributes, record) = attributes::read(source.directory, source.name, self.from)
+            .map_err(Error::copy(source.path))?;
+        self.owners
+            .apply(record, source.directory, source.name, &mut stat)
+            .map_err(Error::owner(source.path))?;
+        Ok((stat, attributes))
+    }
+
+    /// Attributes come before a mode that may forbid them, and after a change of the owner, which takes
+    /// capabilities away.
+    fn finish(
+        &self,
+        source: Named<'_>,
+        stat: &FileStat,
+        attributes: &Attributes,
+        to: BorrowedFd<'_>,
+    ) -> Result<(), Error> {
         let fail = || Error::copy(source.path);
         let name = source.name;
-        self.owner(source, stat, to)?;
-        for (attribute, value) in
-            attributes::read(source.directory, name, self.from).map_err(fail())?
-        {
-            if let Some(stored) = attributes::stored_name(&attribute, self.to) {
-                sys::xattr::set_at(to, name, &stored, &value).map_err(fail())?;
+        self.ownership
+            .set_at(to, name, stat.st_uid, stat.st_gid)
+            .map_err(Error::owner(source.path))?;
+        for (attribute, value) in attributes {
+            if let Some(stored) = attributes::stored_name(attribute, self.to) {
+                sys::xattr::set_at(to, name, &stored, value).map_err(fail())?;
             }
         }
         if Kind::of(stat) != Kind::Symlink {
@@ -117,14 +146,21 @@ impl<'a> Copier<'a> {
         sys::fs::set_mtime_at(to, name, stat.st_mtime, stat.st_mtime_nsec).map_err(fail())
     }
 
-    fn owner(&self, source: Named<'_>, stat: &FileStat, to: BorrowedFd<'_>) -> Result<(), Error> {
-        let (uid, gid) = (stat.st_uid, stat.st_gid);
-        self.ownership
-            .set_at(to, source.name, uid, gid)
-            .map_err(|error| Error::Owner {
-                path: source.path.to_owned(),
-                source: error,
-            })
+    /// A device, or what stands for one where nobody may make any.
+    fn device(&self, source: Named<'_>, stat: &FileStat, to: BorrowedFd<'_>) -> Result<(), Error> {
+        let bits = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        match sys::fs::make_node_at(to, source.name, bits, 0o600, stat.st_rdev) {
+            Err(error) if error.errno == Errno::EPERM => {
+                let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+                let file = sys::fs::open_at(to, source.name, flags, 0o600)
+                    .map_err(Error::copy(source.path))?;
+                let device = Device::of(stat.st_mode, stat.st_rdev);
+                self.ownership
+                    .set_device(file, device, stat.st_uid, stat.st_gid)
+                    .map_err(Error::owner(source.path))
+            }
+            other => other.map_err(Error::copy(source.path)),
+        }
     }
 
     fn data(&mut self, source: Named<'_>, to: BorrowedFd<'_>) -> Result<(), Error> {

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::FileStat;
 
 use super::copy::{Copier, Named};
-use super::{Error, check_depth};
+use super::{Error, Owned, check_depth};
 use crate::layer::attributes::{self, View};
 use crate::layer::unpack::Form;
-use crate::ownership::Ownership;
+use crate::ownership::{Owners, Ownership};
 use crate::sys;
 use crate::sys::fs::Kind;
 
@@ -19,10 +19,12 @@ use crate::sys::fs::Kind;
 /// an error a part of it is there.
 pub(crate) fn merge(
     layers: &[OwnedFd],
+    owners: &Owners,
     into: BorrowedFd<'_>,
     ownership: &Ownership,
 ) -> Result<(), Error> {
-    let copier = Copier::new(ownership, (View::Snapshot, Form::Plain), into);
+    let forms = (View::Snapshot, Form::Plain);
+    let copier = Copier::new(owners, forms, into, ownership);
     let layers: Vec<BorrowedFd<'_>> = layers.iter().map(|layer| layer.as_fd()).collect();
     Merger {
         copier,
@@ -34,16 +36,17 @@ pub(crate) fn merge(
 /// Copies all that is in `from`, a tree as programs see it, into the empty directory `into`, which then
 /// looks like `from`.
 pub(crate) fn copy_tree(
-    from: BorrowedFd<'_>,
+    from: Owned<'_>,
     into: BorrowedFd<'_>,
     ownership: &Ownership,
 ) -> Result<(), Error> {
-    let copier = Copier::new(ownership, (View::Merged, Form::Plain), into);
+    let forms = (View::Merged, Form::Plain);
+    let copier = Copier::new(from.owners, forms, into, ownership);
     Merger {
         copier,
         path: PathBuf::new(),
     }
-    .directory(&[from], into, 0)
+    .directory(&[from.root], into, 0)
 }
 
 struct Merger<'a> {

@@ -11,14 +11,29 @@ mod copy;
 mod listing;
 mod merge;
 
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 pub(crate) use changes::changes;
 pub(crate) use listing::{Listing, list};
 pub(crate) use merge::{copy_tree, merge};
 
-use crate::ownership;
+use crate::ownership::{self, Owners};
 use crate::sys;
+
+/// A tree, and whose its files are.
+#[derive(Clone, Copy)]
+pub(crate) struct Owned<'a> {
+    pub(crate) root: BorrowedFd<'a>,
+    pub(crate) owners: &'a Owners,
+}
+
+/// Snapshots, topmost first, and whose their files are.
+#[derive(Clone, Copy)]
+pub(crate) struct Layers<'a> {
+    pub(crate) roots: &'a [OwnedFd],
+    pub(crate) owners: &'a Owners,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -54,6 +69,11 @@ impl Error {
     fn copy(path: &Path) -> impl FnOnce(sys::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Copy { path, source }
+    }
+
+    fn owner(path: &Path) -> impl FnOnce(ownership::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Owner { path, source }
     }
 
     fn compare(path: &Path) -> impl FnOnce(sys::Error) -> Self + use<> {

@@ -10,10 +10,11 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::SFlag;
 use tar::EntryType;
 
-use super::{Error, Form, Subject, Unpacker};
+use super::{Error, Form, Subject, Unpacker, device_of};
 use crate::layer::header::Member;
 use crate::layer::place::{self, EntryPath};
 use crate::layer::{OPAQUE_NAME, WHITEOUT_PREFIX, attributes};
+use crate::ownership::Ownership;
 use crate::sys;
 use crate::sys::fs::Kind;
 
@@ -195,6 +196,42 @@ impl Unpacker<'_> {
         let (seconds, nanoseconds) = member.mtime;
         sys::fs::set_mtime_at(dir, name, seconds, nanoseconds)
             .map_err(|source| at.unpack(source))?;
+        self.forget_replaced(replaced, path);
+        Ok(())
+    }
+
+    pub(super) fn unpack_device(
+        &mut self,
+        member: &Member,
+        parent: &OsStr,
+        name: &OsStr,
+        path: &EntryPath,
+    ) -> Result<(), Error> {
+        let at = Subject(&member.path);
+        let Some(device) = device_of(member) else {
+            return Ok(());
+        };
+        if matches!(self.ownership, Ownership::Discarded) {
+            return Ok(());
+        }
+        let dir = self
+            .place
+            .directory(parent)
+            .map_err(|source| at.unpack(source))?;
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+        let (file, replaced) =
+            place::replace(dir, name, || sys::fs::open_at(dir, name, flags, 0o600))
+                .map_err(|source| at.unpack(source))?;
+        self.ownership
+            .set_device(&file, device, member.uid, member.gid)
+            .map_err(|source| Error::Owner {
+                path: at.shown(),
+                source,
+            })?;
+        sys::fs::chmod(&file, member.mode).map_err(|source| at.unpack(source))?;
+        set_attributes(dir, name, member, self.form)?;
+        let (seconds, nanoseconds) = member.mtime;
+        sys::fs::set_mtime(&file, seconds, nanoseconds).map_err(|source| at.unpack(source))?;
         self.forget_replaced(replaced, path);
         Ok(())
     }

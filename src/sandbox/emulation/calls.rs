@@ -23,6 +23,8 @@ pub(crate) enum Call {
     OpenAt2,
     Creat,
     Bind,
+    /// SO_PEERCRED of getsockopt(2).
+    PeerCredentials,
     Execute,
     ExecuteAt,
     SetUid(Width),
@@ -113,6 +115,11 @@ pub(crate) enum When {
         argument: u8,
         values: &'static [u32],
     },
+    /// The one argument is this and the other one that.
+    Both {
+        one: (u8, u32),
+        other: (u8, u32),
+    },
     /// Something below has an owner of its own and cannot carry attributes: a symbolic link, a FIFO or
     /// a socket gets another inode when it is copied up.
     Specials,
@@ -140,6 +147,11 @@ pub(crate) const I386_ARCH: u32 = 0x4000_0003;
 
 /// O_CREAT and __O_TMPFILE, the same everywhere.
 const CREATES: u32 = 0x40 | 0x40_0000;
+/// SOL_SOCKET and SO_PEERCRED.
+const PEER: When = When::Both {
+    one: (1, 1),
+    other: (2, 17),
+};
 const LOCKS: &[u32] = &[10];
 const PRIVILEGES: &[u32] = &[8, 28];
 pub(crate) const NO_FOLLOW: u32 = 0x100;
@@ -211,6 +223,7 @@ pub(crate) const NATIVE: &[Trap] = &{
         trap(libc::SYS_symlinkat, SymlinkAt),
         trap(libc::SYS_openat2, OpenAt2),
         trap(libc::SYS_bind, Bind),
+        trap_if(libc::SYS_getsockopt, PeerCredentials, PEER),
         trap(libc::SYS_setuid, SetUid(Full)),
         trap(libc::SYS_setgid, SetGid(Full)),
         trap(libc::SYS_setreuid, SetReUid(Full)),
@@ -288,6 +301,7 @@ pub(crate) const I386: &[Trap] = &{
         trap(304, SymlinkAt),
         trap(437, OpenAt2),
         trap(361, Bind),
+        trap_if(365, PeerCredentials, PEER),
         trap(182, Chown(Half)),
         trap(16, Lchown(Half)),
         trap(95, Fchown(Half)),

@@ -109,6 +109,14 @@ fn verdict(when: When, specials: bool) -> Option<Vec<u64>> {
         When::SpecialsNoFollow { argument } if specials => on_bits(argument, calls::NO_FOLLOW),
         When::Specials | When::SpecialsNoFollow { .. } => return None,
         When::Bits { argument, bits } => on_bits(argument, bits),
+        When::Both { one, other } => vec![
+            load(one.0),
+            word(JUMP_EQUAL, 0, 3, one.1),
+            load(other.0),
+            word(JUMP_EQUAL, 0, 1, other.1),
+            notify,
+            allow,
+        ],
         When::Equals { argument, values } => {
             let mut words = vec![load(argument)];
             for value in values {
@@ -187,6 +195,10 @@ mod tests {
                     When::Equals { argument, values } => {
                         arguments[usize::from(argument)] = values[0];
                     }
+                    When::Both { one, other } => {
+                        arguments[usize::from(one.0)] = one.1;
+                        arguments[usize::from(other.0)] = other.1;
+                    }
                     When::SpecialsNoFollow { argument } => arguments[usize::from(argument)] = 0x100,
                     When::Always | When::Specials => {}
                 }
@@ -195,6 +207,14 @@ mod tests {
                 assert_eq!(verdict, NOTIFY, "{trap:?}");
             }
         }
+    }
+
+    #[test]
+    fn of_socket_options_only_the_peer_is_trapped() {
+        let get = |level, name| native_call(libc::SYS_getsockopt, [3, level, name, 0, 0, 0]);
+        assert_eq!(get(1, 17), NOTIFY);
+        assert_eq!(get(1, 4), ALLOW);
+        assert_eq!(get(6, 17), ALLOW);
     }
 
     #[test]

@@ -11,9 +11,11 @@ use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
+use std::sync::LazyLock;
 
 use crate::context::digest::Memo;
 use crate::oci::Digest;
+use crate::ownership::Table;
 use crate::sys;
 
 /// A source and a root, each a directory.
@@ -69,7 +71,7 @@ impl Trees {
     }
 
     fn copy(&self, patterns: &[&str], path: &str) -> Result<Copied, Error> {
-        self.copy_as(patterns, path, None, None, &Ownership::Single)
+        self.copy_as(patterns, path, None, None, &RECORDED)
     }
 
     fn copy_as(
@@ -97,9 +99,13 @@ impl Trees {
     }
 }
 
+/// Nothing that is copied here needs a table.
+static RECORDED: LazyLock<Ownership> = LazyLock::new(|| Ownership::Recorded(Table::default()));
+
 fn context<'a>(root: &'a OwnedFd, ignore: Option<&'a Ignore>) -> Tree<'a> {
     Tree {
         root: root.as_fd(),
+        owners: &Owners::NONE,
         origin: Origin::Context,
         ignore,
     }
@@ -112,7 +118,7 @@ fn destination<'a>(root: &'a OwnedFd, path: &'a str) -> Destination<'a> {
         is_directory: path.ends_with('/'),
         owner: None,
         mode: None,
-        ownership: &Ownership::Single,
+        ownership: &RECORDED,
     }
 }
 

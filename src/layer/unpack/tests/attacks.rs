@@ -108,8 +108,8 @@ fn archives_that_no_honest_program_writes_are_refused() {
             vec![pax_header(&[("path", b"a\0b")]), file("f", "")],
         ),
         (
-            "another user's owner",
-            vec![with(EntryType::Regular, |member| member.uid = 5)],
+            "a device that Linux cannot have",
+            vec![with(EntryType::Block, |member| member.device = (4096, 0))],
         ),
         (
             "an owner beyond 32 bits",
