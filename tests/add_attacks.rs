@@ -182,7 +182,7 @@ fn nothing_outside_the_destination_changes() {
 }
 
 #[test]
-fn members_that_no_build_can_make_do_no_harm() {
+fn devices_and_members_of_one_name_do_no_harm() {
     let rig = Rig::new();
     let mut tar = Builder::new(Vec::new());
     member(&mut tar, EntryType::Char, "null", "", b"");
@@ -196,7 +196,14 @@ fn members_that_no_build_can_make_do_no_harm() {
     rig.write("a.tar", tar.into_inner().unwrap());
     for link in ["", "--link "] {
         let image = rig.image(&format!("FROM base\nADD {link}a.tar /to/"));
-        assert!(!image.has("to/null") && !image.has("to/disk"));
+        assert_eq!(
+            image.file("to/null").kind,
+            Kind::Character { major: 1, minor: 3 }
+        );
+        assert_eq!(
+            image.file("to/disk").kind,
+            Kind::Block { major: 1, minor: 3 }
+        );
         assert_eq!(image.text("to/twice"), "second");
         assert_eq!(image.file("to/name").kind, Kind::Directory);
     }

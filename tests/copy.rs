@@ -172,9 +172,6 @@ fn hard_links_of_one_copy_stay_linked() {
 
 #[test]
 fn chown_takes_numbers_and_the_images_names() {
-    if !host::maps_many_ids() {
-        return;
-    }
     for (owner, expected) in [
         ("app", (1000, 1000)),
         ("app:wheel", (1000, 10)),

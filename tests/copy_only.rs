@@ -18,6 +18,7 @@ fn rig() -> Rig {
         ("srv/", 0o2775),
         ("usr/", 0o755),
         ("dev/", 0o755),
+        ("locked/", 0o500),
     ] {
         append(&mut tar, tar::EntryType::Directory, path, mode, b"");
     }
@@ -38,6 +39,8 @@ fn rig() -> Rig {
     for (kind, path, mode, (uid, gid)) in [
         (tar::EntryType::Regular, "etc/shadow", 0o640, (0, 42)),
         (tar::EntryType::Regular, "usr/su", 0o4755, (0, 10)),
+        (tar::EntryType::Regular, "locked/none", 0, (0, 0)),
+        (tar::EntryType::Regular, "locked/read", 0o2444, (7, 0)),
         (tar::EntryType::Fifo, "srv/pipe", 0o600, (33, 33)),
         (tar::EntryType::Char, "dev/null", 0o666, (0, 5)),
         (tar::EntryType::Symlink, "srv/link", 0o777, (7, 8)),
@@ -86,10 +89,11 @@ fn image(rig: &Rig, dockerfile: &str) -> Image {
 fn a_dockerfile_without_run_builds_with_the_right_owners() {
     let rig = rig();
     rig.write("a/file", "1").write("a/b/other", "2");
+    rig.write("a/read", "3").chmod("a/read", 0o444);
     let image = image(
         &rig,
         "FROM base AS one\nCOPY --chown=app:shadow a /data\nFROM base\nENV A=b\nUSER app\nWORKDIR /w/d\n\
-         COPY a/file /srv/link2\nCOPY --from=one --chown=5:6 /data/b /moved\nCOPY --from=one / /all/\n\
+         COPY a/file /srv/link2\nCOPY --from=one --chown=5:6 /data/b /moved\nCOPY --chmod=444 a/read /locked/more\nCOPY --from=one / /all/\n\
          COPY --link --chown=3:4 a /linked\nADD a/file /w/\nUSER root",
     );
     for (path, owner, mode) in [
@@ -102,6 +106,11 @@ fn a_dockerfile_without_run_builds_with_the_right_owners() {
         ("all/srv/link", (7, 8), 0o777),
         ("linked/file", (3, 4), 0o644),
         ("w/file", (0, 0), 0o644),
+        ("all/data/read", (1000, 42), 0o444),
+        ("locked/more", (0, 0), 0o444),
+        ("all/locked", (0, 0), 0o500),
+        ("all/locked/none", (0, 0), 0),
+        ("all/locked/read", (7, 0), 0o2444),
     ] {
         let file = image.file(path);
         assert_eq!(((file.uid, file.gid), file.mode), (owner, mode), "{path}");
@@ -109,6 +118,20 @@ fn a_dockerfile_without_run_builds_with_the_right_owners() {
     let null = image.file("all/dev/null");
     assert_eq!(null.kind, Kind::Character { major: 1, minor: 3 });
     assert_eq!((null.uid, null.gid), (0, 5));
+}
+
+#[test]
+fn an_owner_with_the_number_of_the_user_is_recorded_like_any_other() {
+    let rig = rig();
+    rig.write("file", "1");
+    let uid = host::uid();
+    let image = image(
+        &rig,
+        &format!("FROM base\nCOPY --chown={uid}:{uid} file /d/file"),
+    );
+    for path in ["d", "d/file"] {
+        assert_eq!(image.file(path).uid, u64::from(uid), "{path}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::copy_rules::{check, row};
-use crate::rig::{Rig, host};
+use crate::rig::Rig;
 
 #[test]
 fn modes_are_set_where_they_are_asked_for() {
@@ -56,9 +56,6 @@ fn modes_are_set_where_they_are_asked_for() {
 
 #[test]
 fn owners_are_set_where_they_are_asked_for() {
-    if !host::maps_many_ids() {
-        return;
-    }
     check(&[
         row(
             "context files are root's",

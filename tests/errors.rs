@@ -343,7 +343,7 @@ fn a_store_that_cannot_be_written() {
 }
 
 #[test]
-fn a_store_of_another_format() {
+fn a_store_of_a_later_format_is_left_alone_by_every_command() {
     let rig = Rig::new();
     rig.dockerfile("FROM base\nRUN true");
     let format = ["format", "version"].map(|name| rig.store().join(name));
@@ -351,9 +351,31 @@ fn a_store_of_another_format() {
         panic!("the store does not say its format");
     };
     fs::write(file, "99\n").unwrap();
-    rig.build(&[])
-        .exits_with(1)
-        .says(&["99", rig.store().to_str().unwrap()]);
+    let message = format!(
+        "the store at {} has format \"99\", this program knows 1",
+        rig.store().display()
+    );
+    let before = rig.store_listing();
+    rig.build(&[]).exits_with(1).says(&[&message]);
+    for command in [
+        &["images"][..],
+        &["inspect", "base"],
+        &["tag", "base", "other"],
+        &["save", "base"],
+        &["load", "-i", "base.tar"],
+        &["import", "base.tar", "other"],
+        &["export", "base"],
+        &["pull", "127.0.0.1:9/base"],
+        &["push", "base"],
+        &["rmi", "base"],
+        &["image", "prune", "-af"],
+        &["builder", "prune", "-af"],
+        &["system", "df"],
+    ] {
+        rig.rbuild(command).exits_with(1).says(&[&message]);
+    }
+    rig.run(&["base", "true"]).exits_with(125).says(&[&message]);
+    assert_eq!(rig.store_listing(), before);
 }
 
 /// Runs `rbuild OPTIONS CONTEXT` in a mount namespace where the store is on a tmpfs of `size`.

@@ -88,6 +88,27 @@ fn what_is_saved_is_loaded_as_the_same_images() {
 }
 
 #[test]
+fn names_of_one_image_are_saved_with_the_layers_that_each_was_built_with() {
+    let rig = Rig::new();
+    rig.dockerfile("FROM base\nRUN echo 1 > /one\n");
+    for form in ["gzip", "zstd", "uncompressed"] {
+        let output = format!("type=image,compression={form}");
+        let name = format!("app:{form}");
+        rig.build(&["-t", &name, "-o", &output]).succeeds();
+    }
+    for (name, suffix) in [
+        ("app:gzip", ".tar+gzip"),
+        ("app:zstd", ".tar+zstd"),
+        ("app:uncompressed", ".tar"),
+    ] {
+        let image = Image::from_archive(&rig.rbuild(["save", name]).succeeds().stdout);
+        // The base keeps the layers it came with.
+        let layer = image.layers.last().unwrap();
+        assert!(layer.media_type.ends_with(suffix), "{}", layer.media_type);
+    }
+}
+
+#[test]
 fn an_image_that_is_saved_by_its_id_has_no_name() {
     let rig = saved();
     let id = stdout(&rig.rbuild(["inspect", "-f", "{{.Id}}", "app"]).succeeds());

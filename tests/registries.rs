@@ -1,108 +1,13 @@
 //! Registries that behave badly: the right result, or one error and a store as it was before.
 
 use std::fs;
-use std::process::Command;
-
-use serde_json::Value;
 
 use crate::rig::Rig;
 use crate::rig::faulty::{Act, Faulty, Heard};
-use crate::rig::image::json;
 use crate::rig::outcome::Outcome;
+use crate::rig::stand::{Stand, configure, ok, on, pull};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
-/// A registry that has `team/app:v1`, an image of three layers of which the last is large.
-struct Stand {
-    server: Faulty,
-    rig: Rig,
-    layers: Vec<String>,
-}
-
-impl Stand {
-    fn new() -> Self {
-        let server = Faulty::start();
-        let rig = Rig::new();
-        rig.dockerfile("FROM base\nRUN echo one > /one\nRUN head -c 300000 /dev/urandom > /large");
-        let name = format!("{}/team/app:v1", server.host());
-        rig.build(&["-t", &name]).succeeds();
-        rig.rbuild(["push", &name]).succeeds();
-        let manifest = json(&server.manifest("team/app", "v1").unwrap());
-        let layers = manifest["layers"].as_array().unwrap().iter();
-        let digest = |layer: &Value| layer["digest"].as_str().unwrap().to_owned();
-        let layers = layers.map(digest).collect();
-        Self {
-            server,
-            rig,
-            layers,
-        }
-    }
-
-    fn name(&self) -> String {
-        format!("{}/team/app:v1", self.server.host())
-    }
-
-    fn last(&self) -> String {
-        self.layers.last().unwrap().clone()
-    }
-
-    /// That a pull fails with these words and one error, and leaves the store as it was.
-    #[track_caller]
-    fn refused(&self, words: &[&str]) {
-        let rig = Rig::new();
-        let before = rig.store_listing();
-        let outcome = Outcome::of(&mut pull(&rig, &self.name()));
-        let outcome = outcome.exits_with(1).says(words);
-        let errors = outcome.stderr.matches("error: ").count();
-        assert_eq!(errors, 1, "{}", outcome.stderr);
-        assert_eq!(rig.store_listing(), before, "{}", outcome.stderr);
-    }
-
-    /// That a pull gives the image that was pushed.
-    #[track_caller]
-    fn pulled(&self) -> Rig {
-        let rig = Rig::new();
-        Outcome::of(&mut pull(&rig, &self.name())).succeeds();
-        for layer in &self.layers {
-            let path = format!("store/oci/blobs/{}", layer.replace(':', "/"));
-            assert_eq!(fs::read(rig.path(&path)).ok(), self.server.blob(layer));
-        }
-        rig
-    }
-}
-
-/// `rbuild pull` with a short patience.
-fn pull(rig: &Rig, name: &str) -> Command {
-    let mut command = rig.command(["pull", name]);
-    configure(rig, &mut command, r#"{"stall-seconds": 1}"#);
-    command
-}
-
-fn configure(rig: &Rig, command: &mut Command, text: &str) {
-    let path = rig.path("registries.json");
-    fs::write(&path, text).unwrap();
-    command.env("RBUILD_REGISTRIES", path);
-}
-
-fn ok(body: &[u8]) -> Act {
-    Act::Answer(200, Vec::new(), body.to_vec())
-}
-
-/// Gives `act` for every request with this method whose path has `part`.
-fn on(
-    method: &'static str,
-    part: &str,
-    act: impl Fn() -> Act + Send + Sync + 'static,
-) -> impl Fn(&Heard) -> Act + Send + Sync + 'static {
-    let part = part.to_owned();
-    move |heard| {
-        if heard.is(method, &part) {
-            act()
-        } else {
-            Act::Serve
-        }
-    }
-}
 
 #[test]
 fn bytes_with_another_digest_or_size_are_refused() {
@@ -189,6 +94,14 @@ fn a_busy_registry_is_left_alone_for_as_long_as_it_says() {
     let stand = Stand::new();
     stand.server.fail(|heard| match heard.number {
         0 | 2 => Act::Answer(429, vec![("Retry-After".into(), "1".into())], Vec::new()),
+        _ => Act::Serve,
+    });
+    stand.pulled();
+    stand.server.fail(|heard| match heard.number {
+        0 => {
+            let past = "Wed, 21 Oct 2015 07:28:00 GMT";
+            Act::Answer(429, vec![("Retry-After".into(), past.into())], Vec::new())
+        }
         _ => Act::Serve,
     });
     stand.pulled();
@@ -312,11 +225,78 @@ fn a_redirect_that_goes_round_ends() {
 #[test]
 fn a_tag_that_moves_during_a_pull_gives_one_image() {
     let stand = Stand::new();
-    let rig = stand.pulled();
+    let old = stand.server.manifest("team/app", "v1").unwrap();
+    stand.rig.dockerfile("FROM base\nRUN echo moved > /moved");
+    let moved = format!("{}/team/app:v2", stand.server.host());
+    stand.rig.build(&["-t", &moved]).succeeds();
+    stand.rig.rbuild(["push", &moved]).succeeds();
+    let new = stand.server.manifest("team/app", "v2").unwrap();
+    assert_ne!(old, new);
+    // The first request for the tag gets one image, every later one the other.
+    let asked = std::sync::atomic::AtomicBool::new(false);
+    let first = old.clone();
+    stand.server.fail(move |heard| {
+        if !heard.is("GET", "/manifests/v1") {
+            return Act::Serve;
+        }
+        let later = asked.swap(true, std::sync::atomic::Ordering::SeqCst);
+        let headers = vec![("Content-Type".to_owned(), MANIFEST.to_owned())];
+        Act::Answer(
+            200,
+            headers,
+            if later { new.clone() } else { first.clone() },
+        )
+    });
+    let rig = Rig::new();
+    let digest = crate::rig::faulty::digest_of(&old);
+    Outcome::of(&mut pull(&rig, &stand.name()))
+        .succeeds()
+        .says(&[&format!("Digest: {digest}")]);
     let by_tag = |heard: &&Heard| heard.is("GET", "/manifests/v1");
     assert_eq!(stand.server.heard().iter().filter(by_tag).count(), 1);
-    rig.dockerfile(&format!("FROM {}\nRUN test -s /large", stand.name()));
+    rig.dockerfile(&format!(
+        "FROM {}\nRUN test -s /large && test ! -e /moved",
+        stand.name()
+    ));
     rig.build(&[]).succeeds();
+}
+
+#[test]
+fn layers_of_every_compression_and_both_kinds_of_manifest_are_pulled() {
+    let server = Faulty::start();
+    let rig = Rig::new();
+    rig.dockerfile("FROM base\nRUN echo one > /one");
+    for (tag, output) in [
+        ("gzip", "type=image,push=true,compression=gzip"),
+        ("zstd", "type=image,push=true,compression=zstd"),
+        ("plain", "type=image,push=true,compression=uncompressed"),
+        ("docker", "type=docker,dest=docker.tar"),
+    ] {
+        let name = format!("{}/team/app:{tag}", server.host());
+        let output = match tag {
+            "docker" => output.to_owned(),
+            _ => format!("{output},name={name}"),
+        };
+        rig.build(&["-o", &output]).succeeds();
+        if tag == "docker" {
+            rig.rbuild(["push", "oci-archive:docker.tar", &name])
+                .succeeds();
+        }
+        let manifest = crate::rig::image::json(&server.manifest("team/app", tag).unwrap());
+        let layer = manifest["layers"].as_array().unwrap().last().unwrap();
+        let kind = layer["mediaType"].as_str().unwrap().to_owned();
+        let expected = match tag {
+            "gzip" => "application/vnd.oci.image.layer.v1.tar+gzip",
+            "zstd" => "application/vnd.oci.image.layer.v1.tar+zstd",
+            "plain" => "application/vnd.oci.image.layer.v1.tar",
+            _ => "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        };
+        assert_eq!(kind, expected);
+        let other = Rig::empty();
+        Outcome::of(&mut pull(&other, &name)).succeeds();
+        other.dockerfile(&format!("FROM {name}\nRUN test -s /one"));
+        other.build(&[]).succeeds();
+    }
 }
 
 #[test]
@@ -367,6 +347,26 @@ fn an_upload_that_the_registry_forgot_begins_again() {
 }
 
 #[test]
+fn an_upload_whose_session_died_half_way_begins_again() {
+    let stand = Stand::new();
+    let last = stand.last();
+    let bytes = stand.server.blob(&last).unwrap();
+    stand.server.forget_blob(&last);
+    let tries = std::sync::atomic::AtomicUsize::new(0);
+    let next = move || tries.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    stand.server.fail(move |heard| match heard.method.as_str() {
+        "PATCH" if next() == 0 => Act::CutUpload(100_000),
+        "GET" if heard.path.contains("/uploads/") => Act::ForgetUploads,
+        _ => Act::Serve,
+    });
+    stand.rig.rbuild(["push", &stand.name()]).succeeds();
+    assert!(stand.server.blob(&last).as_ref() == Some(&bytes));
+    let heard = stand.server.heard();
+    let begun = heard.iter().filter(|heard| heard.is("POST", "/uploads/"));
+    assert_eq!(begun.count(), 2);
+}
+
+#[test]
 fn a_push_that_cannot_be_ends_with_one_error() {
     let stand = Stand::new();
     stand.server.forget_blob(&stand.last());
@@ -403,6 +403,35 @@ fn a_mirror_is_asked_first_and_the_registry_where_it_has_nothing() {
     configure(&rig, &mut command, &text);
     let outcome = Outcome::of(&mut command).succeeds();
     assert_eq!(outcome.stdout, b"nowhere.test/team/app:v1\n");
+}
+
+#[test]
+fn a_mirror_without_a_blob_or_without_a_server_is_passed_over() {
+    let stand = Stand::new();
+    let mirror = Faulty::start();
+    let manifest = stand.server.manifest("team/app", "v1").unwrap();
+    mirror.set_manifest("team/app", "v1", MANIFEST, &manifest);
+    let (host, place) = (stand.server.host(), mirror.host());
+    let text = format!(r#"{{"registries":{{"{host}":{{"mirrors":["{place}"]}}}}}}"#);
+    let pull = || {
+        let rig = Rig::empty();
+        let mut command = rig.command(["pull", &stand.name()]);
+        configure(&rig, &mut command, &text);
+        Outcome::of(&mut command).succeeds();
+    };
+    let count = |heard: Vec<Heard>, part: &str| {
+        let asked = heard.iter().filter(|heard| heard.is("GET", part));
+        asked.count()
+    };
+    stand.server.fail(|_| Act::Serve);
+    pull();
+    assert_eq!(count(stand.server.heard(), "/manifests/"), 0);
+    assert!(count(mirror.heard(), "/blobs/") >= stand.layers.len());
+    assert!(count(stand.server.heard(), "/blobs/") >= stand.layers.len());
+
+    mirror.fail(|_| Act::Reset);
+    pull();
+    assert_eq!(mirror.heard().len(), 4, "the tries of the first request");
 }
 
 #[test]

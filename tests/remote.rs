@@ -86,9 +86,6 @@ fn a_download_is_a_private_file_with_the_time_of_the_server() {
 
 #[test]
 fn a_download_belongs_to_whom_the_flag_names() {
-    if !host::maps_many_ids() {
-        return;
-    }
     let (rig, server) = (Rig::new(), Registry::start());
     server.set("/f", Answer::ok(b"content"));
     let url = server.url("/f");

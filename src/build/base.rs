@@ -1,20 +1,22 @@
 //! Base images: found in the store or at a source, verified, unpacked into snapshots.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+mod layers;
 
-use super::downloads::Downloads;
+use std::collections::BTreeMap;
+
+use layers::Fetch;
+
+use super::downloads::{options, or_canceled};
 use super::error::StepError;
-use super::event::{Event, EventSender, VertexId};
+use super::event::{EventSender, VertexId};
 use super::push::is_index;
 use super::request::{NamedSource, Request};
-use super::unpacked::{Unpacked, unpack_layer};
 use crate::oci::{
-    self, ChainId, Descriptor, DiffId, Digest, ImageConfig, Index, Manifest, Platform, Reference,
+    self, ChainId, Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference,
     media_type,
 };
-use crate::store::{LayerBlob, Snapshot, StagedBlob, Store};
+use crate::sandbox::Cancel;
+use crate::store::{LayerBlob, Snapshot, Store};
 use crate::transport::{self, Resolved, Source};
 
 /// A base image whose documents are known. Its layers may still be elsewhere.
@@ -60,8 +62,9 @@ pub(crate) fn find_image(
     text: &str,
     platform: &Platform,
     request: &Request,
+    cancel: &Cancel,
 ) -> Result<Base, StepError> {
-    find_by_name(store, text, platform, request.pull)
+    find_by_name(store, text, platform, request.pull, cancel)
 }
 
 /// [`find_image`] outside of a build; with `pull` the registry is asked first.
@@ -70,6 +73,7 @@ pub(super) fn find_by_name(
     text: &str,
     platform: &Platform,
     pull: bool,
+    cancel: &Cancel,
 ) -> Result<Base, StepError> {
     let reference = parse_reference(text)?;
     let by_digest = reference.digest().is_some();
@@ -82,9 +86,9 @@ pub(super) fn find_by_name(
         }
         other = Some(base.platform());
     }
-    let options = transport::Options::default();
-    let source: Box<dyn Source> = Box::new(transport::registry(reference.clone(), &options));
-    let found = resolve(source, text, Some(reference), platform);
+    let registry = transport::registry(reference.clone(), &options(cancel));
+    let found = resolve(Box::new(registry), text, Some(reference), platform);
+    let found = or_canceled(cancel, found);
     found.map_err(|source| match other {
         None => source,
         Some(stored) => StepError::OtherPlatform {
@@ -103,21 +107,20 @@ pub(crate) fn find_named(
     name: &str,
     platform: &Platform,
     request: &Request,
+    cancel: &Cancel,
 ) -> Result<Base, StepError> {
     let NamedSource::Image(location) = source else {
         let message = format!("the context {name} holds files, not an image");
         return Err(StepError::Value { message });
     };
     if let transport::Location::Image(reference) = location {
-        return find_image(store, &reference.whole(), platform, request);
+        return find_image(store, &reference.whole(), platform, request, cancel);
     }
     let base_error = |source| StepError::Base {
         name: name.to_owned(),
         source: Box::new(source),
     };
-    let opened = location
-        .open(&transport::Options::default())
-        .map_err(base_error)?;
+    let opened = location.open(&options(cancel)).map_err(base_error)?;
     resolve(opened, name, None, platform)
 }
 
@@ -247,6 +250,17 @@ impl Base {
         store: &Store,
         events: &EventSender,
         id: VertexId,
+        cancel: &Cancel,
+    ) -> Result<Snapshot, StepError> {
+        or_canceled(cancel, self.fetch_or_fail(store, events, id, cancel))
+    }
+
+    fn fetch_or_fail(
+        &self,
+        store: &Store,
+        events: &EventSender,
+        id: VertexId,
+        cancel: &Cancel,
     ) -> Result<Snapshot, StepError> {
         let diff_ids = &self.config.rootfs.diff_ids;
         if diff_ids.len() != self.manifest.layers.len() {
@@ -259,6 +273,7 @@ impl Base {
             store,
             events,
             id,
+            cancel,
             staged: Vec::new(),
             downloaded: BTreeMap::new(),
         };
@@ -313,173 +328,4 @@ pub(super) fn keep(
     store.sync_blobs(blobs.map(|blob| &blob.digest))?;
     store.set_tags(std::slice::from_ref(tag), &descriptor)?;
     Ok(descriptor)
-}
-
-struct Fetch<'a> {
-    base: &'a Base,
-    store: &'a Store,
-    events: &'a EventSender,
-    id: VertexId,
-    staged: Vec<(DiffId, Descriptor, Option<StagedBlob>)>,
-    /// Complete and verified, not unpacked yet.
-    downloaded: BTreeMap<Digest, StagedBlob>,
-}
-
-impl Fetch<'_> {
-    /// Downloads the layers that the store lacks, several at once. One alone is unpacked as it comes.
-    fn download(&mut self) -> Result<(), StepError> {
-        let Some(remote) = &self.base.remote else {
-            return Ok(());
-        };
-        let mut missing: Vec<Descriptor> = Vec::new();
-        for layer in &self.base.manifest.layers {
-            let listed = missing.iter().any(|other| other.digest == layer.digest);
-            if !listed && !self.store.has_blob(layer) {
-                missing.push(layer.clone());
-            }
-        }
-        if missing.len() < 2 {
-            return Ok(());
-        }
-        let downloads = Downloads {
-            store: self.store,
-            source: remote.source.as_ref(),
-            name: &self.base.name,
-            events: self.events,
-            id: self.id,
-            stop: &|| false,
-        };
-        let staged = downloads.stage(&missing)?;
-        self.downloaded = staged
-            .into_iter()
-            .map(|blob| (blob.digest.clone(), blob))
-            .collect();
-        Ok(())
-    }
-
-    /// Unpacks the layers that the store lacks, and publishes their snapshots bottom first. A layer
-    /// can only be put on a published one, so all blobs are read before the first is published.
-    fn layers(&mut self, diff_ids: &[DiffId]) -> Result<Snapshot, StepError> {
-        let mut snapshot = Snapshot::default();
-        let mut waiting: Vec<(DiffId, Unpacked)> = Vec::new();
-        for (diff_id, descriptor) in diff_ids.iter().zip(&self.base.manifest.layers) {
-            let known = waiting.is_empty().then(|| {
-                let chain = ChainId::on(snapshot.chain_id(), diff_id);
-                self.store
-                    .has_snapshot(&chain)
-                    .then(|| self.store.snapshot(Some(&chain)))
-            });
-            if let Some(Some(found)) = known
-                && self.store.has_blob(descriptor)
-            {
-                snapshot = found?;
-                continue;
-            }
-            waiting.push((diff_id.clone(), self.layer(diff_id, descriptor)?));
-        }
-        for (diff_id, unpacked) in waiting {
-            snapshot = unpacked.publish(self.store, &snapshot, diff_id)?;
-        }
-        Ok(snapshot)
-    }
-
-    fn layer(&mut self, diff_id: &DiffId, descriptor: &Descriptor) -> Result<Unpacked, StepError> {
-        let downloaded = self.downloaded.remove(&descriptor.digest);
-        let (reader, blob) = if let Some(blob) = &downloaded {
-            (Box::new(blob.open()?) as Box<dyn Read + Send>, None)
-        } else if let Some(file) = self.staged_before(descriptor)? {
-            (Box::new(file) as Box<dyn Read + Send>, None)
-        } else if self.store.has_blob(descriptor) {
-            let file = self.store.open_blob(&descriptor.digest)?;
-            (Box::new(file) as Box<dyn Read + Send>, None)
-        } else {
-            let Some(remote) = &self.base.remote else {
-                let missing = crate::store::Error::MissingBlob(descriptor.digest.clone());
-                return Err(self.verify(missing));
-            };
-            let name = self.base.name.clone();
-            let reader = remote
-                .source
-                .open_blob(descriptor)
-                .map_err(|source| StepError::Base {
-                    name,
-                    source: Box::new(source),
-                })?;
-            (reader, Some(self.store.blob_writer(Some(descriptor))?))
-        };
-        let origin = self
-            .base
-            .remote
-            .as_ref()
-            .map_or_else(|| "the store".into(), |r| r.source.name());
-        let mut tee = Tee {
-            reader,
-            blob,
-            read: 0,
-            progress: self.progress(descriptor),
-        };
-        let unpacked = unpack_layer(self.store, &mut tee, diff_id)
-            .map_err(|error| error.into_step(&self.base.name, &origin))?;
-        // Padding after the end of the archive belongs to the blob too.
-        io::copy(&mut tee, &mut io::sink()).map_err(|source| StepError::Blob {
-            name: self.base.name.clone(),
-            origin,
-            source,
-        })?;
-        let staged = match tee.blob {
-            Some(blob) => Some(blob.finish().map_err(|source| self.verify(source))?),
-            None => downloaded,
-        };
-        self.staged
-            .push((diff_id.clone(), descriptor.clone(), staged));
-        Ok(unpacked)
-    }
-
-    /// The bytes of a layer that the image has twice.
-    fn staged_before(&self, descriptor: &Descriptor) -> Result<Option<File>, StepError> {
-        let blobs = self.staged.iter().filter_map(|(_, _, blob)| blob.as_ref());
-        let mut same = blobs.filter(|blob| blob.digest == descriptor.digest);
-        Ok(same.next().map(StagedBlob::open).transpose()?)
-    }
-
-    fn verify(&self, source: crate::store::Error) -> StepError {
-        StepError::Verify {
-            name: self.base.name.clone(),
-            source,
-        }
-    }
-
-    fn progress(&self, descriptor: &Descriptor) -> impl FnMut(u64) + use<> {
-        let (events, id) = (self.events.clone(), self.id);
-        let (label, total) = (descriptor.digest.to_string(), descriptor.size);
-        move |done| {
-            let total = Some(total);
-            events.send(Event::Progress {
-                id,
-                label: label.clone(),
-                done,
-                total,
-            });
-        }
-    }
-}
-
-/// Copies what is read into a blob, and counts it.
-struct Tee<F> {
-    reader: Box<dyn Read + Send>,
-    blob: Option<crate::store::BlobWriter>,
-    read: u64,
-    progress: F,
-}
-
-impl<F: FnMut(u64)> Read for Tee<F> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.reader.read(buffer)?;
-        if let Some(blob) = &mut self.blob {
-            io::Write::write_all(blob, &buffer[..length])?;
-        }
-        self.read += length as u64;
-        (self.progress)(self.read);
-        Ok(length)
-    }
 }

@@ -3,13 +3,15 @@
 use std::io::{self, Read as _};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::engine::lock;
 use super::error::StepError;
 use super::event::{Event, EventSender, VertexId};
 use crate::oci::Descriptor;
-use crate::store::{StagedBlob, Store};
-use crate::transport::Source;
+use crate::sandbox::Cancel;
+use crate::store::{BlobWriter, StagedBlob, Store};
+use crate::transport::{Options, Source, Stop};
 
 /// How many blobs are under way at once.
 pub(super) const AT_ONCE: usize = 4;
@@ -25,13 +27,33 @@ pub(super) struct Downloads<'a> {
     pub(super) name: &'a str,
     pub(super) events: &'a EventSender,
     pub(super) id: VertexId,
-    /// Asked every now and then; `true` ends the transfers.
-    pub(super) stop: &'a (dyn Fn() -> bool + Sync),
+    /// Ends the transfers.
+    pub(super) cancel: &'a Cancel,
+}
+
+/// How registries are spoken to by work that `cancel` ends.
+pub(super) fn options(cancel: &Cancel) -> Options {
+    let cancel = cancel.clone();
+    Options {
+        stop: Stop::when(move || cancel.is_canceled()),
+        ..Options::default()
+    }
+}
+
+/// `result`, of which an error after the end was wanted is no more than that.
+pub(super) fn or_canceled<T>(
+    cancel: &Cancel,
+    result: Result<T, StepError>,
+) -> Result<T, StepError> {
+    result.map_err(|error| match error {
+        _ if cancel.is_canceled() => StepError::Canceled,
+        error => error,
+    })
 }
 
 impl Downloads<'_> {
     /// Downloads and verifies `wanted`, in any order; the result is in theirs. The first error ends
-    /// the other transfers, and nothing stays.
+    /// the other transfers, and of what came over a network the beginnings stay for the next time.
     pub(super) fn stage(&self, wanted: &[Descriptor]) -> Result<Vec<StagedBlob>, StepError> {
         let total = wanted.iter().map(|blob| blob.size).sum();
         let meter = Meter::new(self.events, self.id, total);
@@ -79,21 +101,64 @@ impl Downloads<'_> {
         meter: &Meter<'_>,
         failed: &AtomicBool,
     ) -> Result<StagedBlob, StepError> {
+        let mut writer = self.writer(descriptor)?;
+        let began = Instant::now();
+        let resumed = self.transfer(descriptor, &mut writer, meter, failed)?;
+        let mut staged = writer.finish();
+        // What an earlier transfer left may be wrong, and is gone now.
+        if staged.is_err() && resumed {
+            meter.advance(descriptor, descriptor.size, 0);
+            let mut writer = self.writer(descriptor)?;
+            self.transfer(descriptor, &mut writer, meter, failed)?;
+            staged = writer.finish();
+        }
+        let staged = staged.map_err(|source| StepError::Verify {
+            name: self.name.to_owned(),
+            source,
+        })?;
+        meter.finish(descriptor, began.elapsed());
+        Ok(staged)
+    }
+
+    fn writer(&self, descriptor: &Descriptor) -> Result<BlobWriter, StepError> {
+        Ok(if self.source.is_remote() {
+            self.store.resumable_writer(descriptor)?
+        } else {
+            self.store.blob_writer(Some(descriptor))?
+        })
+    }
+
+    /// Fills `writer` up; says whether it went on with bytes that were there.
+    fn transfer(
+        &self,
+        descriptor: &Descriptor,
+        writer: &mut BlobWriter,
+        meter: &Meter<'_>,
+        failed: &AtomicBool,
+    ) -> Result<bool, StepError> {
         let read = |source| StepError::Blob {
             name: self.name.to_owned(),
             origin: self.source.name(),
             source,
         };
-        let opened = self.source.open_blob(descriptor);
-        let mut reader = opened.map_err(|source| StepError::Pull {
+        let there = writer.length();
+        if there > 0 && there == descriptor.size {
+            meter.advance(descriptor, 0, there);
+            return Ok(true);
+        }
+        let opened = self.source.open_blob_from(descriptor, there);
+        let (mut done, mut reader) = opened.map_err(|source| StepError::Pull {
             name: self.name.to_owned(),
             source: Box::new(source),
         })?;
-        let mut writer = self.store.blob_writer(Some(descriptor))?;
+        if done < there {
+            writer.restart()?;
+        }
+        let resumed = done > 0;
+        meter.advance(descriptor, 0, done);
         let mut buffer = vec![0; BUFFER];
-        let mut done = 0;
         loop {
-            if failed.load(Ordering::Relaxed) || (self.stop)() {
+            if failed.load(Ordering::Relaxed) || self.cancel.is_canceled() {
                 return Err(StepError::Canceled);
             }
             let count = match reader.read(&mut buffer) {
@@ -102,14 +167,11 @@ impl Downloads<'_> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(read(error)),
             };
-            io::Write::write_all(&mut writer, &buffer[..count]).map_err(read)?;
+            io::Write::write_all(writer, &buffer[..count]).map_err(read)?;
             done += count as u64;
             meter.advance(descriptor, done - count as u64, done);
         }
-        writer.finish().map_err(|source| StepError::Verify {
-            name: self.name.to_owned(),
-            source,
-        })
+        Ok(resumed)
     }
 }
 
@@ -123,12 +185,34 @@ pub(super) struct Meter<'a> {
 
 impl<'a> Meter<'a> {
     pub(super) fn new(events: &'a EventSender, id: VertexId, total: u64) -> Self {
-        Self {
+        let meter = Self {
             events,
             id,
             done: AtomicU64::new(0),
             total,
+        };
+        if total > 0 {
+            meter.send(TOTAL.to_owned(), 0, total);
         }
+        meter
+    }
+
+    fn send(&self, label: String, done: u64, total: u64) {
+        self.events.send(Event::Progress {
+            id: self.id,
+            label,
+            done,
+            total: Some(total),
+        });
+    }
+
+    /// `descriptor` is complete.
+    pub(super) fn finish(&self, descriptor: &Descriptor, took: Duration) {
+        self.events.send(Event::Finished {
+            id: self.id,
+            label: descriptor.digest.to_string(),
+            took,
+        });
     }
 
     /// `descriptor` has `done` bytes, and had `before`.
@@ -138,15 +222,7 @@ impl<'a> Meter<'a> {
             .done
             .fetch_add(gained, Ordering::Relaxed)
             .wrapping_add(gained);
-        let send = |label: String, done, total| {
-            self.events.send(Event::Progress {
-                id: self.id,
-                label,
-                done,
-                total: Some(total),
-            });
-        };
-        send(descriptor.digest.to_string(), done, descriptor.size);
-        send(TOTAL.to_owned(), all, self.total);
+        self.send(descriptor.digest.to_string(), done, descriptor.size);
+        self.send(TOTAL.to_owned(), all, self.total);
     }
 }

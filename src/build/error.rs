@@ -169,7 +169,7 @@ pub(crate) enum StepError {
     Secret { source: secret::Error },
     #[error("cannot write {} in the scratch space", path.display())]
     Scratch { path: PathBuf, source: io::Error },
-    #[error("the build was interrupted")]
+    #[error("interrupted")]
     Canceled,
 }
 

@@ -67,7 +67,9 @@ impl Image {
         if let Some(there) = self.base.stored(engine.store)? {
             return Ok((snapshot.insert(there).clone(), true));
         }
-        let fetched = self.base.fetch(engine.store, engine.events, id)?;
+        let fetched = self
+            .base
+            .fetch(engine.store, engine.events, id, engine.cancel)?;
         Ok((snapshot.insert(fetched).clone(), false))
     }
 }
@@ -130,16 +132,21 @@ impl Engine<'_> {
         };
         let id = self.start_vertex(format!("[internal] load metadata for {shown}"));
         let found = match &wanted.key.source {
-            ImageSource::Reference(name) => base::find_image(self.store, name, platform, request),
+            ImageSource::Reference(name) => {
+                base::find_image(self.store, name, platform, request, self.cancel)
+            }
             ImageSource::Named(index) => {
                 let source = &request.named_contexts[*index].source;
-                base::find_named(self.store, source, shown, platform, request)
+                base::find_named(self.store, source, shown, platform, request, self.cancel)
             }
         };
-        let base = self.end_vertex(id, found).map_err(|source| Error::Step {
-            step: wanted.step,
-            location: wanted.location,
-            source: Box::new(source),
+        let base = self.end_vertex(id, found).map_err(|source| match source {
+            StepError::Canceled => Error::Canceled,
+            source => Error::Step {
+                step: wanted.step,
+                location: wanted.location,
+                source: Box::new(source),
+            },
         })?;
         let snapshot = Mutex::new(None);
         self.images.insert(wanted.key, Image { base, snapshot });

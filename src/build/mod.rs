@@ -426,8 +426,11 @@ fn push_image(
                 engine.cancel,
             )
         });
-        pushed.map_err(|source| Error::Push {
-            source: Box::new(source),
+        pushed.map_err(|source| match source {
+            StepError::Canceled => Error::Canceled,
+            source => Error::Push {
+                source: Box::new(source),
+            },
         })?;
         let label = format!("pushing {}", name.whole());
         engine.events.send(Event::Finished { id, label, took });

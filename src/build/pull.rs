@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::base;
-use super::downloads::Downloads;
+use super::downloads::{Downloads, options, or_canceled};
 use super::error::StepError;
 use super::event::{Event, EventSender, VertexId};
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference};
@@ -50,6 +50,7 @@ pub(super) fn watched<T>(
     let result = work();
     events.send(match &result {
         Ok(_) => Event::Done { id },
+        Err(StepError::Canceled) => Event::Canceled { id },
         Err(error) => Event::Failed {
             id,
             message: error.to_string(),
@@ -66,7 +67,17 @@ pub(super) fn pull_quietly(
     events: &EventSender,
     cancel: &Cancel,
 ) -> Result<Pulled, StepError> {
-    let source = transport::registry(name.clone(), &transport::Options::default());
+    or_canceled(cancel, pull_or_fail(store, name, platform, events, cancel))
+}
+
+fn pull_or_fail(
+    store: &Store,
+    name: &Reference,
+    platform: &Platform,
+    events: &EventSender,
+    cancel: &Cancel,
+) -> Result<Pulled, StepError> {
+    let source = transport::registry(name.clone(), &options(cancel));
     let whole = name.whole();
     let resolved = source.resolve(platform).map_err(|source| StepError::Pull {
         name: whole.clone(),
@@ -88,7 +99,7 @@ pub(super) fn pull_quietly(
         name: &whole,
         events,
         id: VERTEX,
-        stop: &|| cancel.is_canceled(),
+        cancel,
     };
     for staged in downloads.stage(&missing)? {
         store.publish_blob(staged)?;

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
-use super::downloads::{AT_ONCE, Meter};
+use super::downloads::{AT_ONCE, Meter, options, or_canceled};
 use super::engine::lock;
 use super::error::StepError;
 use super::event::{EventSender, VertexId};
@@ -13,7 +14,7 @@ use super::pull::watched;
 use crate::oci::{Descriptor, Digest, Index, Manifest, Platform, Reference, media_type};
 use crate::sandbox::Cancel;
 use crate::store::Store;
-use crate::transport::{self, Location, Options, Repository, Sent, Source};
+use crate::transport::{self, Location, Repository, Sent, Source};
 
 /// The vertex of a push by itself.
 const VERTEX: VertexId = VertexId(0);
@@ -112,7 +113,7 @@ pub(crate) fn push_from(
             name: to.whole(),
             source: Box::new(source),
         };
-        let source = from.open(&Options::default()).map_err(failed)?;
+        let source = from.open(&options(cancel)).map_err(failed)?;
         let resolved = source.resolve(platform).map_err(failed)?;
         let of_type = resolved.manifest.media_type.clone();
         let mut package = Package::new(
@@ -166,8 +167,22 @@ fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, StepError> {
     })
 }
 
-/// Blobs first, several at once; then the manifests; then the name.
+/// Sends the package, until the end is wanted.
 fn send(
+    store: &Store,
+    package: &Package<'_>,
+    to: &Reference,
+    by_digest: bool,
+    events: &EventSender,
+    id: VertexId,
+    cancel: &Cancel,
+) -> Result<Pushed, StepError> {
+    let sent = send_or_fail(store, package, to, by_digest, events, id, cancel);
+    or_canceled(cancel, sent)
+}
+
+/// Blobs first, several at once; then the manifests; then the name.
+fn send_or_fail(
     store: &Store,
     package: &Package<'_>,
     to: &Reference,
@@ -188,7 +203,7 @@ fn send(
         .take(MOUNTS)
         .collect();
     let others: Vec<String> = others.into_iter().collect();
-    let repository = Repository::open(to, &others, &Options::default()).map_err(failed)?;
+    let repository = Repository::open(to, &others, &options(cancel)).map_err(failed)?;
     let total = package.blobs.iter().map(|blob| blob.size).sum();
     let meter = Meter::new(events, id, total);
     let (next, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -199,13 +214,14 @@ fn send(
             let Some(blob) = package.blobs.get(index) else {
                 return;
             };
-            let before = AtomicU64::new(0);
+            let (before, began) = (AtomicU64::new(0), Instant::now());
             let progress = |done| meter.advance(blob, before.swap(done, Ordering::Relaxed), done);
             let mount = mounts.get(&blob.digest).map(String::as_str);
             let mount = mount.filter(|from| others.iter().any(|other| other == from));
             let sent = repository.send_blob(blob, mount, &|| package.open(blob), &progress);
-            if sent.is_err() {
-                ended.store(true, Ordering::Relaxed);
+            match &sent {
+                Ok(_) => meter.finish(blob, began.elapsed()),
+                Err(_) => ended.store(true, Ordering::Relaxed),
             }
             lock(&results).push((index, sent));
         }

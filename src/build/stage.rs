@@ -341,6 +341,13 @@ impl Files<'_, '_> {
             created: now(),
         };
         if remember == Remember::Yes {
+            // Builds that made the same at once go on with one result, so that what they make of it is
+            // found by the others.
+            if !engine.request.no_cache
+                && let Some(theirs) = engine.store.cached(key)
+            {
+                return Ok(theirs);
+            }
             engine.store.remember(key, &record)?;
         }
         Ok(record)

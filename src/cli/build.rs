@@ -58,10 +58,14 @@ pub(super) struct BuildArgs {
     #[arg(long = "label", value_name = "NAME=VALUE")]
     labels: Vec<String>,
     /// Carry out every step, whatever the cache has
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, hide_default_value = true, value_name = "BOOL",
+        action = clap::ArgAction::Set)]
     no_cache: bool,
     /// Ask the registry for base images also when the store has them
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, hide_default_value = true, value_name = "BOOL",
+        action = clap::ArgAction::Set)]
     pull: bool,
     /// Network of RUN: default and host share the host's, none has loopback only
     #[arg(long, value_name = "MODE", default_value = "default", value_parser = parse_network)]
@@ -98,13 +102,30 @@ pub(super) struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
     /// Push the image to the registries of its names; the same as -o type=registry
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, hide_default_value = true, value_name = "BOOL",
+        action = clap::ArgAction::Set)]
     push: bool,
+    #[command(flatten)]
+    customary: Customary,
     /// type=image|registry[,name=NAME][,push=true][,push-by-digest=true][,oci-mediatypes=false] or
     /// type=oci|docker|tar|local|cacheonly[,dest=PATH|-][,tar=false][,compression=gzip|zstd|
     /// uncompressed][,compression-level=N][,rewrite-timestamp=true]; repeatable
     #[arg(short, long = "output", value_name = "OUTPUT", value_parser = output::parse)]
     outputs: Vec<build::request::Output>,
+}
+
+/// What docker's command lines say and is always so here, as it is with BuildKit.
+#[derive(Debug, Args)]
+struct Customary {
+    /// Nothing stays of the containers of steps; this is always so
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    rm: Option<bool>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    force_rm: Option<bool>,
+    /// The image is kept in the store; this is always so
+    #[arg(long)]
+    load: bool,
 }
 
 fn parse_network(text: &str) -> Result<Network, String> {

@@ -105,7 +105,7 @@ enum Failure {
 
 fn export(session: &Session, image: &str, place: &Place) -> Result<(), Failure> {
     let store = &session.store;
-    let found = container::find(store, image, Pull::Missing)?;
+    let found = container::find(store, image, Pull::Missing, &session.cancel)?;
     let snapshot = run::files(session, &found, false)?;
     match place {
         Place::Tar(destination) => flat::tar(store, &snapshot, destination, None)?,

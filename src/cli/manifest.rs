@@ -59,6 +59,7 @@ fn create(name: &str, images: &[String], root: &Path) -> Result<Exit, Exit> {
         .collect::<Result<_, _>>()?;
     Ok(transfer::run(
         root,
+        "Joining",
         false,
         |session| {
             joined::create(
@@ -86,6 +87,7 @@ fn push(
     };
     Ok(transfer::run(
         root,
+        "Pushing",
         false,
         |session| push::push(&session.store, &name, &to, &session.events, &session.cancel),
         |pushed| {

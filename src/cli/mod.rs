@@ -99,13 +99,16 @@ enum Command {
     #[command(subcommand)]
     Image(image::ImageCommand),
     /// Work with the cache of builds
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "buildx")]
     Builder(prune::BuilderCommand),
     /// Show what the store takes, in docker's spelling
     #[command(subcommand)]
     System(disk::SystemCommand),
     /// Run a command in an image
     Run(Box<run::RunArgs>),
+    /// Run a command in an image, in docker's longer spelling
+    #[command(subcommand)]
+    Container(run::ContainerCommand),
     /// Write the root file system of an image
     Export(export::ExportArgs),
     /// Bring an image from a registry into the store
@@ -154,10 +157,11 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn carry_out(command: Command, root: &Path) -> Exit {
     use image::ImageCommand as Image;
+    use prune::BuilderCommand as Builder;
     match command {
-        Command::Build(arguments) | Command::Image(Image::Build(arguments)) => {
-            build::run(*arguments, root)
-        }
+        Command::Build(arguments)
+        | Command::Image(Image::Build(arguments))
+        | Command::Builder(Builder::Build(arguments)) => build::run(*arguments, root),
         Command::Import(arguments) | Command::Image(Image::Import(arguments)) => {
             import::run(&arguments, root)
         }
@@ -183,14 +187,14 @@ fn carry_out(command: Command, root: &Path) -> Exit {
             load::run(&arguments, root)
         }
         Command::Image(Image::Prune(arguments)) => prune::run(&arguments, root),
-        Command::Builder(prune::BuilderCommand::Prune(arguments)) => {
-            prune::run_cache(&arguments, root)
-        }
+        Command::Builder(Builder::Prune(arguments)) => prune::run_cache(&arguments, root),
         Command::Du(arguments) | Command::System(disk::SystemCommand::Df(arguments)) => {
             disk::run(&arguments, root)
         }
-        Command::Builder(prune::BuilderCommand::Du) => disk::run(&disk::DiskArgs::default(), root),
-        Command::Run(arguments) => run::run(&arguments, root),
+        Command::Builder(Builder::Du) => disk::run(&disk::DiskArgs::default(), root),
+        Command::Run(arguments) | Command::Container(run::ContainerCommand::Run(arguments)) => {
+            run::run(&arguments, root)
+        }
         Command::Export(arguments) => export::run(&arguments, root),
         Command::Pull(arguments) | Command::Image(Image::Pull(arguments)) => {
             pull::run(&arguments, root)
@@ -204,12 +208,12 @@ fn carry_out(command: Command, root: &Path) -> Exit {
     }
 }
 
-/// Whether these arguments, wrong as they are, begin with `rbuild run`.
+/// Whether these arguments, wrong as they are, begin with `rbuild run` or `rbuild container run`.
 fn is_run(arguments: &[OsString]) -> bool {
     Cli::command()
         .ignore_errors(true)
         .try_get_matches_from(arguments)
-        .is_ok_and(|matches| matches.subcommand_name() == Some("run"))
+        .is_ok_and(|matches| matches!(matches.subcommand_name(), Some("run" | "container")))
 }
 
 /// `$XDG_DATA_HOME/rbuild`, by default `~/.local/share/rbuild` (XDG Base Directory Specification).

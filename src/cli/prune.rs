@@ -30,6 +30,8 @@ pub(super) enum BuilderCommand {
     Prune(CachePruneArgs),
     /// Show what the store takes
     Du,
+    /// Build an image from a Dockerfile
+    Build(Box<super::build::BuildArgs>),
 }
 
 #[derive(Debug, Args)]

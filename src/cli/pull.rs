@@ -50,6 +50,7 @@ pub(super) fn run(arguments: &PullArgs, root: &Path) -> Exit {
     }
     transfer::run(
         root,
+        "Pulling",
         arguments.quiet,
         |session| {
             pull(

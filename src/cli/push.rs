@@ -55,6 +55,7 @@ pub(super) fn run(arguments: &PushArgs, root: &Path) -> Exit {
     }
     transfer::run(
         root,
+        "Pushing",
         arguments.quiet,
         |session| {
             let (store, events, cancel) = (&session.store, &session.events, &session.cancel);

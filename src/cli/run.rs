@@ -14,7 +14,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::report::{self, Report, causes_of};
 use super::session::{self, Session};
@@ -35,6 +35,12 @@ pub(super) const OWN_FAILURE: Exit = Exit::Command(125);
 const NOT_EXECUTABLE: Exit = Exit::Command(126);
 const NOT_FOUND: Exit = Exit::Command(127);
 
+#[derive(Debug, Subcommand)]
+pub(super) enum ContainerCommand {
+    /// Run a command in an image
+    Run(Box<RunArgs>),
+}
+
 #[derive(Debug, Args)]
 #[command(
     disable_help_flag = true,
@@ -44,8 +50,8 @@ const NOT_FOUND: Exit = Exit::Command(127);
 )]
 pub(super) struct RunArgs {
     /// Nothing stays of the container; this is always so
-    #[arg(long)]
-    rm: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    rm: Option<bool>,
     /// Pass standard input on to the command
     #[arg(short, long)]
     interactive: bool,
@@ -258,7 +264,12 @@ fn carry_out(
     request: &Request,
     epoch: Option<i64>,
 ) -> Result<Exit, StepError> {
-    let found = container::find(&session.store, &arguments.image, arguments.pull)?;
+    let found = container::find(
+        &session.store,
+        &arguments.image,
+        arguments.pull,
+        &session.cancel,
+    )?;
     let snapshot = files(session, &found, arguments.quiet)?;
     if session::was_interrupted() {
         return Err(StepError::Canceled);
@@ -297,7 +308,7 @@ pub(super) fn files(session: &Session, found: &Found, quiet: bool) -> Result<Sna
     };
     let progress = progress::start(mode, receiver).ok();
     let events = EventSender::new(sender);
-    let fetched = found.fetch(&session.store, &events);
+    let fetched = found.fetch(&session.store, &events, &session.cancel);
     drop(events);
     if let Some(progress) = progress {
         progress.finish();

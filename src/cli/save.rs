@@ -38,11 +38,15 @@ pub(super) fn run(arguments: &SaveArgs, root: &Path) -> Exit {
     };
     let mut chosen: Vec<(ImageBlobs, Vec<Reference>)> = Vec::new();
     for text in &arguments.images {
-        let image = match image::find(&images, text) {
-            Ok(image) => image,
-            Err(error) => return stored::fail(&error),
+        let image = match (image::find(&images, text), &view) {
+            (Ok(image), Some(view)) => image.meant_by(view, text),
+            (Ok(_), None) => return Exit::Failed,
+            (Err(error), _) => Err(error),
         };
-        add(&mut chosen, &image, text);
+        match image {
+            Ok(image) => add(&mut chosen, &image, text),
+            Err(error) => return stored::fail(&error),
+        }
     }
     let Some(view) = view else {
         return Exit::Failed;

@@ -10,16 +10,18 @@ use crate::build::{self, StepError};
 use crate::oci::Reference;
 use crate::progress::Mode;
 
-/// Runs `work` with an open store. The live view is for terminals; elsewhere the lines that the
+/// Runs `work`, which `title` names (`Pulling`), with an open store. The live view is for terminals; elsewhere the lines that the
 /// command prints at its end say what was done.
 pub(super) fn run<T>(
     root: &Path,
+    title: &'static str,
     quiet: bool,
     work: impl FnOnce(&Session) -> Result<T, StepError>,
     done: impl FnOnce(&T) -> Exit,
 ) -> Exit {
     let live = !quiet && std::io::stderr().is_terminal();
     let mode = match Mode::parse("auto") {
+        Ok(Mode::Tty(_)) if live => Mode::Tty(title),
         Ok(mode) if live => mode,
         _ => Mode::Quiet,
     };

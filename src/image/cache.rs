@@ -100,7 +100,11 @@ pub(crate) fn usage(view: &View) -> Result<Vec<Usage>, Error> {
     for mount in view.cache_mounts()? {
         mounts.add(mount.size, false);
     }
-    Ok(vec![images, layers, records, mounts])
+    let mut partials = Usage::new("Partial blobs");
+    for partial in view.partials()? {
+        partials.add(partial.size, false);
+    }
+    Ok(vec![images, layers, records, mounts, partials])
 }
 
 fn is_used(remembered: &Remembered, chains: &HashSet<ChainId>) -> bool {
@@ -211,6 +215,7 @@ fn items(view: &View, snapshots: &[StoredSnapshot], all: bool) -> Result<Vec<Ite
         .cache_mounts()?
         .into_iter()
         .chain(view.context_memos()?)
+        .chain(view.partials()?)
     {
         add(item.path, item.size, item.used, false);
     }

@@ -59,6 +59,18 @@ impl Image {
             None => self.index.as_ref().unwrap_or(&self.manifest),
         }
     }
+
+    /// The image with the manifest and layers that `text`, by which it was found, means: names of one
+    /// configuration may differ in how the layers are compressed.
+    pub(crate) fn meant_by(self, view: &View, text: &str) -> Result<Self, Error> {
+        let meant = self.meant(text);
+        if meant.digest == self.index.as_ref().unwrap_or(&self.manifest).digest {
+            return Ok(self);
+        }
+        let mut image = read(view, meant)?;
+        image.names = self.names;
+        Ok(image)
+    }
 }
 
 /// A name as docker shows it: without the default registry and the `library/` of its images.

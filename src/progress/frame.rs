@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+use super::bar::bar;
 use super::numbers::Numbers;
 use super::units::{amount, seconds};
 use crate::build::event::{Event, VertexId};
@@ -15,6 +16,8 @@ const LOG_ROWS: usize = 6;
 const PART_ROWS: usize = 8;
 /// Below this width a row has no room for its time.
 const WIDTH_WITH_TIME: usize = 30;
+/// From this width on a part whose total is known has a bar.
+const WIDTH_WITH_BAR: usize = 80;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tint {
@@ -33,8 +36,9 @@ pub(super) struct Row {
 }
 
 /// Everything that was told so far.
-#[derive(Default)]
 pub(super) struct State {
+    /// What is being done.
+    title: &'static str,
     numbers: Numbers,
     vertices: BTreeMap<u32, Vertex>,
     pub(super) warnings: Vec<String>,
@@ -68,6 +72,16 @@ struct Part {
 }
 
 impl State {
+    pub(super) fn new(title: &'static str) -> Self {
+        Self {
+            title,
+            numbers: Numbers::default(),
+            vertices: BTreeMap::new(),
+            warnings: Vec::new(),
+            built: false,
+        }
+    }
+
     pub(super) fn tell(&mut self, event: &Event, now: Duration) {
         match event {
             Event::Started { id, name } => {
@@ -157,7 +171,8 @@ impl State {
             .values()
             .any(|vertex| vertex.ended_as(End::Failed));
         let mut text = format!(
-            "[+] Building {} ({}/{})",
+            "[+] {} {} ({}/{})",
+            self.title,
             seconds(now),
             ended.count(),
             self.vertices.len()
@@ -255,6 +270,9 @@ impl Vertex {
 impl Part {
     fn row(&self, now: Duration, width: usize) -> Row {
         let mut text = format!(" => => {}", self.label);
+        if let Some(total) = self.total.filter(|_| width >= WIDTH_WITH_BAR) {
+            text.push_str(&format!(" {}", bar(self.done, total)));
+        }
         if self.done > 0 || self.total.is_some() {
             text.push_str(&format!(" {}", amount(self.done, self.total)));
         }
@@ -328,7 +346,7 @@ mod tests {
     }
 
     fn state_of(events: &[(f64, Event)]) -> State {
-        let mut state = State::default();
+        let mut state = State::new("Building");
         for (at, event) in events {
             state.tell(event, Duration::from_secs_f64(*at));
         }
@@ -382,6 +400,13 @@ mod tests {
                 " => => sha256:abababababab 5.24MB / 28.23MB                 3.0s",
             ]
         );
+    }
+
+    #[test]
+    fn a_wide_terminal_has_room_for_bars() {
+        let rows = texts(&busy(), 3.7, 80, 20);
+        let expected = " => => sha256:abababababab [===>                ] 5.24MB / 28.23MB";
+        assert_eq!(rows[6].trim_end_matches("3.0s").trim_end(), expected);
     }
 
     #[test]

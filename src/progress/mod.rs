@@ -3,6 +3,7 @@
 //! One thread receives the build's events and gives them to a view; a view never asks the build
 //! anything. That stderr was closed ends no build.
 
+mod bar;
 mod frame;
 mod numbers;
 mod parts;
@@ -25,14 +26,16 @@ const TICK: Duration = Duration::from_millis(100);
 /// Columns where nobody knows better.
 const DEFAULT_WIDTH: usize = 80;
 const DEFAULT_HEIGHT: usize = 24;
+/// What is being done, where the command does not say otherwise.
+const BUILDING: &str = "Building";
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// BuildKit's numbered lines.
     Plain,
-    /// A live view that is redrawn in place.
-    Tty,
+    /// A live view that is redrawn in place, below what is being done: `Building`, `Pulling`.
+    Tty(&'static str),
     /// Nothing.
     Quiet,
     /// One JSON object per line; the schema is in [`rawjson`].
@@ -54,10 +57,10 @@ impl Mode {
     pub(crate) fn parse(name: &str) -> Result<Self, ModeError> {
         let terminal = io::stderr().is_terminal();
         match name {
-            "auto" if terminal && !terminal_is_dumb() => Ok(Self::Tty),
+            "auto" if terminal && !terminal_is_dumb() => Ok(Self::Tty(BUILDING)),
             "auto" | "plain" => Ok(Self::Plain),
             "tty" if !terminal => Err(ModeError::NoTerminal),
-            "tty" => Ok(Self::Tty),
+            "tty" => Ok(Self::Tty(BUILDING)),
             "quiet" | "none" => Ok(Self::Quiet),
             "rawjson" => Ok(Self::RawJson),
             _ => Err(ModeError::Unknown(name.to_owned())),
@@ -93,7 +96,7 @@ fn view_of(mode: Mode) -> Box<dyn View> {
     let output = BufWriter::new(io::stderr());
     match mode {
         Mode::Plain => Box::new(plain::Plain::new(output)),
-        Mode::Tty => Box::new(tty::Tty::new(output, colour_on_stderr())),
+        Mode::Tty(title) => Box::new(tty::Tty::new(output, colour_on_stderr(), title)),
         Mode::Quiet => Box::new(quiet::Quiet),
         Mode::RawJson => Box::new(rawjson::RawJson::new(output, jiff::Timestamp::now())),
     }

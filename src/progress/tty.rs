@@ -28,12 +28,12 @@ struct Drawn {
 }
 
 impl<W: Write> Tty<W> {
-    pub(super) fn new(output: W, colour: bool) -> Self {
+    pub(super) fn new(output: W, colour: bool, title: &'static str) -> Self {
         Self {
             output,
             colour,
             size: size_of_stderr,
-            state: State::default(),
+            state: State::new(title),
             drawn: Drawn::default(),
         }
     }
@@ -118,7 +118,7 @@ mod tests {
         let id = VertexId(1);
         let name = "[1/1] FROM scratch".to_owned();
         let mut output = Vec::new();
-        let mut view = Tty::new(&mut output, colour);
+        let mut view = Tty::new(&mut output, colour, "Building");
         view.size = || (31, 10);
         view.show(&Event::Started { id, name }, Duration::ZERO);
         view.tick(Duration::from_millis(100));

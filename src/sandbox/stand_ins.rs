@@ -188,6 +188,15 @@ impl StandIns {
             }
             fs::chmod_at(&dev, name, 0o666)?;
         }
+        // They lead nowhere: what is written to them must not vanish in a file.
+        for (name, text) in [
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+        ] {
+            fs::symlink_at(OsStr::new(text), &dev, OsStr::new(name))?;
+        }
         for (name, mode) in [("shm", 0o1777), ("pts", 0o755), ("mqueue", 0o1777)] {
             fs::make_directory_at(&dev, OsStr::new(name), 0o700)?;
             fs::chmod_at(&dev, OsStr::new(name), mode)?;

@@ -1,27 +1,70 @@
 //! Blobs by digest: written aside, verified, renamed into place.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io::{self, Seek as _, Write};
+use std::path::{Path, PathBuf};
 
+use super::partials::Partial;
 use super::{Error, Store};
 use crate::oci::{Descriptor, Digest, Hasher};
 
-/// A blob being written. Dropped unfinished, nothing of it stays.
+/// A blob being written. Dropped unfinished, nothing of it stays, or of a [resumable](
+/// Store::resumable_writer) one what reached the disk.
 #[derive(Debug)]
 pub(crate) struct BlobWriter {
-    file: tempfile::NamedTempFile,
+    file: Place,
     hasher: Hasher,
     buffer: Vec<u8>,
     expected: Option<(Digest, u64)>,
 }
 
-/// A complete, verified blob that is not in the store yet. Dropped, nothing of it stays.
+/// A complete, verified blob that is not in the store yet. Dropped, it is as before its writer.
 #[derive(Debug)]
 pub(crate) struct StagedBlob {
-    file: tempfile::NamedTempFile,
+    file: Place,
     pub(crate) digest: Digest,
     pub(crate) size: u64,
+}
+
+/// Where a blob is before it is published.
+#[derive(Debug)]
+enum Place {
+    Scratch(tempfile::NamedTempFile),
+    Partial(Partial),
+}
+
+impl Place {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Scratch(file) => file.path(),
+            Self::Partial(partial) => partial.path(),
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Scratch(file) => file.as_file_mut().write_all(bytes),
+            // A full disk has no space for beginnings.
+            Self::Partial(partial) => partial.write_all(bytes).inspect_err(|_| partial.discard()),
+        }
+    }
+
+    fn discard(&mut self) {
+        if let Self::Partial(partial) = self {
+            partial.discard();
+        }
+    }
+
+    fn persist(self, path: &Path) -> Result<(), Error> {
+        match self {
+            Self::Scratch(file) => {
+                let persisted = file.persist(path);
+                persisted.map_err(|error| Error::io("write", path)(error.error))?;
+                Ok(())
+            }
+            Self::Partial(partial) => partial.persist(path),
+        }
+    }
 }
 
 /// Bytes gathered before a write(2).
@@ -70,10 +113,25 @@ impl Store {
             .tempfile_in(directory)
             .map_err(Error::io("write to", directory))?;
         Ok(BlobWriter {
-            file,
+            file: Place::Scratch(file),
             hasher: Hasher::new(),
             buffer: Vec::with_capacity(BUFFER),
             expected: expected.map(|descriptor| (descriptor.digest.clone(), descriptor.size)),
+        })
+    }
+
+    /// As [`Store::blob_writer`], going on with the bytes that an earlier download of this blob left
+    /// ([`BlobWriter::length`]). Dropped unfinished, it leaves its own to the next, except those that
+    /// are known to be wrong. While somebody else writes the same blob it is an ordinary writer.
+    pub(crate) fn resumable_writer(&self, expected: &Descriptor) -> Result<BlobWriter, Error> {
+        let Some(mut partial) = self.partial(expected)? else {
+            return self.blob_writer(Some(expected));
+        };
+        Ok(BlobWriter {
+            hasher: partial.hash(expected.size)?,
+            file: Place::Partial(partial),
+            buffer: Vec::with_capacity(BUFFER),
+            expected: Some((expected.digest.clone(), expected.size)),
         })
     }
 
@@ -101,11 +159,7 @@ impl Store {
 
     /// Puts a verified blob in its place. One that is there already stays as it is.
     pub(crate) fn publish_blob(&self, blob: StagedBlob) -> Result<(), Error> {
-        let path = self.blob_path(&blob.digest);
-        blob.file
-            .persist(&path)
-            .map_err(|error| Error::io("write", &path)(error.error))?;
-        Ok(())
+        blob.file.persist(&self.blob_path(&blob.digest))
     }
 
     /// Writes a document as a blob.
@@ -141,11 +195,36 @@ impl StagedBlob {
     /// Opens the blob's bytes for reading.
     pub(crate) fn open(&self) -> Result<File, Error> {
         let path = self.file.path();
-        self.file.reopen().map_err(Error::io("open", path))
+        File::open(path).map_err(Error::io("open", path))
     }
 }
 
 impl BlobWriter {
+    /// How many bytes the blob has so far.
+    pub(crate) fn length(&self) -> u64 {
+        self.hasher.length()
+    }
+
+    /// Forgets every byte.
+    pub(crate) fn restart(&mut self) -> Result<(), Error> {
+        self.buffer.clear();
+        self.hasher = Hasher::new();
+        let path = self.file.path().to_owned();
+        let restarted = match &mut self.file {
+            Place::Partial(partial) => partial.restart(),
+            Place::Scratch(file) => {
+                let file = file.as_file_mut();
+                file.set_len(0).and_then(|()| file.rewind())
+            }
+        };
+        restarted.map_err(Error::io("write", &path))
+    }
+
+    /// Leaves no beginning of the blob: it is not what the image says.
+    pub(crate) fn discard(mut self) {
+        self.file.discard();
+    }
+
     /// Ends the blob: the bytes are complete, and they are the expected ones.
     pub(crate) fn finish(mut self) -> Result<StagedBlob, Error> {
         let path = self.file.path().to_owned();
@@ -153,6 +232,9 @@ impl BlobWriter {
         let size = self.hasher.length();
         let digest = self.hasher.finish();
         if let Some((expected, expected_size)) = self.expected {
+            if size != expected_size || digest != expected {
+                self.file.discard();
+            }
             if size != expected_size {
                 return Err(Error::SizeMismatch {
                     digest: expected,
@@ -175,7 +257,7 @@ impl BlobWriter {
     }
 
     fn flush_buffer(&mut self) -> io::Result<()> {
-        self.file.as_file_mut().write_all(&self.buffer)?;
+        self.file.write_all(&self.buffer)?;
         self.buffer.clear();
         Ok(())
     }
@@ -186,6 +268,7 @@ impl Write for BlobWriter {
         if let Some((digest, size)) = &self.expected
             && self.hasher.length() + bytes.len() as u64 > *size
         {
+            self.file.discard();
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("more bytes than the {size} that the descriptor of {digest} says"),
@@ -196,7 +279,7 @@ impl Write for BlobWriter {
             self.flush_buffer()?;
         }
         if bytes.len() >= BUFFER {
-            self.file.as_file_mut().write_all(bytes)?;
+            self.file.write_all(bytes)?;
         } else {
             self.buffer.extend_from_slice(bytes);
         }

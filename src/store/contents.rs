@@ -173,9 +173,18 @@ impl View {
         Ok(found)
     }
 
+    /// The beginnings of blobs whose downloads broke off.
+    pub(crate) fn partials(&self) -> Result<Vec<StoredItem>, Error> {
+        self.files("partial")
+    }
+
     /// The stat records of build contexts.
     pub(crate) fn context_memos(&self) -> Result<Vec<StoredItem>, Error> {
-        let paths = list(&self.root.join("contexts"))?;
+        self.files("contexts")
+    }
+
+    fn files(&self, directory: &str) -> Result<Vec<StoredItem>, Error> {
+        let paths = list(&self.root.join(directory))?;
         Ok(paths
             .into_iter()
             .map(|path| StoredItem {

@@ -59,13 +59,16 @@ impl Error {
 
     /// Whether the disk (or a quota) is full.
     pub(crate) fn is_full(&self) -> bool {
-        matches!(
-            self,
-            Self::Io { source, .. }
-                if matches!(
-                    source.kind(),
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-                )
-        )
+        let is_full = |source: &io::Error| {
+            matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            )
+        };
+        match self {
+            Self::Io { source, .. } => is_full(source),
+            Self::Tree { source } => source.io().is_some_and(|error| is_full(&error)),
+            _ => false,
+        }
     }
 }

@@ -14,6 +14,7 @@
 //! ROOT/cache/XX/HEX.json    CacheKey -> what the step made
 //! ROOT/cache-mounts/KIND/HEX/  directories of `RUN --mount=type=cache`
 //! ROOT/contexts/HEX.memo    stat records of build contexts
+//! ROOT/partial/HEX          the beginning of a blob whose download broke off
 //! ROOT/reserve              space that a removal on a full disk has for a new list of tags
 //! ROOT/stub/                the lowest layer below every RUN: its mount points
 //! ROOT/tmp/NAME[.lock]      what is being made; NAME belongs to who holds the lock
@@ -23,13 +24,15 @@
 //! tags are flushed to disk before a tag names them. Snapshots are not, since a build writes far more
 //! of them than it needs to survive: until a later run has seen them flushed they are listed in
 //! `unsynced`, and after a power cut the next run drops those. Whatever is in `tmp` without a live
-//! owner is removed by the next run.
+//! owner is removed by the next run. What is in `partial` is no content: only a download of the same
+//! blob goes on with it, and what is old or too much is removed (`partials.rs`).
 
 mod blobs;
 mod cache_mounts;
 mod contents;
 mod error;
 mod exclusive;
+mod partials;
 mod records;
 mod snapshots;
 mod tags;
@@ -138,6 +141,7 @@ impl Store {
                 .join("snapshots")
                 .join(kind_of(&ownership, trees.is_some())),
         )?;
+        partials::sweep(&root.join("partial"));
         let tmp = tmp::Scratch::create(&root.join("tmp"))?;
         let store = Self {
             root,

@@ -224,7 +224,10 @@ impl Store {
         }
         let mode = sys::fs::permissions(&like);
         if mode != 0o755 {
-            sys::fs::chmod(&open, mode).map_err(|source| Error::Prepare { source })?;
+            active
+                .ownership
+                .set_mode(&open, mode)
+                .map_err(|source| Error::Prepare { source })?;
         }
         Ok(())
     }

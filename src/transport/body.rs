@@ -16,12 +16,13 @@ pub(super) struct Body<R> {
 }
 
 impl<R: Read> Body<R> {
-    pub(super) fn new(inner: R, name: &str, descriptor: &Descriptor) -> Self {
+    /// `inner` begins at byte `from` of the blob.
+    pub(super) fn new(inner: R, name: &str, descriptor: &Descriptor, from: u64) -> Self {
         Self {
             inner,
             name: name.to_owned(),
             descriptor: descriptor.clone(),
-            got: 0,
+            got: from,
         }
     }
 }
@@ -70,7 +71,7 @@ mod tests {
     fn read(bytes: &[u8], size: u64) -> io::Result<Vec<u8>> {
         let descriptor = Descriptor::new("x", Digest::of(b""), size);
         let mut all = Vec::new();
-        Body::new(bytes, "image", &descriptor).read_to_end(&mut all)?;
+        Body::new(bytes, "image", &descriptor, 0).read_to_end(&mut all)?;
         Ok(all)
     }
 

@@ -12,6 +12,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use super::Stop;
+
 pub(crate) use keep::{Kept, forget, keep};
 
 /// Docker Hub as docker's files call it: the address of its first protocol.
@@ -51,6 +53,7 @@ pub(super) fn find(
     dir: Option<&Path>,
     registry: &str,
     repository: &str,
+    stop: &Stop,
 ) -> Result<Option<Credential>, String> {
     let mut files = Vec::new();
     if dir.is_none() {
@@ -67,7 +70,7 @@ pub(super) fn find(
     for path in files {
         let bad = |why: String| format!("{}: {why}", path.display());
         if let Some(config) = read(&path)?
-            && let Some(found) = look_up(&config, registry, repository).map_err(bad)?
+            && let Some(found) = look_up(&config, registry, repository, stop).map_err(bad)?
         {
             return Ok(Some(found));
         }
@@ -127,10 +130,15 @@ fn helper_of(config: &Value, registry: &str) -> Option<String> {
         .filter(|name| !name.is_empty())
 }
 
-fn look_up(config: &Value, registry: &str, repository: &str) -> Result<Option<Credential>, String> {
+fn look_up(
+    config: &Value,
+    registry: &str,
+    repository: &str,
+    stop: &Stop,
+) -> Result<Option<Credential>, String> {
     if let Some(helper) = helper_of(config, registry) {
         for key in keys(registry).into_iter().take(2) {
-            if let Some(found) = helper::get(&helper, &key)? {
+            if let Some(found) = helper::get(&helper, &key, stop)? {
                 return Ok(Some(found));
             }
         }
@@ -185,7 +193,7 @@ mod tests {
     fn look_up(config: &str, registry: &str) -> Result<Option<Credential>, String> {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("config.json"), config).unwrap();
-        find(Some(dir.path()), registry, "team/app")
+        find(Some(dir.path()), registry, "team/app", &Stop::default())
     }
 
     fn password() -> Option<Credential> {
@@ -205,7 +213,13 @@ mod tests {
 
     #[test]
     fn an_absent_file_or_entry_is_anonymous_and_a_broken_file_is_an_error() {
-        let missing = find(Some(Path::new("/nonexistent")), "a.test", "x").unwrap();
+        let missing = find(
+            Some(Path::new("/nonexistent")),
+            "a.test",
+            "x",
+            &Stop::default(),
+        )
+        .unwrap();
         assert_eq!(missing, None);
         let other = r#"{"auths":{"b.test":{"auth":"dXNlcjpwYXNz"},"a.test":{}}}"#;
         assert_eq!(look_up(other, "a.test").unwrap(), None);

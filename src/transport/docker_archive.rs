@@ -183,6 +183,7 @@ impl Source for DockerArchive {
             section.clone(),
             &self.name(),
             descriptor,
+            0,
         )))
     }
 

@@ -244,7 +244,7 @@ pub(super) fn read(
 ) -> Result<Vec<u8>, Error> {
     check_limit(name, what, descriptor.size)?;
     let mut bytes = Vec::new();
-    Body::new(blob, name, descriptor)
+    Body::new(blob, name, descriptor, 0)
         .read_to_end(&mut bytes)
         .map_err(|error| error_of(error, name, what))?;
     Ok(bytes)

@@ -74,6 +74,9 @@ pub(crate) enum Error {
         #[source]
         cause: std::io::Error,
     },
+    /// The caller wanted the end ([`super::Stop`]).
+    #[error("interrupted")]
+    Interrupted,
     #[error("failed to start the threads for the network")]
     Runtime(#[source] std::io::Error),
     #[error("{name}: no client for {registry} could be made")]

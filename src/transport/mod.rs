@@ -14,6 +14,7 @@ mod location;
 mod oci_archive;
 mod oci_layout;
 mod registry;
+mod stop;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ pub(crate) use location::Location;
 pub(crate) use oci_archive::oci_archive;
 pub(crate) use oci_layout::oci_layout;
 pub(crate) use registry::{Options, Repository, Sent, log_in, registry};
+pub(crate) use stop::Stop;
 
 /// An image found at a source: the exact bytes of its documents and what they say.
 ///
@@ -54,6 +56,21 @@ pub(crate) trait Source: Send + Sync {
     /// The reader yields at most `descriptor.size + 1` bytes and fails when the transfer is cut; it
     /// does not promise that the bytes have the digest. Its errors carry an [`Error`] inside.
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>, Error>;
+
+    /// As [`Source::open_blob`], from byte `offset` on where the source can. The number says where the
+    /// reader begins: at `offset`, or at 0.
+    fn open_blob_from(
+        &self,
+        descriptor: &Descriptor,
+        _offset: u64,
+    ) -> Result<(u64, Box<dyn Read + Send>), Error> {
+        Ok((0, self.open_blob(descriptor)?))
+    }
+
+    /// Whether blobs come over a network, so that the beginning of one is worth keeping.
+    fn is_remote(&self) -> bool {
+        false
+    }
 
     /// How messages call the source: the reference or the path.
     fn name(&self) -> String;

@@ -147,7 +147,7 @@ impl<F: Files> Layout<F> {
                 name: format!("{}: blob {}", self.name, descriptor.digest),
             });
         };
-        Ok(Body::new(file.bytes, &self.name, descriptor))
+        Ok(Body::new(file.bytes, &self.name, descriptor, 0))
     }
 }
 

@@ -11,7 +11,9 @@
 //!   ([`token::may_see_password`]); never after a redirect. Nothing goes from https to http.
 //! - Lost connections, status 429 and 5xx are tried again, a few times in a row; transfers go on where
 //!   they broke off.
+//! - Whatever is waited for, the caller can end it ([`Stop`]).
 
+mod certificates;
 mod client;
 mod download;
 mod failure;
@@ -21,6 +23,7 @@ mod token;
 mod upload;
 
 use std::io::Read;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::Method;
@@ -33,7 +36,7 @@ use hosts::Hosts;
 use super::body::Body;
 use super::credentials::Credential;
 use super::document::{self, Documents};
-use super::{Error, Resolved, Source};
+use super::{Error, Resolved, Source, Stop};
 use crate::oci::{Descriptor, Digest, Platform, Reference, media_type};
 
 pub(crate) use client::Options;
@@ -79,7 +82,8 @@ pub(crate) fn log_in(
     let client = client.with_credential(credential);
     let mut url = client.base.clone();
     url.set_path("/v2/");
-    block_on(client.document(&Ask::new(Method::GET, url), "the registry"))??;
+    let ask = Ask::new(Method::GET, url);
+    block_on(&client.stop, client.document(&ask, "the registry"))?;
     Ok(())
 }
 
@@ -114,17 +118,25 @@ impl Registry {
         Ok(Arc::clone(slot.insert(Arc::new(clients))))
     }
 
-    /// What the first of the clients that can gives; the error is the registry's own.
+    /// What the first of the clients that can gives; the error is the registry's own. A mirror that
+    /// cannot be reached is asked no more.
     fn first<T>(&self, ask: impl Fn(&Arc<Client>) -> Result<T, Error>) -> Result<T, Error> {
         let clients = self.clients()?;
-        let mut last = None;
-        for client in clients.iter() {
-            match ask(client) {
+        let (registry, mirrors) = clients
+            .split_last()
+            .expect("a registry is its own last client");
+        for mirror in mirrors {
+            if mirror.lost.load(Ordering::Relaxed) {
+                continue;
+            }
+            match ask(mirror) {
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(Error::Unreachable { .. }) => mirror.lost.store(true, Ordering::Relaxed),
+                Err(_) => {}
                 Ok(value) => return Ok(value),
-                Err(error) => last = Some(error),
             }
         }
-        Err(last.expect("a registry is its own last client"))
+        ask(registry)
     }
 
     /// The document that the image's name stands for, and its digest.
@@ -148,7 +160,7 @@ impl Registry {
         self.first(|client| {
             let ask = Ask::new(Method::GET, client.url(&format!("manifests/{name}")))
                 .header(ACCEPT, &MANIFESTS.join(", "));
-            block_on(client.document(&ask, "the manifest"))?
+            block_on(&client.stop, client.document(&ask, "the manifest"))
         })
     }
 }
@@ -171,13 +183,22 @@ impl Source for Registry {
     }
 
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>, Error> {
-        let download =
-            self.first(|client| download::start(Arc::clone(client), descriptor.clone()))?;
-        Ok(Box::new(Body::new(
-            download,
-            &self.reference.whole(),
-            descriptor,
-        )))
+        Ok(self.open_blob_from(descriptor, 0)?.1)
+    }
+
+    fn open_blob_from(
+        &self,
+        descriptor: &Descriptor,
+        offset: u64,
+    ) -> Result<(u64, Box<dyn Read + Send>), Error> {
+        let start = |client: &_| download::start(Arc::clone(client), descriptor.clone(), offset);
+        let (from, download) = self.first(start)?;
+        let body = Body::new(download, &self.reference.whole(), descriptor, from);
+        Ok((from, Box::new(body)))
+    }
+
+    fn is_remote(&self) -> bool {
+        true
     }
 
     fn name(&self) -> String {
@@ -201,6 +222,7 @@ fn runtime() -> Result<Arc<Runtime>, Error> {
     Ok(Arc::clone(slot.insert(Arc::new(runtime))))
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Error> {
-    Ok(runtime()?.block_on(future))
+/// Runs `work` to its end, or until the end is wanted.
+fn block_on<T>(stop: &Stop, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    runtime()?.block_on(stop.or(work))
 }

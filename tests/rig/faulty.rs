@@ -17,6 +17,8 @@ pub(crate) struct Heard {
     pub(crate) path: String,
     /// Names in lower case.
     pub(crate) headers: BTreeMap<String, String>,
+    /// Of those that are [answered](Act::Answer) without the registry.
+    pub(crate) body: Vec<u8>,
     /// How many requests came before.
     pub(crate) number: usize,
 }
@@ -179,6 +181,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
         method: method.to_owned(),
         path: path.to_owned(),
         headers: BTreeMap::new(),
+        body: Vec::new(),
         number: 0,
     };
     for line in reader.by_ref().lines() {
@@ -207,9 +210,13 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
             upload_of(&mut lock(&shared.contents), &heard.path).extend(body);
             return Ok(());
         }
-        Act::Answer(status, headers, body) => {
-            io::copy(&mut reader.take(length as u64), &mut io::sink())?;
-            return answer(&mut stream, status, &headers, &body, &heard.method);
+        Act::Answer(status, headers, reply) => {
+            let mut body = Vec::new();
+            reader.take(length as u64).read_to_end(&mut body)?;
+            if let Some(there) = lock(&shared.contents).heard.get_mut(heard.number) {
+                there.body = body;
+            }
+            return answer(&mut stream, status, &headers, &reply, &heard.method);
         }
         Act::Forever(head, piece, pause) => {
             stream.write_all(&head)?;

@@ -2,12 +2,14 @@
 
 pub(crate) mod base;
 pub(crate) mod buildah;
+pub(crate) mod distribution;
 pub(crate) mod faulty;
 pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod outcome;
 pub(crate) mod registry;
 pub(crate) mod repository;
+pub(crate) mod stand;
 pub(crate) mod terminal;
 pub(crate) mod tree;
 
@@ -168,7 +170,7 @@ impl Rig {
 
     /// What the store holds: every path that a later command could read, with sizes.
     ///
-    /// Scratch space (`tmp`) and lock files are not content.
+    /// Scratch space (`tmp`), beginnings of blobs (`partial`) and lock files are not content.
     pub(crate) fn store_listing(&self) -> Vec<String> {
         let mut listing = Vec::new();
         list(&self.store(), Path::new(""), &mut listing);
@@ -190,7 +192,10 @@ fn list(root: &Path, below: &Path, listing: &mut Vec<String>) {
     };
     for entry in entries.map(Result::unwrap) {
         let path = below.join(entry.file_name());
-        let scratch = path == Path::new("tmp") || path.extension() == Some(OsStr::new("lock"));
+        let scratch = ["tmp", "partial"]
+            .iter()
+            .any(|name| path == Path::new(name))
+            || path.extension() == Some(OsStr::new("lock"));
         if scratch || path.file_name() == Some(OsStr::new("lock")) {
             continue;
         }

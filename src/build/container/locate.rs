@@ -4,6 +4,7 @@ use crate::build::base::{self, Base};
 use crate::build::error::StepError;
 use crate::build::event::{Event, EventSender, VertexId};
 use crate::oci::{Digest, ImageConfig, Platform};
+use crate::sandbox::Cancel;
 use crate::store::{Snapshot, Store};
 
 /// When the registry is asked (docker's `--pull`).
@@ -39,13 +40,18 @@ impl Found {
     }
 
     /// Brings the image's files into the store.
-    pub(crate) fn fetch(&self, store: &Store, events: &EventSender) -> Result<Snapshot, StepError> {
+    pub(crate) fn fetch(
+        &self,
+        store: &Store,
+        events: &EventSender,
+        cancel: &Cancel,
+    ) -> Result<Snapshot, StepError> {
         let id = VertexId(0);
         events.send(Event::Started {
             id,
             name: format!("FROM {}", self.0.pinned()),
         });
-        let fetched = self.0.fetch(store, events, id);
+        let fetched = self.0.fetch(store, events, id, cancel);
         events.send(match &fetched {
             Ok(_) => Event::Done { id },
             Err(error) => Event::Failed {
@@ -59,7 +65,12 @@ impl Found {
 
 /// Finds the image `text` for this machine: a name, an id, or the beginning of one. A name comes
 /// before the beginning of an id, as with docker.
-pub(crate) fn find(store: &Store, text: &str, pull: Pull) -> Result<Found, StepError> {
+pub(crate) fn find(
+    store: &Store,
+    text: &str,
+    pull: Pull,
+    cancel: &Cancel,
+) -> Result<Found, StepError> {
     let host = Platform::host();
     let missing = || StepError::Value {
         message: format!("there is no image {text} in the store"),
@@ -83,7 +94,7 @@ pub(crate) fn find(store: &Store, text: &str, pull: Pull) -> Result<Found, StepE
     match (named, pull) {
         (Some(base), Pull::Never) => for_this_machine(base, &host),
         (None, Pull::Never) => Err(missing()),
-        _ => base::find_by_name(store, text, &host, pull == Pull::Always).map(Found),
+        _ => base::find_by_name(store, text, &host, pull == Pull::Always, cancel).map(Found),
     }
 }
 

@@ -187,7 +187,8 @@ impl Copier<'_, '_> {
         sys::fs::make_directory_at(descent.directory(), &name, 0o700).map_err(failed)?;
         descent.enter(name).map_err(failed)?;
         let made = descent.directory();
-        let stat: FileStat = sys::fs::stat(made).map_err(failed)?;
+        let mut stat: FileStat = sys::fs::stat(made).map_err(failed)?;
+        self.destination.ownership.made(&mut stat);
         let (uid, gid) = self.destination.owner.unwrap_or((0, 0));
         if (stat.st_uid, stat.st_gid) != (uid, gid) {
             let set = self.destination.ownership.set(made, uid, gid);
@@ -196,7 +197,8 @@ impl Copier<'_, '_> {
                 source,
             })?;
         }
-        sys::fs::chmod(made, mode).map_err(failed)
+        let set = self.destination.ownership.set_mode(made, mode);
+        set.map_err(failed)
     }
 
     /// Extracts the source if this is an ADD and the source is an archive.

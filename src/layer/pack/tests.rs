@@ -1,3 +1,4 @@
+mod recorded;
 mod round_trip;
 
 use std::fs;

@@ -141,7 +141,8 @@ impl<'a> Copier<'a> {
             }
         }
         if Kind::of(stat) != Kind::Symlink {
-            sys::fs::chmod_at(to, name, sys::fs::permissions(stat)).map_err(fail())?;
+            let mode = sys::fs::permissions(stat);
+            self.ownership.set_mode_at(to, name, mode).map_err(fail())?;
         }
         sys::fs::set_mtime_at(to, name, stat.st_mtime, stat.st_mtime_nsec).map_err(fail())
     }

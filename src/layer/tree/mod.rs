@@ -66,6 +66,17 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// The error of the system call that failed, if one did.
+    pub(crate) fn io(&self) -> Option<std::io::Error> {
+        match self {
+            Self::Copy { source, .. } | Self::Compare { source, .. } => {
+                Some(std::io::Error::from_raw_os_error(source.errno as i32))
+            }
+            Self::Data { source, .. } => Some(source.kind().into()),
+            Self::Owner { .. } | Self::TooDeep { .. } => None,
+        }
+    }
+
     fn copy(path: &Path) -> impl FnOnce(sys::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Copy { path, source }

@@ -3,21 +3,21 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 
 use super::super::credentials::{self, Credential};
 use super::super::document::LIMIT;
-use super::failure::{Failure, innermost, retry};
-use super::hosts::{self, Certificates, Hosts};
+use super::certificates::http_client;
+use super::failure::{Failure, innermost, retry, wanted_pause};
+use super::hosts::Hosts;
 use super::token::{self, Token};
 use crate::oci::Reference;
-use crate::transport::Error;
 use crate::transport::error::Credentials;
+use crate::transport::{Error, Stop};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const MOST_REDIRECTS: usize = 10;
 /// A document may take so many times the silence that is borne.
 const DOCUMENT: u32 = 4;
@@ -28,6 +28,8 @@ pub(crate) struct Options {
     /// The directory of docker's `config.json` and `certs.d`, and of no other file then; `None` is
     /// `$DOCKER_CONFIG`, else `~/.docker`, with podman's files beside it.
     pub(crate) docker_config: Option<PathBuf>,
+    /// Ends what is under way.
+    pub(crate) stop: Stop,
 }
 
 /// A repository of a registry, with what is needed to be let in.
@@ -43,11 +45,14 @@ pub(super) struct Client {
     token_hosts: Vec<String>,
     /// The silence after which a connection is given up.
     pub(super) stall: Duration,
+    pub(super) stop: Stop,
     /// What tokens are asked for: this repository first, others only where the server agrees.
     scopes: Vec<String>,
     access: Mutex<Access>,
     /// A token server on another domain was not shown the password.
     withheld: AtomicBool,
+    /// It could not be reached.
+    pub(super) lost: AtomicBool,
 }
 
 /// What the registry wants to see.
@@ -98,7 +103,10 @@ impl Client {
         let name = reference.whole();
         let repository = reference.repository().to_owned();
         let directory = options.docker_config.as_deref();
-        let credential = credentials::find(directory, registry, &repository);
+        let credential = credentials::find(directory, registry, &repository, &options.stop);
+        if options.stop.is_wanted() {
+            return Err(Error::Interrupted);
+        }
         let credential = credential.map_err(|why| Error::BadCredentials {
             name: name.clone(),
             registry: registry.to_owned(),
@@ -123,9 +131,11 @@ impl Client {
             credential,
             token_hosts: host.token_hosts,
             stall: hosts.stall(),
+            stop: options.stop.clone(),
             scopes,
             access: Mutex::new(Access::Nothing),
             withheld: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
         })
     }
 
@@ -179,9 +189,8 @@ impl Client {
         if status != StatusCode::TOO_MANY_REQUESTS && !status.is_server_error() {
             return Ok(response);
         }
-        let after = text(response.headers(), &header::RETRY_AFTER)
-            .and_then(|seconds| seconds.trim().parse().ok())
-            .map(Duration::from_secs);
+        let after = text(response.headers(), &header::RETRY_AFTER);
+        let after = after.and_then(|when| wanted_pause(&when, SystemTime::now()));
         let error = self.refusal(response, "the request").await;
         Err(Failure::Transient(error, after))
     }
@@ -418,29 +427,6 @@ pub(super) fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     Some(value.to_owned())
 }
 
-fn http_client(
-    registry: &str,
-    options: &Options,
-) -> Result<reqwest::Client, Box<dyn std::error::Error + Send + Sync>> {
-    // An error means that a provider is installed already, which serves as well.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let directory = credentials::docker_directory(options.docker_config.as_deref());
-    let certificates = Certificates::load(directory.as_deref(), registry)?;
-    let mut builder = reqwest::Client::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("rbuild/", env!("CARGO_PKG_VERSION")))
-        .tls_certs_merge(certificates.authorities);
-    if let Some(identity) = certificates.identity {
-        builder = builder.identity(identity);
-    }
-    // A proxy's loopback is another one.
-    if hosts::is_loopback(registry) {
-        builder = builder.no_proxy();
-    }
-    Ok(builder.build()?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -450,6 +436,7 @@ mod tests {
         let reference = crate::oci::parse_reference("r.test/app").unwrap();
         let options = Options {
             docker_config: Some("/nonexistent".into()),
+            ..Options::default()
         };
         let hosts = Hosts::default();
         let client = Client::new(&reference, "r.test", Vec::new(), &hosts, &options).unwrap();

@@ -30,16 +30,25 @@ pub(super) struct Download {
     position: usize,
 }
 
-/// Requests the blob and waits for the head of the answer; the body follows as it is read.
-pub(super) fn start(client: Arc<Client>, descriptor: Descriptor) -> Result<Download, Error> {
-    let body = block_on(retry(|| open(&client, &descriptor, 0)))??;
+/// Requests the blob from byte `offset` on and waits for the head of the answer; the body follows as it
+/// is read. A registry that does not give that part is asked for the whole; the number says where the
+/// body begins, at `offset` or at 0.
+pub(super) fn start(
+    client: Arc<Client>,
+    descriptor: Descriptor,
+    offset: u64,
+) -> Result<(u64, Download), Error> {
+    let begin = retry(|| begin(&client, &descriptor, offset));
+    let (from, response) = block_on(&client.stop, begin)?;
     let (sender, pieces) = channel(IN_FLIGHT);
-    drop(runtime()?.spawn(run(client, descriptor, body, sender)));
-    Ok(Download {
+    let body = Body { response, skip: 0 };
+    drop(runtime()?.spawn(run(client, descriptor, from, body, sender)));
+    let download = Download {
         pieces,
         piece: None,
         position: 0,
-    })
+    };
+    Ok((from, download))
 }
 
 /// A body, and how many of its first bytes the reader has already.
@@ -48,7 +57,50 @@ struct Body {
     skip: u64,
 }
 
+/// What a registry gives that was asked for a part.
+enum Opened {
+    Whole(Response),
+    /// From the wanted byte on.
+    Rest(Response),
+    /// The blob has no such part.
+    Beyond,
+    OtherPart,
+}
+
+async fn begin(
+    client: &Client,
+    descriptor: &Descriptor,
+    offset: u64,
+) -> Result<(u64, Response), Failure> {
+    match ask(client, descriptor, offset).await? {
+        Opened::Rest(response) => Ok((offset, response)),
+        Opened::Whole(response) => Ok((0, response)),
+        Opened::Beyond | Opened::OtherPart => match ask(client, descriptor, 0).await? {
+            Opened::Whole(response) => Ok((0, response)),
+            _ => Err(Failure::Final(client.refused("a part of a blob"))),
+        },
+    }
+}
+
+/// Goes on with a blob of which the reader has `offset` bytes.
 async fn open(client: &Client, descriptor: &Descriptor, offset: u64) -> Result<Body, Failure> {
+    match ask(client, descriptor, offset).await? {
+        Opened::Rest(response) => Ok(Body { response, skip: 0 }),
+        Opened::Whole(response) => Ok(Body {
+            response,
+            skip: offset,
+        }),
+        Opened::Beyond => {
+            let error = truncated(client, descriptor, offset);
+            Err(Failure::Transient(error, None))
+        }
+        Opened::OtherPart => Err(Failure::Final(
+            client.refused("another part than was asked for"),
+        )),
+    }
+}
+
+async fn ask(client: &Client, descriptor: &Descriptor, offset: u64) -> Result<Opened, Failure> {
     let what = format!("blob {}", descriptor.digest);
     let url = client.url(&format!("blobs/{}", descriptor.digest));
     let mut ask = Ask::new(Method::GET, url);
@@ -57,37 +109,37 @@ async fn open(client: &Client, descriptor: &Descriptor, offset: u64) -> Result<B
     }
     let response = client.once(&ask).await?;
     match response.status() {
-        StatusCode::OK => Ok(Body {
-            response,
-            skip: offset,
-        }),
+        StatusCode::OK => Ok(Opened::Whole(response)),
         StatusCode::PARTIAL_CONTENT if offset > 0 => {
             let range = text(response.headers(), &CONTENT_RANGE).unwrap_or_default();
-            if range_start(&range) != Some(offset) {
-                return Err(Failure::Final(
-                    client.refused("another part than was asked for"),
-                ));
+            if is_rest(&range, offset, descriptor.size) {
+                Ok(Opened::Rest(response))
+            } else {
+                Ok(Opened::OtherPart)
             }
-            Ok(Body { response, skip: 0 })
         }
-        StatusCode::RANGE_NOT_SATISFIABLE if offset > 0 => Err(Failure::Transient(
-            truncated(client, descriptor, offset),
-            None,
-        )),
+        StatusCode::RANGE_NOT_SATISFIABLE if offset > 0 => Ok(Opened::Beyond),
         _ => Err(Failure::Final(client.refusal(response, &what).await)),
     }
 }
 
-/// Where the part that a server sends begins (`bytes 100-199/200`).
-fn range_start(range: &str) -> Option<u64> {
-    let (start, _) = range.strip_prefix("bytes ")?.split_once('-')?;
-    start.parse().ok()
+/// Whether the part that a server sends (`bytes 100-199/200`, `bytes 100-199/*`) begins at `offset` of
+/// a blob of `size` bytes.
+fn is_rest(range: &str, offset: u64, size: u64) -> bool {
+    let parts = || {
+        let (part, whole) = range.strip_prefix("bytes ")?.split_once('/')?;
+        Some((part.split_once('-')?.0, whole))
+    };
+    parts().is_some_and(|(start, whole)| {
+        start.parse() == Ok(offset) && (whole == "*" || whole.parse() == Ok(size))
+    })
 }
 
 /// Sends the body, continuing where a connection broke off, until several tries in a row gave nothing.
 async fn run(
     client: Arc<Client>,
     descriptor: Descriptor,
+    from: u64,
     body: Body,
     sender: Sender<io::Result<Piece>>,
 ) {
@@ -95,9 +147,9 @@ async fn run(
         client: &client,
         descriptor: &descriptor,
         sender: &sender,
-        got: 0,
+        got: from,
     };
-    if let Err(error) = transfer.run(body).await {
+    if let Err(error) = client.stop.or(transfer.run(body)).await {
         let kind = match error {
             Error::Truncated { .. } => io::ErrorKind::UnexpectedEof,
             _ => io::ErrorKind::Other,
@@ -117,7 +169,7 @@ impl Transfer<'_> {
     async fn run(&mut self, body: Body) -> Result<(), Error> {
         let mut body = Some(body);
         let mut pauses = PAUSES.iter();
-        let mut mark = 0;
+        let mut mark = self.got;
         loop {
             let failure = match body.take() {
                 Some(body) => self.forward(body).await,
@@ -224,6 +276,28 @@ impl Read for Download {
                 Some(piece) => self.piece = Some(piece?),
             }
             self.position = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_rest;
+
+    #[test]
+    fn a_part_is_the_rest_only_where_it_says_so() {
+        for (range, expected) in [
+            ("bytes 100-199/200", true),
+            ("bytes 100-150/200", true),
+            ("bytes 100-199/*", true),
+            ("bytes 100-199/201", false),
+            ("bytes 0-199/200", false),
+            ("bytes */200", false),
+            ("100-199/200", false),
+            ("bytes 100-199", false),
+            ("", false),
+        ] {
+            assert_eq!(is_rest(range, 100, 200), expected, "{range}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a registry's refusals mean, and when to ask again.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
@@ -45,6 +45,17 @@ where
 /// How long to wait: what the registry wants (`Retry-After`), within limits, or else `pause`.
 pub(super) fn pause_of(pause: Duration, wanted: Option<Duration>) -> Duration {
     wanted.map_or(pause, |wanted| wanted.min(LONGEST_PAUSE))
+}
+
+/// The pause of a `Retry-After` (RFC 9110, 10.2.3): so many seconds, or until a time; none for one that
+/// is past.
+pub(super) fn wanted_pause(text: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let parser = jiff::fmt::rfc2822::DateTimeParser::new();
+    let until = SystemTime::from(parser.parse_timestamp(text.trim()).ok()?);
+    Some(until.duration_since(now).unwrap_or_default())
 }
 
 /// The errors of an answer (distribution-spec, "Error Codes").
@@ -103,6 +114,22 @@ pub(super) fn innermost(error: reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_registry_says_in_seconds_or_as_a_time_when_to_come_again() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_445_412_480);
+        for (text, seconds) in [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("Wed, 21 Oct 2015 07:28:05 GMT", Some(5)),
+            ("Wed, 21 Oct 2015 07:27:00 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+        ] {
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(wanted_pause(text, now), expected, "{text}");
+        }
+    }
 
     #[test]
     fn an_answer_is_repeated_without_what_acts_on_a_terminal() {

@@ -1,4 +1,4 @@
-//! What is known of a registry before it is spoken to: its address, its mirrors, its certificates.
+//! What is known of a registry before it is spoken to: its address, its mirrors.
 //!
 //! `$RBUILD_REGISTRIES`, else `$XDG_CONFIG_HOME/rbuild/registries.json` (`~/.config`):
 //!
@@ -17,14 +17,12 @@
 //! it sends has the digests that the manifest gives, as everything else. Only pulls use mirrors.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::{Certificate, Identity};
 use serde::Deserialize;
 
 const DEFAULT_STALL: Duration = Duration::from_secs(30);
@@ -113,60 +111,6 @@ impl Host {
             "https"
         };
         format!("{scheme}://{host}/")
-    }
-}
-
-/// Certificates for one registry.
-#[derive(Debug, Default)]
-pub(super) struct Certificates {
-    /// Authorities beside those of the system.
-    pub(super) authorities: Vec<Certificate>,
-    /// What this client proves itself with.
-    pub(super) identity: Option<Identity>,
-}
-
-impl Certificates {
-    /// Reads docker's directories `certs.d/HOST[:PORT]`: `*.crt` are authorities, `*.cert` with the
-    /// `*.key` of the same name is the client's. The error is one line.
-    pub(super) fn load(docker_config: Option<&Path>, registry: &str) -> Result<Self, String> {
-        let mut found = Self::default();
-        let own = docker_config.map(|dir| dir.join("certs.d"));
-        for parent in own.into_iter().chain(["/etc/docker/certs.d".into()]) {
-            found.add(&parent.join(registry))?;
-        }
-        Ok(found)
-    }
-
-    fn add(&mut self, directory: &Path) -> Result<(), String> {
-        let entries = match fs::read_dir(directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(format!("{}: {error}", directory.display())),
-        };
-        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        paths.sort();
-        for path in paths {
-            let bad = |why: String| format!("{}: {why}", path.display());
-            let read = |path: &Path| fs::read(path).map_err(|error| bad(error.to_string()));
-            match path.extension().and_then(OsStr::to_str) {
-                Some("crt") => {
-                    let bundle = Certificate::from_pem_bundle(&read(&path)?);
-                    let bundle = bundle.map_err(|_| bad("is no certificate".to_owned()))?;
-                    self.authorities.extend(bundle);
-                }
-                Some("cert") => {
-                    let mut pem = read(&path.with_extension("key"))?;
-                    pem.push(b'\n');
-                    pem.extend(read(&path)?);
-                    let identity = Identity::from_pem(&pem);
-                    let identity = identity
-                        .map_err(|_| bad("is no certificate with its key beside it".to_owned()))?;
-                    self.identity = Some(identity);
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
 }
 

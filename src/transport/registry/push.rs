@@ -81,7 +81,8 @@ impl Repository {
             open,
             progress,
         };
-        block_on(upload::upload(&self.client, &blob, mount))?
+        let upload = upload::upload(&self.client, &blob, mount);
+        block_on(&self.client.stop, upload)
     }
 
     /// Puts a manifest or an index, all parts of which are there, under `name`: a tag or its digest.
@@ -94,10 +95,13 @@ impl Repository {
         let mut ask = Ask::new(Method::PUT, self.client.url(&format!("manifests/{name}")))
             .header(CONTENT_TYPE, media_type);
         ask.body = bytes.to_vec();
-        let response = block_on(self.client.send(&ask))??;
-        if !response.status().is_success() {
-            return Err(block_on(self.client.refusal(response, "the manifest"))?);
-        }
+        let response = block_on(&self.client.stop, async {
+            let response = self.client.send(&ask).await?;
+            if !response.status().is_success() {
+                return Err(self.client.refusal(response, "the manifest").await);
+            }
+            Ok(response)
+        })?;
         let digest = Digest::of(bytes);
         match text(response.headers(), &DOCKER_DIGEST) {
             Some(other) if other != digest.as_str() => Err(Error::DigestMismatch {

@@ -32,6 +32,7 @@ fn source(
     }
     let options = Options {
         docker_config: Some(dir.path().to_owned()),
+        ..Options::default()
     };
     let reference = parse_reference(&format!("{}/app{rest}", server.host())).unwrap();
     (Box::new(registry(reference, &options)), dir)
@@ -343,6 +344,7 @@ fn a_registry_that_is_not_there_is_unreachable() {
     drop(listener);
     let options = Options {
         docker_config: Some("/nonexistent".into()),
+        ..Options::default()
     };
     let error = registry(parse_reference(&reference).unwrap(), &options).resolve(&amd64());
     assert!(matches!(error, Err(Error::Unreachable { .. })));

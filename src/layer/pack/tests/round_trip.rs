@@ -7,7 +7,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::layer::{Form, Limits, unpack};
-use crate::ownership::Ownership;
 
 fn unpacked(tar: &[u8]) -> TempDir {
     let root = directory();
