@@ -79,7 +79,7 @@ const CHANGES: [&str; 24] = [
     "RUN rmdir /t/none",
     "RUN true",
     "RUN touch -d @1000 /t/a",
-    "RUN mv /t/file /t/renamed",
+    "RUN mv /t/hard1 /t/renamed",
     "RUN cp -a /bin /bin2 && rm -r /bin2/b* && mv /bin2 /bin3",
     "RUN mkdir /t/new && chmod 2770 /t/new && chown 0:10 /t/new && touch /t/new/inherits",
     "RUN rm -r /t && mkdir /t",

@@ -18,7 +18,6 @@ use super::sink::Target;
 use super::walk::Node;
 use super::write::{Rules, Writer};
 use super::{Archives, Copied, Destination, Skipped, Unpack};
-use crate::context::digest::Stamp;
 use crate::sys;
 use crate::sys::fs::Kind;
 
@@ -221,7 +220,7 @@ impl Copier<'_, '_> {
             sys::fs::open_at(directory, name, flags, 0).map_err(|error| unreadable(path, error))?;
         let mut file = File::from(fd);
         let check = |file: &File| match sys::fs::stat(file) {
-            Ok(stat) if Stamp::of(&stat) == node.stamp => Ok(()),
+            Ok(stat) if node.stamp.is_of(&stat) => Ok(()),
             Ok(_) => Err(Error::ChangedDuringBuild { path: shown(path) }),
             Err(error) => Err(unreadable(path, error)),
         };

@@ -16,7 +16,6 @@ use super::digest::unreadable;
 use super::error::Error;
 use super::select::shown;
 use super::walk::Node;
-use crate::context::digest::Stamp;
 use crate::ownership::Ownership;
 use crate::sys;
 use crate::sys::fs::Kind;
@@ -90,7 +89,7 @@ pub(super) fn check_unchanged(
         path: path(),
         source,
     })?;
-    if Stamp::of(&stat) == source.node.stamp {
+    if source.node.stamp.is_of(&stat) {
         Ok(())
     } else {
         Err(Error::ChangedDuringBuild { path: path() })

@@ -1,8 +1,7 @@
 use std::ffi::OsStr;
 use std::fs;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::path::Path;
 
 use super::*;
 use crate::ownership::{Ownership, Table};
@@ -24,7 +23,7 @@ impl Trees {
         Self { directory }
     }
 
-    fn at(&self, path: &str) -> std::path::PathBuf {
+    fn at(&self, path: &str) -> PathBuf {
         self.directory.path().join(path)
     }
 
