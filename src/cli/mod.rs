@@ -101,7 +101,7 @@ enum Command {
     /// Work with the cache of builds
     #[command(subcommand, visible_alias = "buildx")]
     Builder(prune::BuilderCommand),
-    /// Show what the store takes, in docker's spelling
+    /// Show or remove what the store takes, in docker's spelling
     #[command(subcommand)]
     System(disk::SystemCommand),
     /// Run a command in an image
@@ -190,6 +190,9 @@ fn carry_out(command: Command, root: &Path) -> Exit {
         Command::Builder(Builder::Prune(arguments)) => prune::run_cache(&arguments, root),
         Command::Du(arguments) | Command::System(disk::SystemCommand::Df(arguments)) => {
             disk::run(&arguments, root)
+        }
+        Command::System(disk::SystemCommand::Prune(arguments)) => {
+            prune::run_system(&arguments, root)
         }
         Command::Builder(Builder::Du) => disk::run(&disk::DiskArgs::default(), root),
         Command::Run(arguments) | Command::Container(run::ContainerCommand::Run(arguments)) => {

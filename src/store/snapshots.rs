@@ -178,7 +178,8 @@ impl Store {
             return self.view_tree(trees, snapshot);
         }
         let mut lowers = self.layer_paths(snapshot);
-        if lowers.is_empty() {
+        // One directory alone would be looked at without an overlay, which hides its own attributes.
+        if lowers.len() < 2 {
             lowers.push(self.scratch()?);
         }
         sys::mount::overlay(&lowers, None, None).map_err(|source| Error::Mount {
