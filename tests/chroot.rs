@@ -80,7 +80,7 @@ const CHANGES: [&str; 24] = [
     "RUN true",
     "RUN touch -d @1000 /t/a",
     "RUN mv /t/hard1 /t/renamed",
-    "RUN cp -a /bin /bin2 && rm -r /bin2/b* && mv /bin2 /bin3",
+    "RUN cp -a /bin /bin2 && rm -r /bin2/b*",
     "RUN mkdir /t/new && chmod 2770 /t/new && chown 0:10 /t/new && touch /t/new/inherits",
     "RUN rm -r /t && mkdir /t",
     "COPY --chown=app:staff file /x/y/",

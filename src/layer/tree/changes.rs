@@ -34,8 +34,9 @@ pub(crate) struct Changed {
 /// and changed files whole, whiteouts for what is gone, opaque directories where a directory was
 /// replaced. `lowers` are the layers that `tree` was made of.
 ///
-/// Two things are not as in an overlay: a file that was only opened for writing is no change, and a change of a file with several names is one
-/// of all its names.
+/// Three things are not as in an overlay: a file that was only opened for writing is no change, a change
+/// of a file with several names is one of all its names, and a directory that was both made and renamed
+/// is not opaque (nothing was below it).
 pub(crate) fn changes(
     tree: Owned<'_>,
     before: &Listing,
