@@ -142,10 +142,21 @@ fn parse_network(text: &str) -> Result<Network, String> {
     }
 }
 
+impl BuildArgs {
+    /// Chooses how messages come; what is said before is for people.
+    pub(super) fn choose_error_format(&self) {
+        report::choose_format(self.error_format);
+    }
+
+    /// Whether something is built, and not only looked at.
+    pub(super) fn needs_store(&self) -> bool {
+        !self.check && self.call.is_none_or(|call| call.question.is_none())
+    }
+}
+
 /// Runs `rbuild build`.
 pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
     let format = arguments.error_format;
-    report::choose_format(format);
     let call = match arguments.call {
         Some(call) => call,
         None if arguments.check => Call::CHECK,

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::Exit;
+use super::place;
 use super::report::{self, Report};
 use crate::build::event::EventSender;
 use crate::ownership::{Ownership, Table};
@@ -91,6 +92,9 @@ fn diverted() -> MutexGuard<'static, Option<PipeWriter>> {
 
 fn start_watching(root: &Path, mode: Mode, signals: &[Signal]) -> Result<Session, Exit> {
     let entered = enter()?;
+    if !entered.is_flat {
+        place::require_overlay(root)?;
+    }
     let cancel = Cancel::new().map_err(|error| start_failed(&error))?;
     watch_signals(signals, cancel.clone()).map_err(|error| start_failed(&error))?;
     let opened = if entered.is_flat {

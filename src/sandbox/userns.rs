@@ -303,13 +303,13 @@ impl MapWriters {
     }
 }
 
-fn may_map_any_id() -> bool {
+pub(super) fn may_map_any_id() -> bool {
     let has =
         |capability| caps::has_cap(None, caps::CapSet::Effective, capability).unwrap_or(false);
     has(caps::Capability::CAP_SETUID) && has(caps::Capability::CAP_SETGID)
 }
 
-fn find_helper(program: &str) -> Option<PathBuf> {
+pub(super) fn find_helper(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::iter::once(PathBuf::from("/usr/bin"))
         .chain(std::env::split_paths(&path).filter(|dir| dir.is_absolute()))
