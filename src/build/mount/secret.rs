@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use super::super::engine::Engine;
 use super::super::error::StepError;
 use super::super::secret;
-use super::{Prepared, check_owner};
+use super::Prepared;
 use crate::dockerfile::SecretMount;
 use crate::sandbox::Mount;
 
@@ -41,7 +41,6 @@ pub(super) fn prepare(
     }
     if !target.is_empty() {
         let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
-        check_owner(engine.store.ownership(), &target, (uid, gid))?;
         prepared.mounts.push(Mount::File {
             contents: bytes,
             target,
