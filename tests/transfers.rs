@@ -262,9 +262,7 @@ fn beginnings_are_counted_and_pruned() {
     fs::write(&file, vec![1; 1 << 20]).unwrap();
     let usage = rig.rbuild(["du"]).succeeds();
     let usage = String::from_utf8(usage.stdout).unwrap();
-    let row = usage
-        .lines()
-        .find(|line| line.starts_with("Partial blobs"));
+    let row = usage.lines().find(|line| line.starts_with("Partial blobs"));
     assert!(row.unwrap().contains("1.05MB"), "{usage}");
     rig.rbuild(["builder", "prune", "-f"]).succeeds();
     assert!(!file.exists());

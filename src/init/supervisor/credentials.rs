@@ -355,10 +355,7 @@ mod tests {
         let mut process = user(0);
         process.set_groups(vec![44, 3, 7, 3]).unwrap();
         assert_eq!(process.groups, [3, 3, 7, 44]);
-        assert_eq!(
-            process.set_groups(vec![1, UNCHANGED]),
-            Err(Errno::EINVAL)
-        );
+        assert_eq!(process.set_groups(vec![1, UNCHANGED]), Err(Errno::EINVAL));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod attributes;
 mod caller;
 mod create;
 mod credentials;
+mod execute;
 mod files;
 mod identity;
 mod layout;
@@ -24,6 +25,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use caps::Capability;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::CloneFlags;
@@ -32,7 +34,7 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Pid, getpid};
 
-use self::caller::{Caller, Lookup};
+use self::caller::{Caller, Lookup, Target};
 use self::credentials::Credentials;
 use self::records::Records;
 use crate::sandbox::emulation::calls::{Call, Subject};
@@ -232,7 +234,9 @@ impl Supervisor {
         }
         // In the caller's root its absolute paths and links mean what they mean to the caller.
         nix::unistd::chroot(format!("{}/root", caller.pid()).as_str())?;
+        self.records.leave(self.root.try_clone().ok());
         let reply = self.carry_out(caller, call);
+        self.records.leave(None);
         nix::unistd::fchdir(self.root.as_fd())?;
         nix::unistd::chroot(".")?;
         nix::unistd::fchdir(self.proc.as_fd())?;
@@ -241,6 +245,8 @@ impl Supervisor {
 
     fn carry_out(&mut self, caller: &Caller<'_>, call: Call) -> nix::Result<Reply> {
         use super::supervisor::files::id;
+        const USER: Capability = Capability::CAP_SETUID;
+        const GROUP: Capability = Capability::CAP_SETGID;
         const HERE: i32 = libc::AT_FDCWD;
         const FOLLOW: Lookup = Lookup {
             no_follow: false,
@@ -269,8 +275,11 @@ impl Supervisor {
                 self.stat(caller, target.as_ref(), layout, caller.address(1))
             }
             Call::StatAt(layout) => {
-                let target =
-                    caller.target_at(caller.int(0), caller.address(1), lookup(caller.int(3)))?;
+                let flags = caller.int(3);
+                if flags & !files::STAT_FLAGS != 0 {
+                    return Ok(Reply::Continue);
+                }
+                let target = caller.target_at(caller.int(0), caller.address(1), lookup(flags))?;
                 self.stat(caller, target.as_ref(), layout, caller.address(2))
             }
             Call::Statx => self.statx(caller),
@@ -285,12 +294,15 @@ impl Supervisor {
             }
             Call::Fchown(width) => {
                 let owner = (id(caller, 1, width), id(caller, 2, width));
-                let target = caller.descriptor(caller.int(0)).ok_or(Errno::EBADF)?;
-                self.chown(caller, &target, owner)
+                self.fchown(caller, owner)
             }
             Call::ChownAt => {
                 let owner = (caller.word(2), caller.word(3));
-                let lookup = lookup(caller.int(4));
+                let flags = caller.int(4);
+                if flags & !(libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH) != 0 {
+                    return Err(Errno::EINVAL);
+                }
+                let lookup = lookup(flags);
                 self.chown_path(caller, caller.int(0), caller.address(1), lookup, owner)
             }
             Call::Open => {
@@ -329,31 +341,39 @@ impl Supervisor {
                 let lookup = lookup(caller.int(4));
                 self.execute(caller, caller.int(0), caller.address(1), lookup)
             }
-            Call::SetUid(width) => self.set_ids(caller, width, |who, [id, ..]| who.set_user(id)),
-            Call::SetGid(width) => self.set_ids(caller, width, |who, [id, ..]| who.set_group(id)),
-            Call::SetReUid(width) => self.set_ids(caller, width, |who, [real, effective, _]| {
-                who.set_users(real, effective)
-            }),
-            Call::SetReGid(width) => self.set_ids(caller, width, |who, [real, effective, _]| {
-                who.set_both_groups(real, effective)
-            }),
+            Call::SetUid(width) => {
+                self.set_ids(caller, width, USER, |who, [id, ..]| who.set_user(id))
+            }
+            Call::SetGid(width) => {
+                self.set_ids(caller, width, GROUP, |who, [id, ..]| who.set_group(id))
+            }
+            Call::SetReUid(width) => {
+                self.set_ids(caller, width, USER, |who, [real, effective, _]| {
+                    who.set_users(real, effective)
+                })
+            }
+            Call::SetReGid(width) => {
+                self.set_ids(caller, width, GROUP, |who, [real, effective, _]| {
+                    who.set_both_groups(real, effective)
+                })
+            }
             Call::SetResUid(width) => {
-                self.set_ids(caller, width, |who, [real, effective, saved]| {
+                self.set_ids(caller, width, USER, |who, [real, effective, saved]| {
                     who.set_all_users(real, effective, saved)
                 })
             }
             Call::SetResGid(width) => {
-                self.set_ids(caller, width, |who, [real, effective, saved]| {
+                self.set_ids(caller, width, GROUP, |who, [real, effective, saved]| {
                     who.set_all_groups(real, effective, saved)
                 })
             }
             Call::SetFsUid(width) => {
                 let id = id(caller, 0, width);
-                self.change(caller, |who| Ok(who.set_file_user(id).into()))
+                self.change_with(caller, USER, |who| Ok(who.set_file_user(id).into()))
             }
             Call::SetFsGid(width) => {
                 let id = id(caller, 0, width);
-                self.change(caller, |who| Ok(who.set_file_group(id).into()))
+                self.change_with(caller, GROUP, |who| Ok(who.set_file_group(id).into()))
             }
             Call::SetGroups(width) => self.set_groups(caller, width),
             Call::GetUid(width) => self.get_id(caller, width, |who| who.user.real),
@@ -371,18 +391,26 @@ impl Supervisor {
                 self.get_limit(caller, caller.address(3), width)
             }
             Call::GetAttribute(_) => Self::get_attribute(caller),
-            Call::SetAttribute(subject) => {
+            Call::SetAttribute(subject) | Call::RemoveAttribute(subject) => {
                 self.hold_subject(caller, subject)?;
-                Self::change_attribute(caller)
+                self.change_attribute(caller)
             }
-            Call::RemoveAttribute(_) => Self::change_attribute(caller),
             Call::ListAttributes(subject) => Self::list_attributes(caller, subject),
             Call::Chroot => {
+                if !self.credentials(caller)?.is_capable() {
+                    return Err(Errno::EPERM);
+                }
                 self.has_chroots = true;
                 Ok(Reply::Continue)
             }
             Call::Rename | Call::Link => self.hold(caller, HERE, caller.address(0), NO_FOLLOW),
             Call::RenameAt => self.hold(caller, caller.int(0), caller.address(1), NO_FOLLOW),
+            Call::RenameAt2 => {
+                if caller.word(4) & libc::RENAME_EXCHANGE != 0 {
+                    self.hold(caller, caller.int(2), caller.address(3), NO_FOLLOW)?;
+                }
+                self.hold(caller, caller.int(0), caller.address(1), NO_FOLLOW)
+            }
             Call::LinkAt => {
                 let lookup = Lookup {
                     no_follow: caller.int(4) & libc::AT_SYMLINK_FOLLOW == 0,
@@ -390,9 +418,32 @@ impl Supervisor {
                 };
                 self.hold(caller, caller.int(0), caller.address(1), lookup)
             }
-            Call::SetTimesAt => self.hold(caller, caller.int(0), caller.address(1), NO_FOLLOW),
-            Call::Chmod => self.hold(caller, HERE, caller.address(0), FOLLOW),
-            Call::ChmodAt => self.hold(caller, caller.int(0), caller.address(1), FOLLOW),
+            Call::SetTimes => self.hold(caller, HERE, caller.address(0), FOLLOW),
+            Call::SetTimesAt if caller.address(1) == 0 => {
+                self.hold_target(caller.descriptor(caller.int(0)));
+                Ok(Reply::Continue)
+            }
+            Call::SetTimesAt => {
+                let lookup = lookup(caller.int(3));
+                self.hold(caller, caller.int(0), caller.address(1), lookup)
+            }
+            Call::Chmod => {
+                let target = caller.target_at(HERE, caller.address(0), FOLLOW)?;
+                self.chmod(caller, target, caller.word(1))
+            }
+            Call::Fchmod => {
+                let target = caller.descriptor(caller.int(0));
+                self.chmod(caller, target, caller.word(1))
+            }
+            Call::ChmodAt => {
+                let target = caller.target_at(caller.int(0), caller.address(1), FOLLOW)?;
+                self.chmod(caller, target, caller.word(2))
+            }
+            Call::ChmodAt2 => {
+                let lookup = lookup(caller.int(3));
+                let target = caller.target_at(caller.int(0), caller.address(1), lookup)?;
+                self.chmod(caller, target, caller.word(2))
+            }
         }
     }
 
@@ -404,13 +455,15 @@ impl Supervisor {
         address: u64,
         lookup: Lookup,
     ) -> nix::Result<Reply> {
-        if address != 0
-            && let Ok(Some(target)) = caller.target_at(directory, address, lookup)
-        {
+        self.hold_target(caller.target_at(directory, address, lookup).ok().flatten());
+        Ok(Reply::Continue)
+    }
+
+    fn hold_target(&mut self, target: Option<Target>) {
+        if let Some(target) = target {
             // What goes wrong here goes wrong in the kernel too, which says so.
             let _refused = self.records.hold(&target).is_err();
         }
-        Ok(Reply::Continue)
     }
 
     fn hold_subject(&mut self, caller: &Caller<'_>, subject: Subject) -> nix::Result<Reply> {
@@ -419,7 +472,10 @@ impl Supervisor {
             allows_empty: false,
         };
         match subject {
-            Subject::Descriptor => Ok(Reply::Continue),
+            Subject::Descriptor => {
+                self.hold_target(caller.descriptor(caller.int(0)));
+                Ok(Reply::Continue)
+            }
             Subject::Path | Subject::Link => {
                 self.hold(caller, libc::AT_FDCWD, caller.address(0), lookup)
             }

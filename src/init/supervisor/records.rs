@@ -29,6 +29,8 @@ pub(super) struct Records {
     upper: OwnedFd,
     /// The file system whose files are those of the layer.
     device: u64,
+    /// Its root, while the supervisor is in another one.
+    outside: Option<OwnedFd>,
     attribute: CString,
 }
 
@@ -45,6 +47,7 @@ impl Records {
             file,
             upper,
             device: 0,
+            outside: None,
             attribute: CString::new(ATTRIBUTE).expect("a constant without a zero byte"),
         }
     }
@@ -53,6 +56,12 @@ impl Records {
     pub(super) fn enter(&mut self) -> nix::Result<()> {
         self.device = nix::sys::stat::stat("/")?.st_dev;
         Ok(())
+    }
+
+    /// Says that the root is another one from now on than that of the image, which is `root`; `None` when
+    /// it is that again.
+    pub(super) fn leave(&mut self, root: Option<OwnedFd>) {
+        self.outside = root;
     }
 
     /// The record of `target`, which is of this kind for the kernel.
@@ -134,7 +143,7 @@ impl Records {
 
     /// What the file at `path` is in the directory of the layer.
     fn stored(&self, path: &CStr) -> Option<FileId> {
-        let place = nix::fcntl::readlink(path).ok()?;
+        let place = self.place(path).ok()?;
         let place = Path::new(&place).strip_prefix("/").ok()?.to_owned();
         let place = if place.as_os_str().is_empty() {
             Path::new(".").to_owned()
@@ -151,6 +160,26 @@ impl Records {
         )
         .ok()?;
         identify(&own(&file), true).ok()
+    }
+
+    /// The path in the image of the descriptor that `path` names.
+    fn place(&self, path: &CStr) -> nix::Result<std::ffi::OsString> {
+        let Some(root) = &self.outside else {
+            return nix::fcntl::readlink(path);
+        };
+        // A link of /proc is told as seen from the root of who reads it.
+        let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
+        let open = |path| nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty());
+        let (inside, proc) = (open("/")?, open(".")?);
+        let enter = |root: &OwnedFd| {
+            nix::unistd::fchdir(root)?;
+            nix::unistd::chroot(".")?;
+            nix::unistd::fchdir(&proc)
+        };
+        enter(root)?;
+        let place = nix::fcntl::readlink(path);
+        enter(&inside)?;
+        place
     }
 
     /// Keeps the record of a special file of a lower layer, which gets another inode when it is changed:
