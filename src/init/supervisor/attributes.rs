@@ -51,7 +51,8 @@ impl Supervisor {
                 shown.extend_from_slice(name);
             }
         }
-        if shown.len() == names.len() {
+        let refuses = subject == Subject::Descriptor && caller.is_path_only(caller.int(0));
+        if shown.len() == names.len() || refuses {
             return Ok(Reply::Continue);
         }
         let room = usize::try_from(caller.address(2)).unwrap_or(usize::MAX);

@@ -23,6 +23,9 @@ const MAX_ENTRIES: usize = 10_000_000;
 pub(super) struct Records {
     /// Owners of what cannot carry attributes: what the layers' tables hold, and what this step adds.
     table: HashMap<FileId, (u32, u32)>,
+    /// What a file that was copied up in this step is shown as until the kernel forgets it, which is
+    /// different for each of its names, and what it is in the layer.
+    aliases: HashMap<FileId, FileId>,
     /// Where additions are kept for the layer.
     file: File,
     /// The layer that is being written, for the inodes that its files have there.
@@ -44,6 +47,7 @@ impl Records {
             .collect();
         Self {
             table,
+            aliases: HashMap::new(),
             file,
             upper,
             device: 0,
@@ -91,7 +95,8 @@ impl Records {
             return None;
         }
         let file = identify(&target.path, target.follow).ok()?;
-        let (uid, gid) = self.table.get(&file)?;
+        let file = self.aliases.get(&file).unwrap_or(&file);
+        let (uid, gid) = self.table.get(file)?;
         Some(Record::owned_by(*uid, *gid))
     }
 
@@ -116,29 +121,35 @@ impl Records {
             }
         }
         let seen = identify(&path, true)?;
-        if record.is_default() && !self.table.contains_key(&seen) {
+        let known = self.aliases.contains_key(&seen) || self.table.contains_key(&seen);
+        if record.is_default() && !known {
             return Ok(());
         }
-        if self.table.len() >= MAX_ENTRIES {
+        if self.table.len() + self.aliases.len() >= MAX_ENTRIES {
             return Err(Errno::ENOSPC);
         }
         let owner = (record.uid, record.gid);
-        self.table.insert(seen, owner);
-        if stat.st_dev == self.device
-            && let Some(stored) = self.stored(&path)
-        {
-            // A link that was copied up is shown under its old inode until the kernel forgets it.
-            self.table.insert(stored, owner);
-            let entry = Entry {
-                file: stored,
-                uid: owner.0,
-                gid: owner.1,
-            };
-            self.file
-                .write_all(&entry.encode())
-                .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+        let stored = if stat.st_dev == self.device {
+            self.stored(&path)
+        } else {
+            None
+        };
+        let Some(stored) = stored else {
+            self.table.insert(seen, owner);
+            return Ok(());
+        };
+        if seen != stored {
+            self.aliases.insert(seen, stored);
         }
-        Ok(())
+        self.table.insert(stored, owner);
+        let entry = Entry {
+            file: stored,
+            uid: owner.0,
+            gid: owner.1,
+        };
+        self.file
+            .write_all(&entry.encode())
+            .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
     }
 
     /// What the file at `path` is in the directory of the layer.

@@ -16,5 +16,5 @@ chown daemon copy
 stat -c '%n %F %t:%T %u:%g %a %h' * >../seen
 cd ..
 tar c d | tar x -C t
-ls -lnR --time-style=+ d t >listed
-find . -type c | sort >found
+ls -lnR --time-style=+ d t | grep -v ^total >listed
+find . -type d | sort >found
