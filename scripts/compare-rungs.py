@@ -16,6 +16,7 @@ CONTENTS = [
     ("var/lib/apt/*", "times"),
     ("var/lib/dpkg/info/*.list", "no order is promised"),
     ("etc/ssh/ssh_host_*", "keys"),
+    ("home/remote/.ssh/*", "keys"),
     ("etc/ssl/private/*", "keys"),
     ("etc/ssl/certs/ssl-cert-snakeoil.pem", "a certificate of such a key"),
     ("etc/machine-id", "random"),
