@@ -309,7 +309,7 @@ fn a_store_that_cannot_be_written() {
         let context = context.to_str().unwrap();
         let arguments = ["--root", "/usr/rbuild-store", "build", context];
         Outcome::of(Command::new(host::binary()).args(arguments))
-            .exits_with(1)
+            .exits_with(3)
             .says(&["/usr/rbuild-store", "Permission denied"]);
     }
 
@@ -326,7 +326,7 @@ fn a_store_that_cannot_be_written() {
         .arg(build.get_program())
         .args(build.get_args());
     Outcome::of(&mut command)
-        .exits_with(1)
+        .exits_with(3)
         .says(&[rig.store().to_str().unwrap(), "Read-only file system"]);
 
     let file = rig.path("file");
@@ -338,7 +338,7 @@ fn a_store_that_cannot_be_written() {
         .arg("build")
         .arg(rig.context());
     Outcome::of(&mut command)
-        .exits_with(1)
+        .exits_with(3)
         .says(&[file.to_str().unwrap()]);
 }
 

@@ -35,6 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "check",
             "context",
             "dockerfile",
+            "image",
             "layer",
             "oci",
             "ownership",

@@ -20,8 +20,7 @@ const EPOCH: &str = "1400000000";
 
 #[test]
 fn the_lines_of_a_tutorial_say_what_the_tutorial_shows() {
-    // The image's user is not root.
-    if !host::tool("bash") || !host::maps_many_ids() {
+    if !host::tool("bash") {
         return;
     }
     let rig = Rig::new();

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::add::{self, OpenContext, SourceTree};
 use super::commit::LayerOptions;
@@ -15,8 +14,9 @@ use super::input::DockerfileText;
 use super::mount::Mounted;
 use super::named;
 use super::plan::{Plan, PlannedBase, PlannedStage};
-use super::remote_context::{self, FetchedContexts};
+use super::remote_context;
 use super::request::{ContextSource, Encoding, NamedSource, Request};
+use super::shared::Shared;
 use super::stage;
 use super::state::StageState;
 use crate::context::digest::Memo;
@@ -41,12 +41,9 @@ pub(crate) struct Engine<'a> {
     pub(crate) clamp: Option<i64>,
     /// How layers of the final image are written; `None` when no output has layers.
     pub(crate) encoding: Option<Encoding>,
-    build_context: ContextPlace,
-    context: OnceLock<Arc<OpenContext>>,
-    fetched: FetchedContexts,
+    pub(crate) shared: &'a Shared,
     pub(super) images: BTreeMap<ImageKey, Image>,
     pub(crate) mounted: Mounted,
-    next_vertex: AtomicU32,
     cached: Mutex<BTreeSet<VertexId>>,
     results: Mutex<Vec<StageResult>>,
     finished: Condvar,
@@ -109,25 +106,13 @@ impl<'a> Engine<'a> {
         cancel: &'a Cancel,
         source_date_epoch: Option<i64>,
         encoding: Option<Encoding>,
-        build_context: ContextPlace,
+        shared: &'a Shared,
     ) -> Self {
         let rewrite = request
             .outputs
             .iter()
             .any(|output| output.rewrite_timestamp);
         let results = vec![StageResult::Waiting; plan.stages.len()];
-        let context = OnceLock::new();
-        let build_context = match build_context {
-            ContextPlace::Archive(archive) => {
-                let open = OpenContext {
-                    context: archive,
-                    memo: Memo::none(),
-                };
-                context.get_or_init(|| Arc::new(open));
-                ContextPlace::Empty
-            }
-            place => place,
-        };
         Self {
             request,
             plan,
@@ -137,12 +122,9 @@ impl<'a> Engine<'a> {
             epoch: source_date_epoch.map(stage::rfc3339),
             clamp: source_date_epoch.filter(|_| rewrite),
             encoding,
-            build_context,
-            context,
-            fetched: FetchedContexts::default(),
+            shared,
             images: BTreeMap::new(),
             mounted: Mounted::default(),
-            next_vertex: AtomicU32::new(0),
             cached: Mutex::default(),
             results: Mutex::new(results),
             finished: Condvar::new(),
@@ -150,7 +132,7 @@ impl<'a> Engine<'a> {
     }
 
     pub(crate) fn start_vertex(&self, name: String) -> VertexId {
-        let id = VertexId(self.next_vertex.fetch_add(1, Ordering::Relaxed));
+        let id = self.shared.next_vertex();
         self.events.send(Event::Started { id, name });
         id
     }
@@ -248,17 +230,17 @@ impl<'a> Engine<'a> {
 
     /// The build context, opened by the first step that reads it.
     pub(crate) fn context(&self, id: VertexId) -> Result<SourceTree, StepError> {
-        if let Some(open) = self.context.get() {
+        if let Some(open) = self.shared.context.get() {
             return Ok(SourceTree::Context(Arc::clone(open)));
         }
-        let opened = match &self.build_context {
+        let opened = match &self.shared.place {
             ContextPlace::Directory { path, dockerfile } => {
                 let (ignore, _) = read_ignore_file(path, dockerfile.as_deref())
                     .map_err(|source| StepError::Context { source })?;
                 self.open_directory(path, ignore)?
             }
             ContextPlace::Remote(address) => {
-                return self.fetched.get(None, || {
+                return self.shared.fetched.get(None, || {
                     let (context, _) = remote_context::fetch_main(&self.fetch(id), address)?;
                     Ok(context)
                 });
@@ -270,7 +252,7 @@ impl<'a> Engine<'a> {
             },
         };
         Ok(SourceTree::Context(Arc::clone(
-            self.context.get_or_init(|| Arc::new(opened)),
+            self.shared.context.get_or_init(|| Arc::new(opened)),
         )))
     }
 
@@ -305,7 +287,7 @@ impl<'a> Engine<'a> {
                     self.open_directory(path, ignore)?,
                 )))
             }
-            NamedSource::Remote(address) => self.fetched.get(Some(index), || {
+            NamedSource::Remote(address) => self.shared.fetched.get(Some(index), || {
                 remote_context::fetch_named(&self.fetch(id), address)
             }),
             NamedSource::Image(_) => {
@@ -376,14 +358,6 @@ impl<'a> Engine<'a> {
                         .unwrap_or_else(PoisonError::into_inner);
                 }
             }
-        }
-    }
-
-    /// Keeps the stat records of the context for the next build.
-    pub(crate) fn save_memo(&self) {
-        if let Some(open) = self.context.get() {
-            // Without the records the next build reads the files again; nothing else is lost.
-            drop(open.memo.save());
         }
     }
 }

@@ -8,6 +8,7 @@ use super::export;
 use super::secret;
 use crate::check::Finding;
 use crate::dockerfile::{Diagnostic, Span, WordError};
+use crate::image;
 use crate::oci::DiffId;
 use crate::remote;
 use crate::sandbox::{self, passwd};
@@ -88,6 +89,9 @@ pub(crate) enum StepError {
     Filters { source: sandbox::seccomp::Error },
     #[error(transparent)]
     Copy { source: copy::Error },
+    /// The store was asked for an image that a command names.
+    #[error(transparent)]
+    Image { source: image::Error },
     #[error("cannot use the base image {name}")]
     Base {
         name: String,

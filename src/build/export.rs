@@ -9,7 +9,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::build::request::Destination;
-use crate::oci::{Descriptor, Digest, Index, Reference, media_type, to_json};
+use crate::oci::{Descriptor, Digest, Index, Platform, Reference, media_type, to_json};
 use crate::store::{self, Store};
 
 #[derive(Debug, thiserror::Error)]
@@ -48,12 +48,45 @@ pub(crate) struct ImageBlobs {
     pub(crate) layers: Vec<Descriptor>,
 }
 
+/// What a name stands for: an image, or an index with those of its images that are in the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Bundle {
+    /// The image's manifest, or the index.
+    pub(crate) top: Descriptor,
+    /// Indexes in the index.
+    pub(crate) indexes: Vec<Descriptor>,
+    pub(crate) images: Vec<ImageBlobs>,
+}
+
 impl ImageBlobs {
+    fn parts(&self) -> impl Iterator<Item = &Descriptor> {
+        [&self.manifest, &self.config]
+            .into_iter()
+            .chain(&self.layers)
+    }
+}
+
+impl From<ImageBlobs> for Bundle {
+    fn from(image: ImageBlobs) -> Self {
+        Self {
+            top: image.manifest.clone(),
+            indexes: Vec::new(),
+            images: vec![image],
+        }
+    }
+}
+
+impl Bundle {
+    /// Every blob, some of them several times.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Descriptor> {
+        std::iter::once(&self.top)
+            .chain(&self.indexes)
+            .chain(self.images.iter().flat_map(ImageBlobs::parts))
+    }
+
     /// Each blob once.
     fn blobs(&self) -> BTreeMap<&Digest, u64> {
-        std::iter::once(&self.manifest)
-            .chain(std::iter::once(&self.config))
-            .chain(&self.layers)
+        self.parts()
             .map(|descriptor| (&descriptor.digest, descriptor.size))
             .collect()
     }
@@ -67,14 +100,14 @@ impl ImageBlobs {
     fn entries(&self, names: &[Reference]) -> Vec<Descriptor> {
         let mut manifests: Vec<Descriptor> = names.iter().map(|name| self.named(name)).collect();
         if manifests.is_empty() {
-            manifests.push(self.manifest.clone());
+            manifests.push(self.top.clone());
         }
         manifests
     }
 
     /// containerd reads the full name from its own annotation and the tag from the specified one.
     fn named(&self, name: &Reference) -> Descriptor {
-        let mut descriptor = self.manifest.clone();
+        let mut descriptor = self.top.clone();
         let annotations = &mut descriptor.annotations;
         annotations.insert("io.containerd.image.name".to_owned(), name.whole());
         annotations.insert(
@@ -84,24 +117,36 @@ impl ImageBlobs {
         descriptor
     }
 
-    /// The image in docker's own list of what is in the archive.
-    fn docker_manifest(&self, names: &[Reference]) -> serde_json::Value {
+    /// The image in docker's own list of what is in the archive, which knows no indexes: of several
+    /// images it has the one for this machine, or else the first.
+    fn docker_manifest(&self, names: &[Reference]) -> Option<serde_json::Value> {
         let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
-        let layers: Vec<String> = self
+        let host = Platform::host();
+        let distance = |image: &&ImageBlobs| {
+            let platform = image.manifest.platform.as_ref();
+            let distance = platform.and_then(|platform| platform.distance(&host));
+            (distance.is_none(), distance)
+        };
+        let runs = |image: &&ImageBlobs| {
+            let platform = image.manifest.platform.as_ref();
+            platform.is_none_or(|platform| platform.os != "unknown")
+        };
+        let image = self.images.iter().filter(runs).min_by_key(distance)?;
+        let layers: Vec<String> = image
             .layers
             .iter()
             .map(|layer| path(&layer.digest))
             .collect();
         let names: Vec<String> = names.iter().map(familiar).collect();
-        serde_json::json!({
-            "Config": path(&self.config.digest),
+        Some(serde_json::json!({
+            "Config": path(&image.config.digest),
             "RepoTags": names,
             "Layers": layers,
-        })
+        }))
     }
 }
 
-fn index_of(manifests: Vec<Descriptor>) -> Index {
+pub(crate) fn index_of(manifests: Vec<Descriptor>) -> Index {
     Index {
         schema_version: 2,
         media_type: Some(media_type::INDEX.to_owned()),
@@ -164,7 +209,7 @@ fn file_permissions() -> fs::Permissions {
 /// Equal images give equal bytes. `open` finds a blob.
 pub(crate) fn archive(
     open: &dyn Fn(&Digest) -> Result<File, store::Error>,
-    images: &[(ImageBlobs, Vec<Reference>)],
+    images: &[(Bundle, Vec<Reference>)],
     out: &mut dyn Write,
     progress: &mut dyn FnMut(u64),
 ) -> io::Result<()> {
@@ -195,7 +240,7 @@ pub(crate) fn archive(
         .flat_map(|(image, names)| image.entries(names));
     let docker = images
         .iter()
-        .map(|(image, names)| image.docker_manifest(names));
+        .filter_map(|(image, names)| image.docker_manifest(names));
     let documents = [
         ("index.json", to_json(&index_of(entries.collect()))),
         ("manifest.json", to_json(&docker.collect::<Vec<_>>())),
@@ -235,7 +280,7 @@ impl<R: Read, F: FnMut(u64)> Read for Counted<R, F> {
 /// layout has already are moved to the new image; its other images stay.
 pub(crate) fn layout(
     store: &Store,
-    image: &ImageBlobs,
+    image: &Bundle,
     names: &[Reference],
     path: &Path,
 ) -> Result<(), Error> {

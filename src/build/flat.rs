@@ -7,7 +7,7 @@ use super::copy;
 use super::error::Error;
 use super::export;
 use super::request::Destination;
-use crate::layer::{PackOptions, pack_tree};
+use crate::layer::{NamedTree, PackOptions, pack_tree, pack_trees};
 use crate::store::{Snapshot, Store};
 
 /// Writes it as a tar archive. No time in it is later than `clamp`, seconds since 1970.
@@ -24,6 +24,38 @@ pub(crate) fn tar(
     };
     export::to_destination::<Error>(destination, |out| {
         pack_tree(view.as_fd(), &owners, &options, out)
+            .map(drop)
+            .map_err(|source| Error::ExportTree {
+                source: Box::new(source),
+            })
+    })
+}
+
+/// Writes several as one tar archive, each below the directory with its name.
+pub(crate) fn tar_of_several(
+    store: &Store,
+    trees: &[(String, &Snapshot)],
+    destination: &Destination,
+    clamp: Option<i64>,
+) -> Result<(), Error> {
+    let views = trees
+        .iter()
+        .map(|(name, snapshot)| Ok((name, store.view(snapshot)?, store.owners(snapshot))))
+        .collect::<Result<Vec<_>, Error>>()?;
+    let trees: Vec<NamedTree<'_>> = views
+        .iter()
+        .map(|(name, view, owners)| NamedTree {
+            name,
+            root: view.as_fd(),
+            owners,
+        })
+        .collect();
+    let options = PackOptions {
+        clamp_mtime: clamp,
+        ..PackOptions::default()
+    };
+    export::to_destination::<Error>(destination, |out| {
+        pack_trees(&trees, &options, out)
             .map(drop)
             .map_err(|source| Error::ExportTree {
                 source: Box::new(source),

@@ -2,12 +2,12 @@
 
 use super::commit::layer_blob;
 use super::error::StepError;
-use super::export::ImageBlobs;
+use super::export::{Bundle, ImageBlobs, index_of};
 use super::request::{Encoding, Request};
 use super::state::StageState;
 use crate::layer::Compression;
 use crate::oci::{
-    Descriptor, Digest, History, ImageConfig, Manifest, Platform, Reference, media_type, to_json,
+    Digest, History, ImageConfig, Manifest, Platform, Reference, media_type, to_json,
 };
 use crate::store::Store;
 
@@ -127,15 +127,33 @@ pub(crate) fn assemble(
         annotations: std::collections::BTreeMap::new(),
     };
     let mut manifest = store.put_blob(manifest_type, &to_json(&manifest))?;
-    manifest.platform = Some(Platform::new(
-        &config.os,
-        &config.architecture,
-        config.variant.as_deref(),
-    ));
+    let mut platform = Platform::new(&config.os, &config.architecture, config.variant.as_deref());
+    let version = config.other.get("os.version");
+    platform.os_version = version.and_then(|version| version.as_str().map(str::to_owned));
+    manifest.platform = Some(platform);
     Ok(ImageBlobs {
         manifest,
         config: config_descriptor,
         layers,
+    })
+}
+
+/// Joins images, which differ in their platforms, under one index.
+pub(crate) fn join(
+    store: &Store,
+    images: Vec<ImageBlobs>,
+    dialect: Dialect,
+) -> Result<Bundle, crate::store::Error> {
+    let of_type = match dialect {
+        Dialect::Oci => media_type::INDEX,
+        Dialect::Docker => media_type::DOCKER_INDEX,
+    };
+    let mut index = index_of(images.iter().map(|image| image.manifest.clone()).collect());
+    index.media_type = Some(of_type.to_owned());
+    Ok(Bundle {
+        top: store.put_blob(of_type, &to_json(&index))?,
+        indexes: Vec::new(),
+        images,
     })
 }
 
@@ -160,19 +178,14 @@ fn translate(layer: &str, dialect: Dialect) -> &str {
 /// Points the tags at the image once all of it is on disk. Without tags the image is kept unnamed.
 pub(crate) fn publish(
     store: &Store,
-    image: &ImageBlobs,
+    image: &Bundle,
     tags: &[Reference],
 ) -> Result<(), crate::store::Error> {
-    if store.has_tags(tags, &image.manifest)? {
+    if store.has_tags(tags, &image.top)? {
         return Ok(());
     }
-    let parts: Vec<&Descriptor> = image
-        .layers
-        .iter()
-        .chain([&image.config, &image.manifest])
-        .collect();
-    store.sync_blobs(parts.iter().map(|part| &part.digest))?;
-    store.set_tags(tags, &image.manifest)
+    store.sync_blobs(image.parts().map(|part| &part.digest))?;
+    store.set_tags(tags, &image.top)
 }
 
 #[cfg(test)]

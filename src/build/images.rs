@@ -130,7 +130,12 @@ impl Engine<'_> {
             ImageSource::Reference(name) => name,
             ImageSource::Named(index) => &request.named_contexts[*index].name,
         };
-        let id = self.start_vertex(format!("[internal] load metadata for {shown}"));
+        let prefix = if request.makes_index() {
+            format!("{platform} ")
+        } else {
+            String::new()
+        };
+        let id = self.start_vertex(format!("[{prefix}internal] load metadata for {shown}"));
         let found = match &wanted.key.source {
             ImageSource::Reference(name) => {
                 base::find_image(self.store, name, platform, request, self.cancel)

@@ -6,6 +6,7 @@
 mod add;
 mod add_remote;
 mod base;
+pub(crate) mod changes;
 mod commit;
 pub(crate) mod container;
 mod copy;
@@ -28,6 +29,7 @@ mod log_tail;
 mod metadata;
 mod mount;
 mod named;
+mod outputs;
 mod owner;
 mod plan;
 pub(crate) mod pull;
@@ -40,6 +42,7 @@ mod run;
 pub(crate) mod run_options;
 mod scope;
 pub(crate) mod secret;
+mod shared;
 mod stage;
 mod state;
 mod support;
@@ -53,17 +56,16 @@ pub(crate) use error::{Error, StepError};
 pub(crate) use input::DockerfileText;
 
 use engine::{ContextPlace, Engine};
-use event::{Event, EventSender, VertexId};
-use export::ImageBlobs;
+use event::{Event, EventSender};
 use fetch::Fetch;
-use image::Dialect;
+use outputs::Finished;
 use plan::Plan;
 use request::{ContextSource, DockerfileSource, Encoding, Output, OutputForm, Request};
-use state::StageState;
+use shared::Shared;
 
 use crate::check::Checked;
-use crate::dockerfile::{Dockerfile, parse};
-use crate::oci::{Descriptor, Digest, ImageConfig};
+use crate::dockerfile::{Diagnostic, Dockerfile, parse};
+use crate::oci::{Descriptor, Digest};
 use crate::sandbox::Cancel;
 use crate::store::Store;
 
@@ -81,7 +83,8 @@ pub(crate) struct Loaded {
     /// What the checks found; nothing of it is an error.
     pub(crate) checked: Checked,
     dockerfile: Dockerfile,
-    plan: Plan,
+    /// For each platform, with the request for it alone.
+    plans: Vec<(Request, Plan)>,
     context: ContextPlace,
 }
 
@@ -98,9 +101,12 @@ pub(crate) enum Input {
 /// What a build made.
 #[derive(Debug)]
 pub(crate) struct Built {
-    /// Digest of the configuration, which is how docker names an image.
-    pub(crate) image_id: Digest,
-    /// The manifest in the store; `None` when the outputs wanted no image.
+    /// Digest of the configuration, which is how docker names an image; of several platforms that of
+    /// the index, if the outputs wanted one.
+    pub(crate) image_id: Option<Digest>,
+    /// The build made an index of its platforms.
+    pub(crate) is_index: bool,
+    /// The manifest or index in the store; `None` when the outputs wanted no image.
     pub(crate) manifest: Option<Descriptor>,
     /// What the checks found, with what only the base images could tell.
     pub(crate) checked: Checked,
@@ -184,18 +190,26 @@ fn plan_text(
     let planned = support::check_frontend(&text.text, request)
         .map_err(|foreign| vec![foreign])
         .and_then(|()| parse(&text.text))
-        .and_then(|dockerfile| plan::plan(&dockerfile, request).map(|plan| (dockerfile, plan)))
+        .and_then(|dockerfile| plan_each(&dockerfile, request).map(|plans| (dockerfile, plans)))
         .map_err(|diagnostics| Error::Dockerfile { diagnostics })
-        .and_then(|(dockerfile, plan)| {
-            inspect::check_planned(&text, &dockerfile, &plan, request, &context)
-                .map(|checked| (dockerfile, plan, checked))
+        .and_then(|(dockerfile, plans)| {
+            let mut checked: Option<Checked> = None;
+            for (request, plan) in &plans {
+                let found = inspect::check_planned(&text, &dockerfile, plan, request, &context)?;
+                match &mut checked {
+                    None => checked = Some(found),
+                    Some(all) => found.findings.into_iter().for_each(|one| all.add(one)),
+                }
+            }
+            let checked = checked.expect("a build is for one platform at least");
+            Ok((dockerfile, plans, checked))
         });
     match planned {
-        Ok((dockerfile, plan, checked)) => Ok(Box::new(Loaded {
+        Ok((dockerfile, plans, checked)) => Ok(Box::new(Loaded {
             text,
             checked,
             dockerfile,
-            plan,
+            plans,
             context,
         })),
         Err(error) => Err(Box::new(Failure {
@@ -205,10 +219,21 @@ fn plan_text(
     }
 }
 
-/// Carries out a build. The image is in the store under its tags and every output is written, or
-/// there is an error, no tag has changed and no output has appeared.
-pub(crate) fn run(
+/// Plans the build for each of its platforms; the first that cannot be built ends it.
+fn plan_each(
+    dockerfile: &Dockerfile,
     request: &Request,
+) -> Result<Vec<(Request, Plan)>, Vec<Diagnostic>> {
+    let requests = request.for_each_platform().into_iter();
+    requests
+        .map(|request| plan::plan(dockerfile, &request).map(|plan| (request, plan)))
+        .collect()
+}
+
+/// Carries out a build, for one platform after the other where it is for several. The image is in the
+/// store under its tags and every output is written, or there is an error, no tag has changed and no
+/// output has appeared.
+pub(crate) fn run(
     loaded: Loaded,
     store: &Store,
     events: &EventSender,
@@ -218,7 +243,7 @@ pub(crate) fn run(
         text,
         mut checked,
         dockerfile,
-        plan,
+        plans,
         context,
     } = loaded;
     let fail = |error| {
@@ -227,40 +252,54 @@ pub(crate) fn run(
             dockerfile: Some(text.clone()),
         })
     };
-    let seconds = request.source_date_epoch.or(plan.source_date_epoch);
-    let encoding = image_encoding(request);
-    let mut engine = Engine::new(
-        request, plan, store, events, cancel, seconds, encoding, context,
-    );
-    engine.resolve_images(&dockerfile).map_err(fail)?;
-    warn_of_unused_arguments(&engine, &dockerfile);
-    inspect::check_platforms(&engine, &dockerfile, &mut checked);
+    let shared = Shared::new(context);
+    let (requests, plans): (Vec<Request>, Vec<Plan>) = plans.into_iter().unzip();
+    let mut engines = Vec::with_capacity(requests.len());
+    for (request, plan) in requests.iter().zip(plans) {
+        let seconds = request.source_date_epoch.or(plan.source_date_epoch);
+        let encoding = image_encoding(request);
+        let mut engine = Engine::new(
+            request, plan, store, events, cancel, seconds, encoding, &shared,
+        );
+        engine.resolve_images(&dockerfile).map_err(fail)?;
+        inspect::check_platforms(&engine, &dockerfile, &mut checked);
+        engines.push(engine);
+    }
+    // What is unused does not depend on the platform.
+    if let Some(engine) = engines.first() {
+        warn_of_unused_arguments(engine, &dockerfile);
+    }
     if let Some(message) = checked.violation() {
         let findings = checked.findings;
         return Err(fail(Error::Checks { message, findings }));
     }
-    let state = engine.build_stages().map_err(fail)?;
-    engine.save_memo();
+    let mut finished = Vec::with_capacity(engines.len());
+    for engine in &engines {
+        let state = engine.build_stages().map_err(fail)?;
+        let config = image::configuration(&state, engine.request, engine.epoch.as_deref());
+        finished.push(Finished {
+            engine,
+            state,
+            config,
+        });
+    }
+    shared.save_memo();
     if cancel.is_canceled() {
         return Err(fail(Error::Canceled));
     }
-    let config = image::configuration(&state, request, engine.epoch.as_deref());
-    let id = engine.start_vertex("exporting to image".to_owned());
-    let exported = export_all(&engine, &state, &config, id);
-    match &exported {
-        Ok(_) => events.send(Event::Done { id }),
-        Err(error) => events.send(Event::Failed {
-            id,
-            message: error.to_string(),
-        }),
-    }
+    let exported = outputs::write(&finished);
     let manifest = exported.map_err(fail)?;
-    let image_id = image::image_id(&config);
+    let is_index = requests.iter().any(Request::makes_index);
+    let image_id = match finished.first() {
+        Some(only) if !is_index => Some(image::image_id(&only.config)),
+        _ => manifest.as_ref().map(|index| index.digest.clone()),
+    };
     events.send(Event::Built {
-        image_id: Some(image_id.clone()),
+        image_id: image_id.clone(),
     });
     Ok(Built {
         image_id,
+        is_index,
         manifest,
         checked,
     })
@@ -295,139 +334,4 @@ fn image_encoding(request: &Request) -> Option<Encoding> {
         None if request.outputs.is_empty() || !request.tags.is_empty() => Some(Encoding::default()),
         None => None,
     }
-}
-
-/// Writes every output, then points the tags at the image.
-fn export_all(
-    engine: &Engine<'_>,
-    state: &StageState,
-    config: &ImageConfig,
-    id: VertexId,
-) -> Result<Option<Descriptor>, Error> {
-    let mut stored = None;
-    if let Some(encoding) = engine.encoding {
-        let (image, took) =
-            stage::timed(|| assemble(engine, state, config, encoding, Dialect::Oci));
-        engine.events.send(Event::Finished {
-            id,
-            label: "exporting layers".to_owned(),
-            took,
-        });
-        stored = Some(image?);
-    }
-    for output in &engine.request.outputs {
-        write_output(engine, state, config, output, id)?;
-    }
-    let Some(image) = stored else { return Ok(None) };
-    let (published, took) =
-        stage::timed(|| image::publish(engine.store, &image, &engine.request.tags));
-    published?;
-    for tag in &engine.request.tags {
-        let label = format!("naming to {}", tag.whole());
-        engine.events.send(Event::Finished { id, label, took });
-    }
-    Ok(Some(image.manifest))
-}
-
-fn assemble(
-    engine: &Engine<'_>,
-    state: &StageState,
-    config: &ImageConfig,
-    encoding: Encoding,
-    dialect: Dialect,
-) -> Result<ImageBlobs, Error> {
-    image::assemble(engine.store, state, config, encoding, dialect, engine.clamp)
-        .map_err(|source| Error::Assemble { source })
-}
-
-fn write_output(
-    engine: &Engine<'_>,
-    state: &StageState,
-    config: &ImageConfig,
-    output: &Output,
-    id: VertexId,
-) -> Result<(), Error> {
-    let names = &engine.request.tags;
-    let (store, events) = (engine.store, engine.events);
-    let image = |dialect| assemble(engine, state, config, output.encoding, dialect);
-    let archive = |destination: &request::Destination, dialect| {
-        let image = image(dialect)?;
-        let label = || "writing the archive".to_owned();
-        let total = Some(image.size());
-        let images = [(image, names.clone())];
-        let open = &|digest: &Digest| store.open_blob(digest);
-        let progress = &mut |done| {
-            events.send(Event::Progress {
-                id,
-                label: label(),
-                done,
-                total,
-            });
-        };
-        let (written, took) = stage::timed(|| {
-            export::to_destination::<Error>(destination, |out| {
-                export::archive(open, &images, out, progress)
-                    .map_err(|source| export::Error::of_archive(destination, source).into())
-            })
-        });
-        events.send(Event::Finished {
-            id,
-            label: label(),
-            took,
-        });
-        written
-    };
-    match &output.form {
-        OutputForm::OciArchive(destination) => archive(destination, Dialect::Oci),
-        OutputForm::DockerArchive(destination) => archive(destination, Dialect::Docker),
-        OutputForm::OciLayout(path) => {
-            let image = image(Dialect::Oci)?;
-            Ok(export::layout(store, &image, names, path)?)
-        }
-        OutputForm::Tar(destination) => {
-            flat::tar(store, &state.snapshot, destination, engine.clamp)
-        }
-        OutputForm::Local(path) => flat::directory(store, &state.snapshot, path),
-        OutputForm::CacheOnly => Ok(()),
-        OutputForm::Image(output) if output.push => {
-            let dialect = if output.oci {
-                Dialect::Oci
-            } else {
-                Dialect::Docker
-            };
-            push_image(engine, &image(dialect)?, output, id)
-        }
-        OutputForm::Image(_) => Ok(()),
-    }
-}
-
-/// Pushes the image under every name that it has.
-fn push_image(
-    engine: &Engine<'_>,
-    image: &ImageBlobs,
-    output: &request::ImageOutput,
-    id: VertexId,
-) -> Result<(), Error> {
-    for name in engine.request.tags.iter().chain(&output.names) {
-        let (pushed, took) = stage::timed(|| {
-            push::push_stored(
-                engine.store,
-                &image.manifest,
-                name,
-                output.by_digest,
-                engine.events,
-                id,
-                engine.cancel,
-            )
-        });
-        pushed.map_err(|source| match source {
-            StepError::Canceled => Error::Canceled,
-            source => Error::Push {
-                source: Box::new(source),
-            },
-        })?;
-        let label = format!("pushing {}", name.whole());
-        engine.events.send(Event::Finished { id, label, took });
-    }
-    Ok(())
 }

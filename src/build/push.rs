@@ -11,13 +11,18 @@ use super::engine::lock;
 use super::error::StepError;
 use super::event::{EventSender, VertexId};
 use super::pull::watched;
-use crate::oci::{Descriptor, Digest, Index, Manifest, Platform, Reference, media_type};
+use crate::oci::{
+    Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, media_type,
+};
 use crate::sandbox::Cancel;
 use crate::store::Store;
-use crate::transport::{self, Location, Repository, Sent, Source};
+use crate::transport::{self, Location, Repository, ResolvedIndex, Sent, Source};
 
 /// The vertex of a push by itself.
 const VERTEX: VertexId = VertexId(0);
+
+/// An index may point at one more level of indexes.
+const INDEXES: u32 = 1;
 
 /// How many other repositories are offered to the registry as places that have a blob.
 const MOUNTS: usize = 8;
@@ -37,7 +42,7 @@ struct Package<'a> {
     /// Configurations and layers, each once.
     blobs: Vec<Descriptor>,
     configs: BTreeSet<Digest>,
-    /// What an index holds, before it.
+    /// What an index holds, before it, each once.
     manifests: Vec<(String, Vec<u8>)>,
     top: (String, Vec<u8>),
     origin: Origin<'a>,
@@ -68,6 +73,31 @@ impl Package<'_> {
         }
     }
 
+    /// Adds what an index of the store holds, of nested indexes too.
+    fn add_index(&mut self, store: &Store, index: &Index, levels: u32) -> Result<(), StepError> {
+        for entry in &index.manifests {
+            if !store.has_blob(entry) {
+                return Err(incomplete(entry));
+            }
+            let bytes = store.read_blob(&entry.digest)?;
+            if is_index(entry) {
+                if levels > 0 {
+                    self.add_index(store, &parse(&bytes)?, levels - 1)?;
+                }
+            } else {
+                self.add(&parse(&bytes)?);
+            }
+            self.add_manifest(&entry.media_type, bytes);
+        }
+        Ok(())
+    }
+
+    fn add_manifest(&mut self, media_type: &str, bytes: Vec<u8>) {
+        if !self.manifests.iter().any(|(_, there)| *there == bytes) {
+            self.manifests.push((media_type.to_owned(), bytes));
+        }
+    }
+
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send>, transport::Error> {
         match &self.origin {
             Origin::Source(source) => source.open_blob(blob),
@@ -83,11 +113,13 @@ impl Package<'_> {
     }
 }
 
-/// Pushes the image or index that the store has as `name`, to where the name says.
+/// Pushes the image or index that the store has as `name`, to where the name says; with `platform`
+/// that image of it alone.
 pub(crate) fn push(
     store: &Store,
     name: &Reference,
     to: &Reference,
+    platform: Option<&Platform>,
     events: &EventSender,
     cancel: &Cancel,
 ) -> Result<Pushed, StepError> {
@@ -95,16 +127,49 @@ pub(crate) fn push(
         let Some(descriptor) = store.find_tag(name)? else {
             return Err(StepError::NotStored { name: name.whole() });
         };
+        let descriptor = match platform {
+            None => descriptor,
+            Some(platform) => of_platform(store, descriptor, &name.whole(), platform)?,
+        };
         push_stored(store, &descriptor, to, false, events, VERTEX, cancel)
     })
 }
 
-/// Pushes the image for `platform` that a layout or an archive has.
+/// The image for `platform` of what `name` is in the store.
+fn of_platform(
+    store: &Store,
+    top: Descriptor,
+    name: &str,
+    platform: &Platform,
+) -> Result<Descriptor, StepError> {
+    if is_index(&top) {
+        let index: Index = parse(&store.read_blob(&top.digest)?)?;
+        let chosen = transport::choose(name, &index.manifests, platform);
+        let chosen = chosen.map_err(|source| StepError::Base {
+            name: name.to_owned(),
+            source: Box::new(source),
+        })?;
+        return Ok(chosen.clone());
+    }
+    let manifest: Manifest = parse(&store.read_blob(&top.digest)?)?;
+    let config: ImageConfig = parse(&store.read_blob(&manifest.config.digest)?)?;
+    let own = Platform::new(&config.os, &config.architecture, config.variant.as_deref());
+    if own.satisfies(platform) {
+        Ok(top)
+    } else {
+        Err(StepError::Value {
+            message: format!("{name} has no image for {platform}; there is {own}"),
+        })
+    }
+}
+
+/// Pushes what a layout or an archive has: an index with all that is in it, or the image for `platform`
+/// of it.
 pub(crate) fn push_from(
     store: &Store,
     from: &Location,
     to: &Reference,
-    platform: &Platform,
+    platform: Option<&Platform>,
     events: &EventSender,
     cancel: &Cancel,
 ) -> Result<Pushed, StepError> {
@@ -114,7 +179,14 @@ pub(crate) fn push_from(
             source: Box::new(source),
         };
         let source = from.open(&options(cancel)).map_err(failed)?;
-        let resolved = source.resolve(platform).map_err(failed)?;
+        if platform.is_none()
+            && let Some(index) = source.index().map_err(failed)?
+        {
+            let package = package_of(index, source)?;
+            return send(store, &package, to, false, events, VERTEX, cancel);
+        }
+        let host = Platform::host();
+        let resolved = source.resolve(platform.unwrap_or(&host)).map_err(failed)?;
         let of_type = resolved.manifest.media_type.clone();
         let mut package = Package::new(
             of_type.unwrap_or_else(|| media_type::MANIFEST.to_owned()),
@@ -141,16 +213,48 @@ pub(super) fn push_stored(
     let mut package = Package::new(of_type, bytes, Origin::Store(store));
     if is_index(descriptor) {
         let index: Index = parse(&package.top.1)?;
-        for entry in &index.manifests {
-            let bytes = store.read_blob(&entry.digest)?;
-            package.add(&parse(&bytes)?);
-            package.manifests.push((entry.media_type.clone(), bytes));
-        }
+        package.add_index(store, &index, INDEXES)?;
     } else {
         let manifest: Manifest = parse(&package.top.1)?;
         package.add(&manifest);
     }
     send(store, &package, to, by_digest, events, id, cancel)
+}
+
+/// What a registry would refuse: an index one of whose images is not at hand.
+fn incomplete(entry: &Descriptor) -> StepError {
+    let platform = entry.platform.as_ref().map(ToString::to_string);
+    let image = platform.unwrap_or_else(|| entry.digest.short().to_owned());
+    StepError::Value {
+        message: format!(
+            "the index names an image for {image} that is not here; --platform pushes one image"
+        ),
+    }
+}
+
+/// An index of a layout or an archive, images before what names them.
+fn package_of(
+    index: ResolvedIndex,
+    source: Box<dyn Source>,
+) -> Result<Package<'static>, StepError> {
+    if let Some(missing) = index.missing.first() {
+        return Err(incomplete(missing));
+    }
+    let (top, bytes) = index.top;
+    let mut package = Package::new(top.media_type, bytes, Origin::Source(source));
+    for (entry, image) in index.images {
+        package.add(&image.manifest);
+        package.add_manifest(&entry.media_type, image.manifest_bytes);
+    }
+    for (entry, bytes, manifest) in index.others {
+        package.add(&manifest);
+        package.add_manifest(&entry.media_type, bytes);
+    }
+    // The innermost index was found last.
+    for (entry, bytes) in index.indexes.into_iter().rev() {
+        package.add_manifest(&entry.media_type, bytes);
+    }
+    Ok(package)
 }
 
 /// Whether a descriptor names a choice of manifests.

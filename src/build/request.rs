@@ -9,7 +9,7 @@ use crate::oci::{Platform, Reference};
 use crate::remote::{Address, GitReference, HttpAddress};
 
 /// A whole `rbuild build`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) context: ContextSource,
     pub(crate) dockerfile: DockerfileSource,
@@ -29,6 +29,8 @@ pub(crate) struct Request {
     pub(crate) source_date_epoch: Option<i64>,
     /// What is built for.
     pub(crate) platform: Platform,
+    /// All that one build is for, each once, when it makes an index; else empty.
+    pub(crate) platforms: Vec<Platform>,
     /// The platform was asked for; without that the image keeps its base's.
     pub(crate) platform_given: bool,
 }
@@ -71,6 +73,24 @@ pub(crate) enum NamedSource {
 }
 
 impl Request {
+    /// The same for each of its platforms alone.
+    pub(crate) fn for_each_platform(&self) -> Vec<Self> {
+        let platforms = match self.platforms.as_slice() {
+            [] => std::slice::from_ref(&self.platform),
+            several => several,
+        };
+        let one = |platform: &Platform| Self {
+            platform: platform.clone(),
+            ..self.clone()
+        };
+        platforms.iter().map(one).collect()
+    }
+
+    /// The build makes an index.
+    pub(crate) fn makes_index(&self) -> bool {
+        !self.platforms.is_empty()
+    }
+
     /// The addresses of contexts.
     pub(crate) fn context_addresses(&self) -> impl Iterator<Item = &Address> {
         let main = match &self.context {

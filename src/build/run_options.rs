@@ -9,7 +9,7 @@ use crate::sandbox::Limit;
 pub(crate) const HOSTNAME_ARGUMENT: &str = "BUILDKIT_SANDBOX_HOSTNAME";
 
 /// Options of `rbuild build` that only RUN sees.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct RunOptions {
     /// `--ssh`; of two with one id the later counts.
     pub(crate) ssh: Vec<SshAgent>,

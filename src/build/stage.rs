@@ -11,21 +11,24 @@ use super::metadata::{self, Evaluation};
 use super::mount::Mounts;
 use super::plan::{CopyFrom, PlannedBase, PlannedStage, Step};
 use super::run::Run;
+use super::scope::Scope;
 use super::state::StageState;
 use super::workdir;
-use crate::dockerfile::Instruction;
-use crate::oci::Digest;
+use crate::dockerfile::{Instruction, Lookup as _};
+use crate::oci::{Digest, Platform};
 use crate::store::{Active, CacheRecord, Snapshot};
 
 /// How many of a stage's instructions progress counts, and at which one it is.
 struct Count {
+    /// Of a build for several platforms.
+    platform: Option<Platform>,
     label: String,
     done: usize,
     total: usize,
 }
 
 impl Count {
-    fn of(stage: &PlannedStage, stages: usize) -> Self {
+    fn of(engine: &Engine<'_>, stage: &PlannedStage) -> Self {
         let visible = |step: &&Step| {
             matches!(
                 step.statement.instruction,
@@ -37,20 +40,67 @@ impl Count {
         };
         let base = usize::from(has_image(&stage.base));
         let total = base + stage.steps.iter().filter(visible).count();
+        let several = engine.request.makes_index();
         Self {
-            label: stage.label(stages),
+            platform: several.then(|| stage.platform.clone()),
+            label: stage.label(engine.plan.stages.len()),
             done: 0,
             total,
         }
     }
 
-    /// `[stage 2/5] RUN make`, as BuildKit numbers it.
-    fn next(&mut self, text: &str) -> String {
+    /// `[stage 2/5] RUN make`, as BuildKit numbers it; with several platforms `[linux/arm64 stage 2/5]`,
+    /// and `[linux/amd64->arm64 stage 2/5]` where the step knows that it builds for another one.
+    fn next(&mut self, text: &str, variables: Option<&Scope>) -> String {
         self.done += 1;
+        let platform = self.platform.as_ref().map(|platform| {
+            let target = variables.and_then(target_of);
+            format!("{platform}{} ", arrow(platform, target))
+        });
+        let platform = platform.unwrap_or_default();
         let separator = if self.label.is_empty() { "" } else { " " };
         let width = self.total.to_string().len();
         let (label, done, total) = (&self.label, self.done, self.total);
-        format!("[{label}{separator}{done:width$}/{total}] {text}")
+        format!("[{platform}{label}{separator}{done:width$}/{total}] {text}")
+    }
+}
+
+/// The platform that the variables of a step say it builds for.
+fn target_of(variables: &Scope) -> Option<Platform> {
+    let whole = variables.get("TARGETPLATFORM").map(str::parse::<Platform>);
+    if let Some(Ok(platform)) = whole {
+        return Some(platform);
+    }
+    let part = |name| variables.get(name);
+    let (os, architecture) = (part("TARGETOS"), part("TARGETARCH"));
+    let variant = part("TARGETVARIANT").filter(|variant| !variant.is_empty());
+    (os.is_some() || architecture.is_some()).then(|| {
+        Platform::new(
+            os.unwrap_or_default(),
+            architecture.unwrap_or_default(),
+            variant,
+        )
+    })
+}
+
+fn arrow(base: &Platform, target: Option<Platform>) -> String {
+    let Some(mut target) = target else {
+        return String::new();
+    };
+    if target.os.is_empty() {
+        target.os.clone_from(&base.os);
+    }
+    if target.architecture.is_empty() {
+        target.architecture.clone_from(&base.architecture);
+    }
+    let target = target.normalized();
+    if target.os != base.os {
+        format!("->{target}")
+    } else if target.architecture != base.architecture {
+        let variant = target.variant.map(|variant| format!("/{variant}"));
+        format!("->{}{}", target.architecture, variant.unwrap_or_default())
+    } else {
+        String::new()
     }
 }
 
@@ -61,7 +111,7 @@ fn has_image(base: &PlannedBase) -> bool {
 /// Builds a stage; the stages that it reads are being built on other threads.
 pub(crate) fn build(engine: &Engine<'_>, index: usize) -> Result<StageState, Error> {
     let stage = &engine.plan.stages[index];
-    let mut count = Count::of(stage, engine.plan.stages.len());
+    let mut count = Count::of(engine, stage);
     let mut state = start(engine, stage, &mut count)?;
     for step in &stage.steps {
         if engine.cancel.is_canceled() {
@@ -91,7 +141,8 @@ fn start(
         PlannedBase::Stage(base) => Ok(StageState::of_stage(engine.result_of(*base)?)),
         PlannedBase::Image(_) | PlannedBase::Named(_) => {
             let image = engine.image_of_base(stage);
-            let id = engine.start_vertex(count.next(&format!("FROM {}", image.base.pinned())));
+            let id =
+                engine.start_vertex(count.next(&format!("FROM {}", image.base.pinned()), None));
             let fetched = image.fetch(engine, id).map(|(snapshot, was_there)| {
                 if was_there {
                     engine.cached_vertex(id);
@@ -146,7 +197,7 @@ fn execute(
             for from in step.stages() {
                 engine.result_of(from).map_err(|_| StepError::Canceled)?;
             }
-            let id = engine.start_vertex(count.next(&step.shown()));
+            let id = engine.start_vertex(count.next(&step.shown(), Some(&files.state.scope)));
             let key = Mounts::resolve(engine, id, instruction, step, files.state).map(|mounts| {
                 (
                     run.key(files.state, engine, &stage.platform, &mounts),
@@ -167,7 +218,7 @@ fn execute(
                 // Waiting is no part of the step.
                 engine.result_of(from).map_err(|_| StepError::Canceled)?;
             }
-            let id = engine.start_vertex(count.next(&step.shown()));
+            let id = engine.start_vertex(count.next(&step.shown(), Some(&files.state.scope)));
             let fetch = engine.fetch(id);
             let made = CopyStep::new(copy, add, files.state, escape).and_then(|mut copy| {
                 copy.resolve(&fetch)?;
@@ -199,7 +250,7 @@ fn execute(
             })
         }
         Instruction::Workdir(path) => {
-            let id = engine.start_vertex(count.next(&step.shown()));
+            let id = engine.start_vertex(count.next(&step.shown(), Some(&files.state.scope)));
             let expanded = files
                 .state
                 .scope
@@ -282,7 +333,8 @@ impl Files<'_, '_> {
     ) -> Result<(), StepError> {
         let engine = self.engine;
         let made = key.and_then(|(key, input)| {
-            let cached = if engine.request.no_cache {
+            let is_old = engine.request.no_cache && !engine.shared.was_made(&key);
+            let cached = if is_old {
                 None
             } else {
                 engine.store.cached(&key)
@@ -349,6 +401,7 @@ impl Files<'_, '_> {
                 return Ok(theirs);
             }
             engine.store.remember(key, &record)?;
+            engine.shared.note_made(key);
         }
         Ok(record)
     }

@@ -62,7 +62,7 @@ pub(crate) struct Checked {
 impl Checked {
     /// Adds what became known only later, if its rule is asked.
     pub(crate) fn add(&mut self, finding: Finding) {
-        if self.options.asks(finding.rule) {
+        if self.options.asks(finding.rule) && !self.findings.contains(&finding) {
             self.findings.push(finding);
         }
     }

@@ -50,9 +50,14 @@ pub(super) struct BuildArgs {
     /// The stage to build, by name or number [default: the last]
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
-    /// The platform to build for: OS/ARCH[/VARIANT], or local [default: this machine's]
-    #[arg(long, value_name = "PLATFORM", env = "DOCKER_DEFAULT_PLATFORM")]
-    platform: Option<String>,
+    /// The platforms to build for, OS/ARCH[/VARIANT] or local, separated by commas; repeatable; several
+    /// make an index [default: this machine's]
+    #[arg(
+        long = "platform",
+        value_name = "PLATFORM",
+        env = "DOCKER_DEFAULT_PLATFORM"
+    )]
+    platforms: Vec<String>,
     /// Label of the image; repeatable
     #[arg(long = "label", value_name = "NAME=VALUE")]
     labels: Vec<String>,
@@ -136,10 +141,21 @@ fn parse_network(text: &str) -> Result<Network, String> {
     }
 }
 
+impl BuildArgs {
+    /// Chooses how messages come; what is said before is for people.
+    pub(super) fn choose_error_format(&self) {
+        report::choose_format(self.error_format);
+    }
+
+    /// Whether something is built, and not only looked at.
+    pub(super) fn needs_store(&self) -> bool {
+        !self.check && self.call.is_none_or(|call| call.question.is_none())
+    }
+}
+
 /// Runs `rbuild build`.
 pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
     let format = arguments.error_format;
-    report::choose_format(format);
     let call = match arguments.call {
         Some(call) => call,
         None if arguments.check => Call::CHECK,
@@ -185,13 +201,7 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
     }
     .map(|loaded| {
         let known = (loaded.text.clone(), loaded.checked.findings.clone());
-        let built = build::run(
-            &request,
-            *loaded,
-            &session.store,
-            &session.events,
-            &session.cancel,
-        );
+        let built = build::run(*loaded, &session.store, &session.events, &session.cancel);
         (known, built)
     });
     let single_reason = session.single_reason.clone();
@@ -222,11 +232,13 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
 
 /// Writes the id to where it was asked for; the last line of stdout is the image's id.
 fn succeed(built: &Built, request: &Request, files: &(Option<PathBuf>, Option<PathBuf>)) -> Exit {
-    let id = built.image_id.to_string();
+    let id = built.image_id.as_ref().map(ToString::to_string);
+    // As with buildx, the file is empty when the outputs of several platforms wanted no index.
+    let id_text = id.clone().unwrap_or_default();
     let (iidfile, metadata_file) = files;
     let mut writes: Vec<(&Path, Vec<u8>)> = Vec::new();
     if let Some(path) = iidfile {
-        writes.push((path, id.clone().into_bytes()));
+        writes.push((path, id_text.into_bytes()));
     }
     if let Some(path) = metadata_file {
         writes.push((path, metadata(built, request)));
@@ -238,20 +250,21 @@ fn succeed(built: &Built, request: &Request, files: &(Option<PathBuf>, Option<Pa
         }
     }
     let stdout_is_taken = request.outputs.iter().any(|output| output.form.is_stdout());
-    if !stdout_is_taken && writeln!(std::io::stdout(), "{id}").is_err() {
-        return Exit::Failed;
+    match id {
+        Some(id) if !stdout_is_taken && writeln!(std::io::stdout(), "{id}").is_err() => {
+            Exit::Failed
+        }
+        _ => Exit::Success,
     }
-    Exit::Success
 }
 
 /// The keys that buildx writes.
 fn metadata(built: &Built, request: &Request) -> Vec<u8> {
     let mut metadata = serde_json::Map::new();
     let mut set = |name: &str, value: serde_json::Value| metadata.insert(name.to_owned(), value);
-    set(
-        "containerimage.config.digest",
-        built.image_id.to_string().into(),
-    );
+    if let Some(id) = built.image_id.as_ref().filter(|_| !built.is_index) {
+        set("containerimage.config.digest", id.to_string().into());
+    }
     if let Some(manifest) = &built.manifest {
         set("containerimage.digest", manifest.digest.to_string().into());
         let descriptor = serde_json::to_value(manifest).expect("a descriptor is JSON");
@@ -319,7 +332,18 @@ impl BuildArgs {
         {
             return Err("only one output can go to standard output".to_owned());
         }
-        let platform = self.platform.as_deref().map(platform::parse).transpose()?;
+        let platforms = platform::parse_several(&self.platforms)?;
+        let is_docker =
+            |output: &build::request::Output| matches!(output.form, OutputForm::DockerArchive(_));
+        let makes_index = platform::makes_index(&build_args, platforms.len())?;
+        if makes_index && self.outputs.iter().any(is_docker) {
+            return Err(
+                "docker exporter does not currently support exporting manifest lists: \
+                 type=docker holds one image, type=oci holds several platforms"
+                    .to_owned(),
+            );
+        }
+        let platform = platforms.first().cloned();
         for (_, value) in build_args
             .iter()
             .filter(|(name, _)| name == HOSTNAME_ARGUMENT)
@@ -346,6 +370,11 @@ impl BuildArgs {
             outputs: self.outputs,
             source_date_epoch,
             platform_given: platform.is_some(),
+            platforms: match platforms {
+                _ if !makes_index => Vec::new(),
+                none if none.is_empty() => vec![Platform::host()],
+                platforms => platforms,
+            },
             platform: platform.unwrap_or_else(Platform::host),
         })
     }

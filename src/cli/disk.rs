@@ -14,6 +14,8 @@ use crate::store::View;
 pub(super) enum SystemCommand {
     /// Show what the store takes
     Df(DiskArgs),
+    /// Remove images without a name and what the cache does not need
+    Prune(super::prune::SystemPruneArgs),
 }
 
 #[derive(Debug, Args, Default)]

@@ -7,10 +7,11 @@ use clap::Args;
 
 use super::report::{self, Report, causes_of};
 use super::session::{self, Session};
-use super::{Exit, failure, run};
+use super::{Exit, failure, platform, run};
 use crate::build::container::{self, Pull};
 use crate::build::request::Destination;
 use crate::build::{Error, StepError, flat};
+use crate::oci::Platform;
 use crate::progress::Mode;
 
 #[derive(Debug, Args)]
@@ -18,6 +19,9 @@ pub(super) struct ExportArgs {
     /// Where to: a directory, a file whose name ends in .tar, or - for an archive on standard output
     #[arg(short, long, value_name = "PATH", default_value = "-")]
     output: PathBuf,
+    /// The image to take from an index [default: this machine's]
+    #[arg(long, value_name = "PLATFORM", value_parser = platform::parse)]
+    platform: Option<Platform>,
     /// A name, an id or the beginning of one; pulled if it is not in the store
     #[arg(value_name = "IMAGE")]
     image: String,
@@ -74,7 +78,7 @@ pub(super) fn run(arguments: &ExportArgs, root: &Path) -> Exit {
         Ok(session) => session,
         Err(exit) => return exit,
     };
-    let exported = export(&session, &arguments.image, &place);
+    let exported = export(&session, arguments, &place);
     let single_reason = session.single_reason.clone();
     session.finish();
     session::exit(match exported {
@@ -103,9 +107,12 @@ enum Failure {
     Write(#[from] Error),
 }
 
-fn export(session: &Session, image: &str, place: &Place) -> Result<(), Failure> {
+fn export(session: &Session, arguments: &ExportArgs, place: &Place) -> Result<(), Failure> {
     let store = &session.store;
-    let found = container::find(store, image, Pull::Missing, &session.cancel)?;
+    let host = Platform::host();
+    let platform = arguments.platform.as_ref().unwrap_or(&host);
+    let image = &arguments.image;
+    let found = container::find(store, image, Pull::Missing, platform, &session.cancel)?;
     let snapshot = run::files(session, &found, false)?;
     match place {
         Place::Tar(destination) => flat::tar(store, &snapshot, destination, None)?,

@@ -7,14 +7,18 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::table::Format;
-use super::{Exit, human, stored};
+use super::{Exit, human, platform, stored};
 use crate::image::Image;
+use crate::oci::Platform;
 
 #[derive(Debug, Args)]
 pub(super) struct HistoryArgs {
     /// Name or id of an image, or path of an OCI layout or an archive
     #[arg(value_name = "IMAGE")]
     image: String,
+    /// The image to take from an index [default: this machine's]
+    #[arg(long, value_name = "PLATFORM", value_parser = platform::parse)]
+    platform: Option<Platform>,
     /// Sizes and dates for people [default]; =false for bytes and RFC 3339
     #[arg(short = 'H', long, default_value_t = true, action = clap::ArgAction::Set,
           num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -57,10 +61,10 @@ pub(super) fn run(arguments: &HistoryArgs, root: &Path) -> Exit {
         Err(error) => return stored::usage(&error.to_string()),
     };
     let images = match stored::images(root) {
-        Ok((_, images)) => images,
+        Ok(images) => images,
         Err(exit) => return exit,
     };
-    let image = match stored::find(&images, &arguments.image) {
+    let image = match stored::find(&images, &arguments.image, arguments.platform.as_ref()) {
         Ok(image) => image,
         Err(error) => return stored::fail(&error),
     };

@@ -7,14 +7,18 @@ use serde::Serialize as _;
 use serde_json::Value;
 
 use super::template::Template;
-use super::{Exit, stored};
+use super::{Exit, platform, stored};
 use crate::image;
+use crate::oci::Platform;
 
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
     /// Names or ids of images, or paths of OCI layouts or archives
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
+    /// The image to take from an index [default: this machine's]
+    #[arg(long, value_name = "PLATFORM", value_parser = platform::parse)]
+    platform: Option<Platform>,
     /// json, or a Go template
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
@@ -33,13 +37,13 @@ pub(super) fn run(arguments: &InspectArgs, root: &Path) -> Exit {
         },
     };
     let images = match stored::images(root) {
-        Ok((_, images)) => images,
+        Ok(images) => images,
         Err(exit) => return exit,
     };
     let mut found = Vec::new();
     let mut errors = Vec::new();
     for text in &arguments.images {
-        match stored::find(&images, text) {
+        match stored::find(&images, text, arguments.platform.as_ref()) {
             Ok(image) => found.push(image::describe(&image)),
             Err(error) => errors.push(error),
         }

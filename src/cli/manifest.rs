@@ -89,7 +89,16 @@ fn push(
         root,
         "Pushing",
         false,
-        |session| push::push(&session.store, &name, &to, &session.events, &session.cancel),
+        |session| {
+            push::push(
+                &session.store,
+                &name,
+                &to,
+                None,
+                &session.events,
+                &session.cancel,
+            )
+        },
         |pushed| {
             if let Some(path) = digestfile
                 && let Err(error) = std::fs::write(path, pushed.digest.to_string())

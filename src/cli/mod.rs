@@ -3,6 +3,7 @@
 mod build;
 mod check;
 mod disk;
+mod doctor;
 mod epoch;
 mod exit;
 mod export;
@@ -18,6 +19,7 @@ mod login;
 mod machine;
 mod manifest;
 mod output;
+mod place;
 mod platform;
 mod prune;
 mod pull;
@@ -36,7 +38,7 @@ mod template;
 mod transfer;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -54,7 +56,8 @@ pub(crate) use exit::Exit;
                   130 interrupted."
 )]
 struct Cli {
-    /// Where images, layers and the cache are kept [default: $XDG_DATA_HOME/rbuild]
+    /// Where images, layers and the cache are kept [default: $XDG_DATA_HOME/rbuild, or
+    /// where there is space for layers]
     #[arg(long, global = true, env = "RBUILD_ROOT", value_name = "DIR")]
     root: Option<PathBuf>,
     #[command(subcommand)]
@@ -89,7 +92,7 @@ enum Command {
     /// Work with the cache of builds
     #[command(subcommand, visible_alias = "buildx")]
     Builder(prune::BuilderCommand),
-    /// Show what the store takes, in docker's spelling
+    /// Show or remove what the store takes, in docker's spelling
     #[command(subcommand)]
     System(disk::SystemCommand),
     /// Run a command in an image
@@ -109,6 +112,8 @@ enum Command {
     Logout(login::LogoutArgs),
     /// Join images for several platforms under one name
     Manifest(manifest::ManifestArgs),
+    /// Show what this host allows, and what would make it allow more
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Runs the command line and returns the process's exit code.
@@ -132,19 +137,45 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             .into();
         }
     };
-    let root = match cli.root.map_or_else(default_root, Ok) {
-        Ok(root) => root,
-        Err(message) => {
-            report::print_error(&message);
-            return Exit::Usage.into();
-        }
-    };
-    carry_out(cli.command, &root).into()
+    carry_out(cli.command, cli.root).into()
 }
 
-fn carry_out(command: Command, root: &Path) -> Exit {
+impl Command {
+    /// The arguments of a build, in whichever spelling.
+    fn as_build(&self) -> Option<&build::BuildArgs> {
+        match self {
+            Self::Build(arguments)
+            | Self::Image(image::ImageCommand::Build(arguments))
+            | Self::Builder(prune::BuilderCommand::Build(arguments)) => Some(arguments),
+            _ => None,
+        }
+    }
+
+    /// Whether it looks into the store at all.
+    fn needs_store(&self) -> bool {
+        match self {
+            Self::Login(_) | Self::Logout(_) | Self::Doctor(_) => false,
+            _ => self.as_build().is_none_or(build::BuildArgs::needs_store),
+        }
+    }
+}
+
+/// `named` is the store that the caller named, if any.
+fn carry_out(command: Command, named: Option<PathBuf>) -> Exit {
     use image::ImageCommand as Image;
     use prune::BuilderCommand as Builder;
+    if let Some(arguments) = command.as_build() {
+        arguments.choose_error_format();
+    }
+    let root = if command.needs_store() {
+        match place::find(named.clone()) {
+            Ok(root) => root,
+            Err(exit) => return exit,
+        }
+    } else {
+        PathBuf::new()
+    };
+    let root = root.as_path();
     match command {
         Command::Build(arguments)
         | Command::Image(Image::Build(arguments))
@@ -178,6 +209,9 @@ fn carry_out(command: Command, root: &Path) -> Exit {
         Command::Du(arguments) | Command::System(disk::SystemCommand::Df(arguments)) => {
             disk::run(&arguments, root)
         }
+        Command::System(disk::SystemCommand::Prune(arguments)) => {
+            prune::run_system(&arguments, root)
+        }
         Command::Builder(Builder::Du) => disk::run(&disk::DiskArgs::default(), root),
         Command::Run(arguments) | Command::Container(run::ContainerCommand::Run(arguments)) => {
             run::run(&arguments, root)
@@ -192,6 +226,7 @@ fn carry_out(command: Command, root: &Path) -> Exit {
         Command::Login(arguments) => login::run(&arguments),
         Command::Logout(arguments) => login::log_out(&arguments),
         Command::Manifest(arguments) => manifest::run(&arguments, root),
+        Command::Doctor(arguments) => doctor::run(&arguments, named),
     }
 }
 
@@ -201,14 +236,4 @@ fn is_run(arguments: &[OsString]) -> bool {
         .ignore_errors(true)
         .try_get_matches_from(arguments)
         .is_ok_and(|matches| matches!(matches.subcommand_name(), Some("run" | "container")))
-}
-
-/// `$XDG_DATA_HOME/rbuild`, by default `~/.local/share/rbuild` (XDG Base Directory Specification).
-fn default_root() -> Result<PathBuf, String> {
-    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
-    std::env::var_os("XDG_DATA_HOME")
-        .and_then(|path| absolute(path.into()))
-        .or_else(|| Some(absolute(std::env::home_dir()?)?.join(".local/share")))
-        .map(|data| data.join("rbuild"))
-        .ok_or_else(|| "there is no home directory: give the store a place with --root DIR".into())
 }

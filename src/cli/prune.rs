@@ -24,6 +24,19 @@ pub(super) struct PruneArgs {
     filters: Vec<String>,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct SystemPruneArgs {
+    /// Every image, and all of the cache
+    #[arg(short, long)]
+    all: bool,
+    /// Ask nothing
+    #[arg(short, long)]
+    force: bool,
+    /// until=TIME or DURATION; repeatable
+    #[arg(long = "filter", value_name = "FILTER")]
+    filters: Vec<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum BuilderCommand {
     /// Remove from the cache, the least recently used first
@@ -79,7 +92,7 @@ pub(super) fn run(arguments: &PruneArgs, root: &Path) -> Exit {
     match pruned {
         Ok((actions, freed)) => {
             let lines: Vec<String> = actions.iter().map(line).collect();
-            summary("Deleted Images", &lines, freed)
+            summary(&[("Deleted Images", &lines)], freed)
         }
         Err(error) => stored::fail(&error),
     }
@@ -95,6 +108,60 @@ fn open(root: &Path, force: bool, warning: &str) -> Result<Option<Exclusive>, Ex
     stored::exclusive(root, &ownership).map_err(|error| stored::fail(&error))
 }
 
+/// Runs `rbuild system prune`: of what docker's has, images and the cache. Volumes, containers and
+/// networks do not exist.
+pub(super) fn run_system(arguments: &SystemPruneArgs, root: &Path) -> Exit {
+    let now = Timestamp::now();
+    let filters = match stored::filters(&arguments.filters, "until", now) {
+        Ok(filters) => filters,
+        Err(exit) => return exit,
+    };
+    let mut limits = CacheLimits {
+        all: arguments.all,
+        ..CacheLimits::default()
+    };
+    for text in &arguments.filters {
+        let value = text.split_once('=').map_or("", |(_, value)| value);
+        limits.unused_since = match unused_since(value, now) {
+            Ok(time) => Some(time),
+            Err(exit) => return exit,
+        };
+    }
+    let what = if arguments.all {
+        ["all images", "all build cache"]
+    } else {
+        ["all dangling images", "unused build cache"]
+    };
+    let warning = format!("This will remove:\n  - {}\n  - {}\n", what[0], what[1]);
+    let done = match open(root, arguments.force, &warning) {
+        Ok(Some(store)) => {
+            image::prune(&store, arguments.all, &filters).and_then(|(actions, freed)| {
+                let cache = image::prune_cache(&store, &limits)?;
+                Ok((actions, cache.names, freed + cache.bytes))
+            })
+        }
+        Ok(None) => Ok((Vec::new(), Vec::new(), 0)),
+        Err(exit) => return exit,
+    };
+    match done {
+        Ok((actions, cache, freed)) => {
+            let images: Vec<String> = actions.iter().map(line).collect();
+            let parts = [
+                ("Deleted Images", images.as_slice()),
+                ("Deleted build cache objects", &cache),
+            ];
+            summary(&parts, freed)
+        }
+        Err(error) => stored::fail(&error),
+    }
+}
+
+fn unused_since(value: &str, now: Timestamp) -> Result<SystemTime, Exit> {
+    let time = image::parse_time(value, now).map_err(|error| stored::usage(&error.to_string()))?;
+    let seconds = u64::try_from(time.as_second()).unwrap_or_default();
+    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
 fn line(action: &Action) -> String {
     match action {
         Action::Untagged(name) => format!("untagged: {name}"),
@@ -102,10 +169,10 @@ fn line(action: &Action) -> String {
     }
 }
 
-fn summary(title: &str, lines: &[String], freed: u64) -> Exit {
+fn summary(parts: &[(&str, &[String])], freed: u64) -> Exit {
     let mut text = String::new();
-    if !lines.is_empty() {
-        text = format!("{title}:\n{}\n\n", lines.join("\n"));
+    for (title, lines) in parts.iter().filter(|(_, lines)| !lines.is_empty()) {
+        text.push_str(&format!("{title}:\n{}\n\n", lines.join("\n")));
     }
     text.push_str(&format!("Total reclaimed space: {}\n", human::size(freed)));
     stored::print(&text)
@@ -120,14 +187,13 @@ pub(super) fn run_cache(arguments: &CachePruneArgs, root: &Path) -> Exit {
     };
     for text in &arguments.filters {
         let time = match text.split_once('=') {
-            Some(("until" | "unused-for", value)) => image::parse_time(value, Timestamp::now()),
+            Some(("until" | "unused-for", value)) => unused_since(value, Timestamp::now()),
             _ => return stored::usage(&format!("invalid filter {text:?} (until)")),
         };
-        let seconds = match time {
-            Ok(time) => u64::try_from(time.as_second()).unwrap_or_default(),
-            Err(error) => return stored::usage(&error.to_string()),
+        limits.unused_since = match time {
+            Ok(time) => Some(time),
+            Err(exit) => return exit,
         };
-        limits.unused_since = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
     }
     let warning = if arguments.all {
         "This will remove all build cache"
@@ -140,7 +206,10 @@ pub(super) fn run_cache(arguments: &CachePruneArgs, root: &Path) -> Exit {
         Err(exit) => return exit,
     };
     match freed {
-        Ok(freed) => summary("Deleted build cache objects", &freed.names, freed.bytes),
+        Ok(freed) => summary(
+            &[("Deleted build cache objects", &freed.names)],
+            freed.bytes,
+        ),
         Err(error) => stored::fail(&error),
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct PushArgs {
     /// Push every tag of the repository NAME that the store has
     #[arg(short, long)]
     all_tags: bool,
-    /// The image to take from an index in a SOURCE [default: this machine's]
+    /// The one image of an index to push [default: the index with all of them]
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<String>,
     /// Write the digest of what was pushed to a file
@@ -36,7 +36,7 @@ pub(super) struct PushArgs {
 struct Wanted {
     from: Option<Location>,
     to: Reference,
-    platform: Platform,
+    platform: Option<Platform>,
 }
 
 /// Runs `rbuild push`.
@@ -60,7 +60,7 @@ pub(super) fn run(arguments: &PushArgs, root: &Path) -> Exit {
         |session| {
             let (store, events, cancel) = (&session.store, &session.events, &session.cancel);
             if let Some(from) = from {
-                let pushed = push_from(store, from, to, platform, events, cancel)?;
+                let pushed = push_from(store, from, to, platform.as_ref(), events, cancel)?;
                 return Ok(vec![(to.clone(), pushed)]);
             }
             let names = if arguments.all_tags {
@@ -70,7 +70,7 @@ pub(super) fn run(arguments: &PushArgs, root: &Path) -> Exit {
             };
             let mut all = Vec::new();
             for name in names {
-                let pushed = push(store, &name, &name, events, cancel)?;
+                let pushed = push(store, &name, &name, platform.as_ref(), events, cancel)?;
                 all.push((name, pushed));
             }
             Ok(all)
@@ -115,8 +115,8 @@ impl PushArgs {
         if self.all_tags && self.digestfile.is_some() {
             return Err("--digestfile is for one image, --all-tags for several".to_owned());
         }
-        if self.platform.is_some() && from.is_none() {
-            return Err("--platform chooses an image of oci:DIR or oci-archive:FILE".to_owned());
+        if self.all_tags && self.platform.is_some() {
+            return Err("--platform is for one image, --all-tags for several".to_owned());
         }
         let last = to.rsplit('/').next().unwrap_or(to);
         if self.all_tags && last.contains(':') {
@@ -126,7 +126,7 @@ impl PushArgs {
         Ok(Wanted {
             from,
             to: name,
-            platform: platform.unwrap_or_else(Platform::host),
+            platform,
         })
     }
 }

@@ -91,6 +91,24 @@ pub(crate) fn print(report: &Report<'_>) {
     ));
 }
 
+/// Prints what is good to know and no reason to worry, on one line.
+pub(crate) fn note(message: &str) {
+    let text = match FORMAT.get().copied().unwrap_or_default() {
+        ErrorFormat::Human => format!("note: {}\n", visible(message)),
+        ErrorFormat::Json | ErrorFormat::Github => {
+            return print(&Report {
+                title: message.to_owned(),
+                warning: true,
+                ..Report::default()
+            });
+        }
+    };
+    drop(std::io::Write::write_all(
+        &mut std::io::stderr().lock(),
+        text.as_bytes(),
+    ));
+}
+
 /// Prints an error that has nothing but a message.
 pub(crate) fn print_error(message: &str) {
     print(&Report {

@@ -18,12 +18,13 @@ use clap::{Args, Subcommand};
 use super::report::{self, Report, causes_of};
 use super::session::{self, Session};
 use super::{Exit, epoch, failure, platform, run_options};
-use crate::build::container::{self, Container, Found, Pull, Request};
+use crate::build::changes::Changes;
+use crate::build::container::{self, Commit, Container, Found, Pull, Request};
 use crate::build::event::EventSender;
 use crate::build::{self, StepError};
 use crate::oci::{Platform, Reference};
 use crate::progress::{self, Mode};
-use crate::sandbox::{self, Attachment, Console, Limit, Mount, Network, Status, Step};
+use crate::sandbox::{self, Attachment, Console, Limit, Mount, Network, Status, Step, binfmt};
 use crate::store::Snapshot;
 use crate::sys;
 
@@ -105,12 +106,22 @@ pub(super) struct RunArgs {
     /// When the registry is asked: missing, always or never
     #[arg(long, value_name = "WHEN", default_value = "missing", value_parser = pull)]
     pull: Pull,
-    /// This machine's platform, as others cannot be run
-    #[arg(long, env = "DOCKER_DEFAULT_PLATFORM", value_parser = this_machine)]
+    /// The platform of the image: this machine's, or one that it emulates
+    #[arg(long, env = "DOCKER_DEFAULT_PLATFORM", value_parser = runnable)]
     platform: Option<Platform>,
     /// Keep what the command wrote as an image, if it ends with 0; the id goes to standard error
     #[arg(long, value_name = "NAME", value_parser = image_name)]
     commit: Option<Reference>,
+    /// With --commit, a Dockerfile instruction for the image's configuration, such as CMD or ENV;
+    /// repeatable
+    #[arg(long = "change", value_name = "INSTRUCTION", requires = "commit")]
+    changes: Vec<String>,
+    /// With --commit, comment in the image's history
+    #[arg(long, value_name = "TEXT", requires = "commit")]
+    message: Option<String>,
+    /// With --commit, who made the image
+    #[arg(long, value_name = "NAME", requires = "commit")]
+    author: Option<String>,
     /// A name, an id or the beginning of one; pulled if it is not in the store
     #[arg(value_name = "IMAGE")]
     image: String,
@@ -158,13 +169,14 @@ fn pull(text: &str) -> Result<Pull, String> {
     }
 }
 
-fn this_machine(text: &str) -> Result<Platform, String> {
+fn runnable(text: &str) -> Result<Platform, String> {
     let (wanted, host) = (platform::parse(text)?, Platform::host());
-    if wanted.same_machine(&host) {
+    if binfmt::can_run(&wanted) {
         Ok(wanted)
     } else {
         Err(format!(
-            "{wanted} cannot be run: this machine is {host}, and run starts no emulator"
+            "{wanted} cannot be run: this machine is {host}, and has no binfmt_misc handler with the \
+             flag F for it"
         ))
     }
 }
@@ -177,7 +189,30 @@ fn image_name(text: &str) -> Result<Reference, String> {
     }
 }
 
+/// What `--commit` and its companions ask for.
+struct Keep {
+    name: Reference,
+    commit: Commit,
+    epoch: Option<i64>,
+}
+
 impl RunArgs {
+    fn keep(&self) -> Result<Option<Keep>, String> {
+        let Some(name) = &self.commit else {
+            return Ok(None);
+        };
+        let changes = Changes::parse(&self.changes).map_err(|error| error.to_string())?;
+        Ok(Some(Keep {
+            name: name.clone(),
+            commit: Commit {
+                changes,
+                message: self.message.clone(),
+                author: self.author.clone(),
+            },
+            epoch: epoch::of_environment()?,
+        }))
+    }
+
     fn request(&self) -> Result<Request, String> {
         if self.image.is_empty() {
             return Err("the name of the image is empty".to_owned());
@@ -225,9 +260,12 @@ fn window_size() -> (u16, u16) {
 
 /// Runs `rbuild run`.
 pub(super) fn run(arguments: &RunArgs, root: &Path) -> Exit {
-    let (request, epoch) = match (arguments.request(), epoch::of_environment()) {
-        (Ok(request), Ok(epoch)) => (request, epoch),
-        (Err(message), _) | (_, Err(message)) => {
+    let asked = arguments
+        .request()
+        .and_then(|request| Ok((request, arguments.keep()?)));
+    let (request, keep) = match asked {
+        Ok(asked) => asked,
+        Err(message) => {
             report::print_error(&message);
             return OWN_FAILURE;
         }
@@ -236,7 +274,7 @@ pub(super) fn run(arguments: &RunArgs, root: &Path) -> Exit {
         return OWN_FAILURE;
     };
     let single_reason = session.single_reason.clone();
-    let ended = carry_out(&session, arguments, &request, epoch);
+    let ended = carry_out(&session, arguments, &request, keep.as_ref());
     session.finish();
     match ended {
         Ok(exit) => exit,
@@ -258,14 +296,13 @@ fn carry_out(
     session: &Session,
     arguments: &RunArgs,
     request: &Request,
-    epoch: Option<i64>,
+    wanted: Option<&Keep>,
 ) -> Result<Exit, StepError> {
-    let found = container::find(
-        &session.store,
-        &arguments.image,
-        arguments.pull,
-        &session.cancel,
-    )?;
+    let host = Platform::host();
+    let platform = arguments.platform.as_ref().unwrap_or(&host);
+    let (store, image) = (&session.store, &arguments.image);
+    let cancel = &session.cancel;
+    let found = container::find(store, image, arguments.pull, platform, cancel)?;
     let snapshot = files(session, &found, arguments.quiet)?;
     if session::was_interrupted() {
         return Err(StepError::Canceled);
@@ -284,8 +321,8 @@ fn carry_out(
         Status::Code(code) => code,
         Status::Signal(signal) => 128 + signal,
     };
-    if let Some(name) = &arguments.commit {
-        keep(session, container, name, code, epoch)?;
+    if let Some(wanted) = wanted {
+        keep(session, container, wanted, code)?;
     }
     Ok(Exit::Command(u8::try_from(code).unwrap_or(u8::MAX)))
 }
@@ -345,12 +382,16 @@ fn in_foreground(
 fn keep(
     session: &Session,
     container: Container,
-    name: &Reference,
+    wanted: &Keep,
     code: i32,
-    epoch: Option<i64>,
 ) -> Result<(), StepError> {
+    let Keep {
+        name,
+        commit,
+        epoch,
+    } = wanted;
     if code == 0 {
-        let id = container.keep(&session.store, name, epoch)?;
+        let id = container.keep(&session.store, name, commit, *epoch)?;
         // Standard output is the command's.
         drop(writeln!(io::stderr(), "{id}"));
         return Ok(());

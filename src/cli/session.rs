@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::Exit;
+use super::place;
 use super::report::{self, Report};
 use crate::build::event::EventSender;
 use crate::progress::{self, Mode, Progress};
@@ -97,6 +98,7 @@ fn start_watching(root: &Path, mode: Mode, signals: &[Signal]) -> Result<Session
         });
         Exit::Host
     })?;
+    place::require_overlay(root)?;
     let cancel = Cancel::new().map_err(|error| start_failed(&error))?;
     watch_signals(signals, cancel.clone()).map_err(|error| start_failed(&error))?;
     let store = Store::open(root, entered.ownership).map_err(|error| {

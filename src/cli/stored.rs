@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::Exit;
 use super::report::{self, Report, print_error};
 use crate::image::{self, Filter, Image};
+use crate::oci::Platform;
 use crate::ownership::Ownership;
 use crate::sandbox::userns;
 use crate::store::{self, Exclusive, View};
@@ -27,11 +28,21 @@ pub(super) fn images(root: &Path) -> Result<(Option<View>, Vec<Image>), Exit> {
     Ok((view, images))
 }
 
-/// The image that `text` means: in the store, else the layout or archive at that path.
-pub(super) fn find(images: &[Image], text: &str) -> Result<Image, image::Error> {
-    match image::find(images, text) {
+/// The image that `text` means, for `platform` if that matters: in the store, else the layout or archive
+/// at that path.
+pub(super) fn find(
+    (view, images): &(Option<View>, Vec<Image>),
+    text: &str,
+    platform: Option<&Platform>,
+) -> Result<Image, image::Error> {
+    let found = match view {
+        Some(view) => image::find_for(view, images, text, platform),
+        None => image::find(images, text),
+    };
+    match found {
         Ok(found) => Ok(found),
-        Err(error) => match image::open(text)? {
+        Err(error @ image::Error::Platform { .. }) => Err(error),
+        Err(error) => match image::open(text, platform)? {
             Some(found) => Ok(found),
             None => Err(error),
         },
@@ -118,11 +129,14 @@ pub(super) fn confirm(force: bool, warning: &str) -> Result<bool, Exit> {
         return Ok(true);
     }
     if !std::io::stdin().is_terminal() {
+        let warning = warning.trim_end().replace("\n  - ", " ");
         return Err(usage(&format!(
             "{warning}: there is no terminal to ask on; confirm it with -f"
         )));
     }
-    let question = format!("WARNING! {warning}.\nAre you sure you want to continue? [y/N] ");
+    // A list ends with a line of its own.
+    let end = if warning.ends_with('\n') { "" } else { "." };
+    let question = format!("WARNING! {warning}{end}\nAre you sure you want to continue? [y/N] ");
     if print(&question) != Exit::Success {
         return Err(Exit::Failed);
     }

@@ -7,6 +7,13 @@ use crate::{store, transport};
 pub(crate) enum Error {
     #[error("No such image: {0}")]
     NotFound(String),
+    /// The text of docker with containerd's store.
+    #[error(
+        "image with reference {name} was found but does not provide the specified platform ({platform})"
+    )]
+    Platform { name: String, platform: String },
+    #[error("{name} is not in the store as a whole")]
+    Incomplete { name: String },
     #[error("{text:?} is no name of an image")]
     Reference {
         text: String,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::Error;
+use super::{Error, Tree};
 use crate::oci::{
     self, Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, media_type,
 };
@@ -31,7 +31,6 @@ pub(crate) struct Image {
     /// The index that the first name means, where it means one.
     pub(crate) index: Option<Descriptor>,
     pub(crate) config: ImageConfig,
-    pub(crate) config_descriptor: Descriptor,
     pub(crate) layers: Vec<Descriptor>,
     /// Bytes of each layer's tar, bottom first; of its blob where the store has not seen the tar.
     pub(crate) layer_sizes: Vec<u64>,
@@ -41,6 +40,13 @@ impl Image {
     /// Bytes of all layers.
     pub(crate) fn size(&self) -> u64 {
         self.layer_sizes.iter().sum()
+    }
+
+    /// The digests of the indexes that name it, which are what a build for several platforms prints.
+    fn indexes(&self) -> impl Iterator<Item = &Digest> {
+        let named = self.names.iter().map(|name| &name.manifest);
+        let all = named.chain(&self.index);
+        all.filter(|one| is_index(one)).map(|one| &one.digest)
     }
 
     pub(crate) fn created(&self) -> Option<Timestamp> {
@@ -54,22 +60,13 @@ impl Image {
             let reference = reference.as_ref();
             reference.is_some_and(|reference| is_meant(name, reference))
         };
-        match self.names.iter().find(is_it) {
+        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        let has_digest = |name: &&Name| name.manifest.digest.hex().starts_with(digits);
+        let named = self.names.iter().find(is_it);
+        match named.or_else(|| self.names.iter().find(has_digest)) {
             Some(name) => &name.manifest,
             None => self.index.as_ref().unwrap_or(&self.manifest),
         }
-    }
-
-    /// The image with the manifest and layers that `text`, by which it was found, means: names of one
-    /// configuration may differ in how the layers are compressed.
-    pub(crate) fn meant_by(self, view: &View, text: &str) -> Result<Self, Error> {
-        let meant = self.meant(text);
-        if meant.digest == self.index.as_ref().unwrap_or(&self.manifest).digest {
-            return Ok(self);
-        }
-        let mut image = read(view, meant)?;
-        image.names = self.names;
-        Ok(image)
     }
 }
 
@@ -123,8 +120,17 @@ pub(crate) fn list(view: &View) -> Result<Vec<Image>, Error> {
     Ok(images)
 }
 
-/// The image that an entry of the index lists, without names.
+/// The image that an entry of the index lists, without names; of an index that for this machine, else
+/// the first that is here.
 pub(super) fn read(view: &View, entry: &Descriptor) -> Result<Image, Error> {
+    read_chosen(view, entry, |index| choose(view, index))
+}
+
+fn read_chosen(
+    view: &View,
+    entry: &Descriptor,
+    choose: impl FnOnce(&Index) -> Option<Descriptor>,
+) -> Result<Image, Error> {
     let damaged = |source| Error::Damaged {
         name: entry.digest.short().to_owned(),
         source,
@@ -135,7 +141,7 @@ pub(super) fn read(view: &View, entry: &Descriptor) -> Result<Image, Error> {
     if is_index(&descriptor) {
         let bytes = view.read_blob(&descriptor.digest)?;
         let choice: Index = serde_json::from_slice(&bytes).map_err(damaged)?;
-        let chosen = choose(view, &choice).ok_or_else(|| Error::Empty {
+        let chosen = choose(&choice).ok_or_else(|| Error::Empty {
             name: entry.digest.short().to_owned(),
         })?;
         index = Some(std::mem::replace(&mut descriptor, chosen));
@@ -156,7 +162,6 @@ pub(super) fn read(view: &View, entry: &Descriptor) -> Result<Image, Error> {
         manifest: descriptor,
         index,
         config,
-        config_descriptor: manifest.config,
         layers: manifest.layers,
         layer_sizes,
     })
@@ -186,24 +191,64 @@ fn choose(view: &View, index: &Index) -> Option<Descriptor> {
         .cloned()
 }
 
+/// [`find`], then of the manifest or index that `text` means the image for `platform`.
+pub(crate) fn find_for(
+    view: &View,
+    images: &[Image],
+    text: &str,
+    platform: Option<&Platform>,
+) -> Result<Image, Error> {
+    let found = find(images, text)?;
+    match platform {
+        Some(platform) => found.for_platform(view, text, platform),
+        None => Ok(found),
+    }
+}
+
+impl Image {
+    /// Of the manifest or index that `text`, by which this image was found, means the image for
+    /// `platform`.
+    pub(crate) fn for_platform(
+        self,
+        view: &View,
+        text: &str,
+        platform: &Platform,
+    ) -> Result<Self, Error> {
+        let tree = Tree::read(view, self.meant(text))?;
+        let chosen = tree.choose(text, platform)?.manifest.clone();
+        let image = read_chosen(view, &tree.top, |_| Some(chosen))?;
+        Ok(Self {
+            names: self.names,
+            ..image
+        })
+    }
+}
+
+/// The image whose id is `text` or begins with it, or whose index has that digest; `None` where there
+/// is none, or `text` can be no id.
+pub(crate) fn find_by_id(images: &[Image], text: &str) -> Result<Option<Image>, Error> {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if hex.is_empty() || hex.len() > 64 || !hex.bytes().all(is_hex) {
+        return Ok(None);
+    }
+    let mut found = images.iter().filter(|image| {
+        let mut indexes = image.indexes();
+        image.id.hex().starts_with(hex)
+            || image.manifest.digest.hex() == hex
+            || indexes.any(|index| index.hex().starts_with(hex))
+    });
+    match (found.next(), found.next()) {
+        (Some(_), Some(_)) => Err(Error::Ambiguous {
+            text: text.to_owned(),
+        }),
+        (only, _) => Ok(only.cloned()),
+    }
+}
+
 /// The image that `text` means: a name, `name@digest`, an id or the beginning of one.
 pub(crate) fn find(images: &[Image], text: &str) -> Result<Image, Error> {
-    let by_id = || -> Result<Option<Image>, Error> {
-        let hex = text.strip_prefix("sha256:").unwrap_or(text);
-        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        if hex.is_empty() || hex.len() > 64 || !hex.bytes().all(is_hex) {
-            return Ok(None);
-        }
-        let mut found = images
-            .iter()
-            .filter(|image| image.id.hex().starts_with(hex) || image.manifest.digest.hex() == hex);
-        match (found.next(), found.next()) {
-            (Some(_), Some(_)) => Err(Error::Ambiguous {
-                text: text.to_owned(),
-            }),
-            (only, _) => Ok(only.cloned()),
-        }
-    };
+    let by_id = || find_by_id(images, text);
     let missing = || Error::NotFound(shown(text));
     let reference = match oci::parse_reference(text) {
         Ok(reference) if !text.starts_with("sha256:") => reference,
@@ -254,8 +299,9 @@ fn shown(text: &str) -> String {
 }
 
 /// The image in the layout or archive that `text` names by its path or as a `--build-context` does;
-/// `None` when it names neither.
-pub(crate) fn open(text: &str) -> Result<Option<Image>, Error> {
+/// `None` when it names neither. Of an index it is the image for `platform`, by default this
+/// machine's.
+pub(crate) fn open(text: &str, platform: Option<&Platform>) -> Result<Option<Image>, Error> {
     let source_error = |source| Error::Source {
         name: text.to_owned(),
         source: Box::new(source),
@@ -283,7 +329,18 @@ pub(crate) fn open(text: &str) -> Result<Option<Image>, Error> {
         }
         None => return Ok(None),
     };
-    let found = source.resolve(&Platform::host()).map_err(source_error)?;
+    let host = Platform::host();
+    let found = source
+        .resolve(platform.unwrap_or(&host))
+        .map_err(source_error)?;
+    let config = &found.config;
+    let own = Platform::new(&config.os, &config.architecture, config.variant.as_deref());
+    if let Some(wanted) = platform.filter(|wanted| !own.satisfies(wanted)) {
+        return Err(Error::Platform {
+            name: text.to_owned(),
+            platform: wanted.to_string(),
+        });
+    }
     let manifest_type = found.manifest.media_type.as_deref();
     let layers = found.manifest.layers;
     Ok(Some(Image {
@@ -296,7 +353,6 @@ pub(crate) fn open(text: &str) -> Result<Option<Image>, Error> {
         ),
         index: None,
         config: found.config,
-        config_descriptor: found.manifest.config,
         layer_sizes: layers.iter().map(|layer| layer.size).collect(),
         layers,
     }))

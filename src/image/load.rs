@@ -7,7 +7,7 @@ use super::{Error, familiar};
 use crate::layer::Decoder;
 use crate::oci::{self, Descriptor, DiffId, Digest, Hasher, Platform, Reference, media_type};
 use crate::store::{LayerBlob, Store};
-use crate::transport::{self, Resolved, Source};
+use crate::transport::{self, Resolved, ResolvedIndex, Source};
 
 /// An image that was loaded: a name as docker shows it, or the id of an image without one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,14 @@ pub(crate) enum Loaded {
 /// Puts every image of the archive `file` into the store and names them as the archive does. Each layer's
 /// blob and content have the digests that the image says, or nothing of that image is kept. Layers are
 /// unpacked by the first build that needs them.
-pub(crate) fn load(store: &Store, file: &Path) -> Result<Vec<Loaded>, Error> {
+///
+/// An index is kept as it is, with those of its images that the archive has, or with those for
+/// `platforms` unless that is empty.
+pub(crate) fn load(
+    store: &Store,
+    file: &Path,
+    platforms: &[Platform],
+) -> Result<Vec<Loaded>, Error> {
     let shown = file.display().to_string();
     let source_error = |source| Error::Source {
         name: shown.clone(),
@@ -29,7 +36,6 @@ pub(crate) fn load(store: &Store, file: &Path) -> Result<Vec<Loaded>, Error> {
     for archived in transport::archived(file).map_err(source_error)? {
         let options = transport::Options::default();
         let source = archived.location.open(&options).map_err(source_error)?;
-        let resolved = source.resolve(&Platform::host()).map_err(source_error)?;
         let names = archived.names.iter().map(|text| {
             oci::parse_reference(text).map_err(|source| Error::Reference {
                 text: text.clone(),
@@ -37,9 +43,20 @@ pub(crate) fn load(store: &Store, file: &Path) -> Result<Vec<Loaded>, Error> {
             })
         });
         let names = names.collect::<Result<Vec<Reference>, _>>()?;
-        keep(store, source.as_ref(), &resolved, &names, &shown)?;
+        let id = match source.index().map_err(source_error)? {
+            Some(index) => keep_index(store, source.as_ref(), &index, &names, platforms, &shown)?,
+            None => {
+                let host = Platform::host();
+                let wanted = platforms.first().unwrap_or(&host);
+                let image = source.resolve(wanted).map_err(source_error)?;
+                check_platform(&image, platforms, &shown)?;
+                let manifest = keep(store, source.as_ref(), &image, &shown)?;
+                store.set_tags(&names, &manifest)?;
+                image.manifest.config.digest
+            }
+        };
         if names.is_empty() {
-            loaded.push(Loaded::Unnamed(resolved.manifest.config.digest));
+            loaded.push(Loaded::Unnamed(id));
         }
         let shown = names.iter().map(|name| familiar(&name.whole()).to_owned());
         loaded.extend(shown.map(Loaded::Named));
@@ -66,14 +83,101 @@ pub(crate) fn spool(
     Ok(file)
 }
 
-/// Brings one image's blobs into the store and names it.
+fn platform_of(image: &Resolved) -> Platform {
+    let config = &image.config;
+    Platform::new(&config.os, &config.architecture, config.variant.as_deref())
+}
+
+/// An archive that names one image has to have the one that was asked for.
+fn check_platform(image: &Resolved, wanted: &[Platform], archive: &str) -> Result<(), Error> {
+    let own = platform_of(image);
+    match wanted {
+        [first, ..] if !wanted.iter().any(|wanted| own.satisfies(wanted)) => Err(Error::Platform {
+            name: archive.to_owned(),
+            platform: first.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Brings an index and its images into the store and names it; its digest.
+fn keep_index(
+    store: &Store,
+    source: &dyn Source,
+    index: &ResolvedIndex,
+    names: &[Reference],
+    platforms: &[Platform],
+    archive: &str,
+) -> Result<Digest, Error> {
+    let is_wanted = |(entry, image): &&(Descriptor, Resolved)| {
+        let own = entry.platform.clone().unwrap_or_else(|| platform_of(image));
+        platforms.is_empty() || platforms.iter().any(|wanted| own.satisfies(wanted))
+    };
+    let images: Vec<_> = index.images.iter().filter(is_wanted).collect();
+    if images.is_empty() {
+        return Err(match platforms.first() {
+            Some(platform) => Error::Platform {
+                name: archive.to_owned(),
+                platform: platform.to_string(),
+            },
+            None => Error::Empty {
+                name: archive.to_owned(),
+            },
+        });
+    }
+    for (_, image) in images {
+        keep(store, source, image, archive)?;
+    }
+    let others = index.others.iter().filter(|_| platforms.is_empty());
+    for (entry, bytes, manifest) in others {
+        for blob in manifest.layers.iter().chain([&manifest.config]) {
+            copy(store, source, blob, archive)?;
+        }
+        store.put_blob(&entry.media_type, bytes)?;
+        store.sync_blobs([&entry.digest])?;
+    }
+    for (entry, bytes) in index.indexes.iter().chain([&index.top]) {
+        store.put_blob(&entry.media_type, bytes)?;
+        store.sync_blobs([&entry.digest])?;
+    }
+    let (top, bytes) = &index.top;
+    let descriptor = Descriptor::new(&top.media_type, top.digest.clone(), bytes.len() as u64);
+    store.set_tags(names, &descriptor)?;
+    Ok(top.digest.clone())
+}
+
+/// Copies a blob that is no layer of files.
+fn copy(
+    store: &Store,
+    source: &dyn Source,
+    descriptor: &Descriptor,
+    archive: &str,
+) -> Result<(), Error> {
+    if store.has_blob(descriptor) {
+        return Ok(());
+    }
+    let mut blob = source
+        .open_blob(descriptor)
+        .map_err(|source| Error::Source {
+            name: archive.to_owned(),
+            source: Box::new(source),
+        })?;
+    let mut writer = store.blob_writer(Some(descriptor))?;
+    io::copy(&mut blob, &mut writer).map_err(|source| Error::Layer {
+        name: archive.to_owned(),
+        source,
+    })?;
+    store.publish_blob(writer.finish()?)?;
+    Ok(store.sync_blobs([&descriptor.digest])?)
+}
+
+/// Brings one image's blobs into the store, flushed to disk; its manifest.
 fn keep(
     store: &Store,
     source: &dyn Source,
     image: &Resolved,
-    names: &[Reference],
     archive: &str,
-) -> Result<(), Error> {
+) -> Result<Descriptor, Error> {
     let diff_ids = &image.config.rootfs.diff_ids;
     let mut staged = Vec::new();
     for (descriptor, diff_id) in image.manifest.layers.iter().zip(diff_ids) {
@@ -103,12 +207,11 @@ fn keep(
     let manifest_type = image.manifest.media_type.as_deref();
     let manifest_type = manifest_type.unwrap_or(media_type::MANIFEST);
     let mut manifest = store.put_blob(manifest_type, &image.manifest_bytes)?;
-    let (config, variant) = (&image.config, image.config.variant.as_deref());
-    manifest.platform = Some(Platform::new(&config.os, &config.architecture, variant));
+    manifest.platform = Some(platform_of(image));
     let parts = image.manifest.layers.iter();
     let parts = parts.chain([&image.manifest.config, &manifest]);
     store.sync_blobs(parts.map(|part| &part.digest))?;
-    Ok(store.set_tags(names, &manifest)?)
+    Ok(manifest)
 }
 
 /// Copies a layer's blob, and takes the digest and the size of its tar on the way.

@@ -12,11 +12,15 @@ mod list;
 mod load;
 mod pattern;
 mod remove;
+mod tree;
 
 pub(crate) use cache::{CacheLimits, Freed, Usage, prune_cache, usage};
 pub(crate) use describe::describe;
 pub(crate) use error::Error;
 pub(crate) use filter::{Filter, parse_time};
-pub(crate) use list::{Image, Name, familiar, find, list, open, repository_of};
+pub(crate) use list::{
+    Image, Name, familiar, find, find_by_id, find_for, list, open, repository_of,
+};
 pub(crate) use load::{Loaded, load, spool};
 pub(crate) use remove::{Action, prune, remove};
+pub(crate) use tree::{Part, Tree};

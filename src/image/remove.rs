@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use super::garbage::{Live, chain_ids, collect};
 use super::list::{find, is_meant, list};
-use super::{Error, Filter, Image, familiar};
-use crate::oci::{self, ChainId, Descriptor, Digest, Index};
+use super::{Error, Filter, Image, Tree, familiar};
+use crate::oci::{self, ChainId, Descriptor, Digest, ImageConfig, Index};
 use crate::store::{Exclusive, REF_NAME, View};
 
 /// What a removal did, in docker's order.
@@ -23,6 +23,8 @@ struct Plan {
     names: HashSet<String>,
     /// Images that go as a whole, their unnamed entries included.
     ids: HashSet<Digest>,
+    /// Entries without a name that go although their image has one elsewhere.
+    unnamed: HashSet<Digest>,
     actions: Vec<Action>,
 }
 
@@ -60,7 +62,8 @@ pub(crate) fn remove(
     let mut plan = Plan::default();
     plan.untag(&names);
     if names.len() == image.names.len() {
-        plan.delete(std::slice::from_ref(&image), &images);
+        plan.delete(std::slice::from_ref(&image));
+        plan.delete_layers(view, std::slice::from_ref(&image), &images);
     }
     let freed = plan.carry_out(view, store)?;
     Ok((plan.actions, freed))
@@ -80,10 +83,24 @@ pub(crate) fn prune(
     for image in &going {
         let names: Vec<_> = image.names.iter().map(|name| name.whole.as_str()).collect();
         plan.untag(&names);
-        plan.delete(std::slice::from_ref(image), &[]);
+        plan.delete(std::slice::from_ref(image));
+    }
+    // An index that lost its name may hold an image that has one.
+    for entry in store.view().index()?.manifests {
+        let Ok(image) = super::list::read(store.view(), &entry) else {
+            continue;
+        };
+        let has_name = entry.annotations.contains_key(REF_NAME);
+        if has_name || plan.ids.contains(&image.id) {
+            continue;
+        }
+        if !Filter::apply(filters, std::slice::from_ref(&image))?.is_empty() {
+            plan.actions.push(Action::Deleted(entry.digest.clone()));
+            plan.unnamed.insert(entry.digest);
+        }
     }
     // Layers are named last: one that several images share goes with the last of them.
-    plan.delete_layers(&going, &images);
+    plan.delete_layers(store.view(), &going, &images);
     let freed = plan.carry_out(store.view(), Some(store))?;
     Ok((plan.actions, freed))
 }
@@ -97,26 +114,24 @@ impl Plan {
         }
     }
 
-    fn delete(&mut self, going: &[Image], all: &[Image]) {
+    fn delete(&mut self, going: &[Image]) {
         for image in going {
             self.ids.insert(image.id.clone());
             self.actions.push(Action::Deleted(image.id.clone()));
         }
-        if !all.is_empty() {
-            self.delete_layers(going, all);
-        }
     }
 
-    fn delete_layers(&mut self, going: &[Image], all: &[Image]) {
+    fn delete_layers(&mut self, view: &View, going: &[Image], all: &[Image]) {
         let stays = |image: &&Image| !self.ids.contains(&image.id);
         let kept: HashSet<ChainId> = all
             .iter()
             .filter(stays)
-            .flat_map(|image| chain_ids(&image.config))
+            .flat_map(|image| stacks(view, image))
+            .flatten()
             .collect();
         let mut seen = HashSet::new();
-        for image in going {
-            for chain_id in chain_ids(&image.config).into_iter().rev() {
+        for stack in going.iter().flat_map(|image| stacks(view, image)) {
+            for chain_id in stack.into_iter().rev() {
                 if !kept.contains(&chain_id) && seen.insert(chain_id.clone()) {
                     self.actions.push(Action::Deleted(chain_id.0));
                 }
@@ -144,7 +159,10 @@ impl Plan {
         let ids = &self.ids;
         let goes = |entry: &Descriptor| match entry.annotations.get(REF_NAME) {
             Some(name) => self.names.contains(name),
-            None => super::list::read(view, entry).is_ok_and(|image| ids.contains(&image.id)),
+            None => {
+                self.unnamed.contains(&entry.digest)
+                    || super::list::read(view, entry).is_ok_and(|image| ids.contains(&image.id))
+            }
         };
         let mut gone = Live::default();
         view.change_index(|index: &mut Index| {
@@ -155,4 +173,21 @@ impl Plan {
         })?;
         Ok(gone.blobs)
     }
+}
+
+/// The stacks of an image, and of those for other platforms in the indexes that name it.
+fn stacks(view: &View, image: &Image) -> Vec<Vec<ChainId>> {
+    let mut stacks = vec![chain_ids(&image.config)];
+    let tops = image.names.iter().map(|name| &name.manifest);
+    for top in tops.chain(&image.index) {
+        let Ok(tree) = Tree::read(view, top) else {
+            continue;
+        };
+        for part in &tree.parts {
+            let config = view.read_blob(&part.config.digest).ok();
+            let config = config.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            stacks.extend(config.map(|config: ImageConfig| chain_ids(&config)));
+        }
+    }
+    stacks
 }

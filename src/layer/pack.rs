@@ -114,13 +114,35 @@ pub(crate) fn pack_tree(
     out: &mut dyn Write,
 ) -> Result<Packed, Error> {
     let mut packer = Packer::new(View::Merged, owners, options, out);
-    let at_root = |source| inspect(b"/", source);
-    let here = OsStr::new(".");
-    let stat = sys::fs::stat_at(root, here).map_err(at_root)?;
-    let (stat, attributes) = packer.look(root, here, stat, b"/")?;
-    packer.emit(packer.member(b"./".to_vec(), EntryType::Directory, &stat, attributes)?)?;
-    let below = Below::root(&[], owners).map_err(at_root)?;
-    packer.pack_directory(root, &mut Vec::new(), &below, 0)?;
+    packer.pack_root(root, b"./", Vec::new())?;
+    packer.finish()
+}
+
+/// A tree and the directory of an archive that it goes to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NamedTree<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) root: BorrowedFd<'a>,
+    pub(crate) owners: &'a Owners,
+}
+
+/// Writes each tree as [`pack_tree`] does, below its directory; without any tree nothing at all.
+pub(crate) fn pack_trees(
+    trees: &[NamedTree<'_>],
+    options: &PackOptions,
+    out: &mut dyn Write,
+) -> Result<Packed, Error> {
+    let Some(first) = trees.first() else {
+        return Ok(Packed { entries: 0 });
+    };
+    let mut packer = Packer::new(View::Merged, first.owners, options, out);
+    for tree in trees {
+        let path = format!("{}/", tree.name).into_bytes();
+        packer.owners = tree.owners;
+        packer.pack_root(tree.root, &path, path.clone())?;
+        // Links never lead from one tree into another.
+        packer.linked.clear();
+    }
     packer.finish()
 }
 
@@ -164,6 +186,22 @@ impl<'a> Packer<'a> {
         Ok(Packed {
             entries: self.entries,
         })
+    }
+
+    /// Packs a whole tree: its root as `shown`, what is in it below `path`.
+    fn pack_root(
+        &mut self,
+        root: BorrowedFd<'_>,
+        shown: &[u8],
+        mut path: Vec<u8>,
+    ) -> Result<(), Error> {
+        let at_root = |source| inspect(b"/", source);
+        let here = OsStr::new(".");
+        let stat = sys::fs::stat_at(root, here).map_err(at_root)?;
+        let (stat, attributes) = self.look(root, here, stat, b"/")?;
+        self.emit(self.member(shown.to_vec(), EntryType::Directory, &stat, attributes)?)?;
+        let below = Below::root(&[], self.owners).map_err(at_root)?;
+        self.pack_directory(root, &mut path, &below, 0)
     }
 
     /// What an archive says of `name` in `dir`: of its `stat` with what is recorded, and attributes.

@@ -10,6 +10,7 @@ mod cancel;
 pub(crate) mod emulation;
 pub(crate) mod limits;
 pub(crate) mod passwd;
+pub(crate) mod probe;
 pub(crate) mod rung;
 pub(crate) mod seccomp;
 pub(crate) mod spec;

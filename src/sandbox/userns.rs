@@ -108,6 +108,16 @@ pub(crate) fn enter() -> Result<Entered, Error> {
     })
 }
 
+/// As [`enter`], with one id only and so without any other process: enough to try mounts in.
+pub(super) fn enter_single() -> Result<(), Error> {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map_err(refused)?;
+    map_single(uid, gid)
+        .and_then(|()| become_root())
+        .and_then(|()| mount::set_propagation(mount::Propagation::Slave))
+        .map_err(Error::SetUp)
+}
+
 fn refused(errno: Errno) -> Error {
     match errno {
         Errno::EPERM | Errno::EACCES => Error::NoUserNamespaces(denied()),
@@ -255,13 +265,13 @@ impl MapWriters {
     }
 }
 
-fn may_map_any_id() -> bool {
+pub(super) fn may_map_any_id() -> bool {
     let has =
         |capability| caps::has_cap(None, caps::CapSet::Effective, capability).unwrap_or(false);
     has(caps::Capability::CAP_SETUID) && has(caps::Capability::CAP_SETGID)
 }
 
-fn find_helper(program: &str) -> Option<PathBuf> {
+pub(super) fn find_helper(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::iter::once(PathBuf::from("/usr/bin"))
         .chain(std::env::split_paths(&path).filter(|dir| dir.is_absolute()))

@@ -32,6 +32,7 @@ mod contents;
 mod error;
 mod exclusive;
 mod partials;
+pub(crate) mod place;
 mod records;
 mod snapshots;
 mod tags;

@@ -167,7 +167,8 @@ impl Store {
     /// The snapshot's whole file system, read-only, as a directory that is attached nowhere.
     pub(crate) fn view(&self, snapshot: &Snapshot) -> Result<OwnedFd, Error> {
         let mut lowers = self.layer_paths(snapshot);
-        if lowers.is_empty() {
+        // One directory alone would be looked at without an overlay, which hides its own attributes.
+        if lowers.len() < 2 {
             lowers.push(self.scratch()?);
         }
         sys::mount::overlay(&lowers, None, None).map_err(|source| Error::Mount {

@@ -24,20 +24,6 @@ impl Store {
             .find(|entry| entry.annotations.get(REF_NAME) == Some(&name)))
     }
 
-    /// Every manifest that the store lists, each once.
-    pub(crate) fn manifests(&self) -> Result<Vec<Descriptor>, Error> {
-        let mut manifests: Vec<Descriptor> = Vec::new();
-        for manifest in self.read_index()?.manifests {
-            if !manifests
-                .iter()
-                .any(|there| there.digest == manifest.digest)
-            {
-                manifests.push(manifest);
-            }
-        }
-        Ok(manifests)
-    }
-
     /// Every name in this store, with its manifest or index.
     pub(crate) fn named_manifests(&self) -> Result<Vec<(String, Descriptor)>, Error> {
         let manifests = self.read_index()?.manifests.into_iter();

@@ -18,6 +18,13 @@ pub(crate) struct View {
     _lock: File,
 }
 
+impl super::Store {
+    /// The same store for who only looks.
+    pub(crate) fn as_view(&self) -> Result<View, Error> {
+        View::at(self.root.clone())
+    }
+}
+
 impl View {
     /// The store at `root`; `None` when there is none yet.
     pub(crate) fn open(root: &Path) -> Result<Option<Self>, Error> {
@@ -25,10 +32,14 @@ impl View {
         if !super::is_known(&root)? {
             return Ok(None);
         }
+        Self::at(root).map(Some)
+    }
+
+    fn at(root: PathBuf) -> Result<Self, Error> {
         let path = root.join("lock");
         let lock = File::open(&path).map_err(Error::io("open", &path))?;
         lock.lock_shared().map_err(Error::io("lock", &path))?;
-        Ok(Some(Self::with_lock(root, lock, &KINDS)))
+        Ok(Self::with_lock(root, lock, &KINDS))
     }
 
     pub(super) fn with_lock(root: PathBuf, lock: File, kinds: &'static [&'static str]) -> Self {

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha512};
 use crate::oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, media_type};
 
 use super::body::{Body, error_of};
-use super::{Error, Resolved, Source};
+use super::{Error, Resolved, ResolvedIndex, Source};
 
 /// The largest manifest, index or configuration that is read, in bytes; registries accept no larger
 /// manifests (distribution-spec, "Pushing Manifests").
@@ -64,6 +64,79 @@ pub(super) fn resolve_bytes(
         what: "the index".to_owned(),
         why: "holds indexes of indexes".to_owned(),
     })
+}
+
+/// All of the index that `top` names; `None` where it names an image.
+pub(super) fn resolve_index(
+    source: &impl Documents,
+    top: &Descriptor,
+) -> Result<Option<ResolvedIndex>, Error> {
+    let bytes = fetch_manifest(source, top)?;
+    let Document::Index(index) = parse(&source.name(), &bytes)? else {
+        return Ok(None);
+    };
+    let mut top = top.clone();
+    // Whoever chose it by its digest alone could not know.
+    top.media_type = index
+        .media_type
+        .clone()
+        .unwrap_or_else(|| media_type::INDEX.to_owned());
+    let mut whole = ResolvedIndex {
+        top: (top, bytes),
+        indexes: Vec::new(),
+        images: Vec::new(),
+        others: Vec::new(),
+        missing: Vec::new(),
+    };
+    add_entries(source, &index, INDEXES, &mut whole)?;
+    Ok(Some(whole))
+}
+
+fn add_entries(
+    source: &impl Documents,
+    index: &Index,
+    levels: u32,
+    whole: &mut ResolvedIndex,
+) -> Result<(), Error> {
+    for entry in &index.manifests {
+        if !is_manifest(entry) {
+            return Err(Error::BadDocument {
+                name: source.name(),
+                what: "the index".to_owned(),
+                why: format!("lists a {:?}, which is no image", entry.media_type),
+            });
+        }
+        let bytes = match fetch_manifest(source, entry) {
+            Ok(bytes) => bytes,
+            Err(Error::NotFound { .. }) => {
+                whole.missing.push(entry.clone());
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let runs_nowhere = entry.platform.as_ref().is_some_and(|p| p.os == "unknown");
+        match parse(&source.name(), &bytes)? {
+            Document::Index(inner) if levels > 0 => {
+                whole.indexes.push((entry.clone(), bytes));
+                add_entries(source, &inner, levels - 1, whole)?;
+            }
+            Document::Index(_) => {
+                return Err(Error::BadDocument {
+                    name: source.name(),
+                    what: "the index".to_owned(),
+                    why: "holds indexes of indexes".to_owned(),
+                });
+            }
+            Document::Manifest(manifest) if runs_nowhere => {
+                whole.others.push((entry.clone(), bytes, *manifest));
+            }
+            Document::Manifest(manifest) => {
+                let image = finish(source, entry.digest.clone(), bytes, *manifest)?;
+                whole.images.push((entry.clone(), image));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The first of `candidates` among those that are nearest to `platform`.

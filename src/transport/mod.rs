@@ -46,10 +46,30 @@ pub(crate) struct Resolved {
     pub(crate) config: ImageConfig,
 }
 
+/// An index found at a source: the exact bytes of its documents, each of which has its digest.
+#[derive(Debug, Clone)]
+pub(crate) struct ResolvedIndex {
+    pub(crate) top: (Descriptor, Vec<u8>),
+    /// Indexes in the index.
+    pub(crate) indexes: Vec<(Descriptor, Vec<u8>)>,
+    /// Images, with the descriptors that the index has of them.
+    pub(crate) images: Vec<(Descriptor, Resolved)>,
+    /// Manifests that are no images, such as attestations.
+    pub(crate) others: Vec<(Descriptor, Vec<u8>, Manifest)>,
+    /// What the index lists and the source does not hold.
+    pub(crate) missing: Vec<Descriptor>,
+}
+
 /// A place that holds an image.
 pub(crate) trait Source: Send + Sync {
     /// Finds the image for `platform`. An index is resolved to the first manifest that satisfies it.
     fn resolve(&self, platform: &Platform) -> Result<Resolved, Error>;
+
+    /// The index that the source names, with its images; `None` where it names an image, or cannot hold
+    /// an index.
+    fn index(&self) -> Result<Option<ResolvedIndex>, Error> {
+        Ok(None)
+    }
 
     /// Opens the blob that `descriptor` names, for one sequential read in flat memory.
     ///

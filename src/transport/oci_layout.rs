@@ -12,7 +12,7 @@ use crate::sys;
 
 use super::body::Body;
 use super::document::{self, Documents};
-use super::{Error, Resolved, Source};
+use super::{Error, Resolved, ResolvedIndex, Source};
 
 /// An open file of a layout.
 pub(super) struct LayoutFile {
@@ -106,15 +106,25 @@ impl<F: Files> Layout<F> {
         document::read(bytes, &self.name, file, &descriptor)
     }
 
-    /// The descriptor of the image's manifest or index.
-    fn top(&self, platform: &Platform) -> Result<Descriptor, Error> {
+    fn index_json(&self) -> Result<Index, Error> {
         let bytes = self.read_file("index.json")?;
-        let index = document::parse_index(&self.name, "index.json", &bytes)?;
-        let matching: Vec<Descriptor> = match &self.selector {
-            Selector::Only => index.manifests.clone(),
+        document::parse_index(&self.name, "index.json", &bytes)
+    }
+
+    /// What the selector names.
+    fn matching(&self) -> Result<Vec<Descriptor>, Error> {
+        let index = self.index_json()?;
+        Ok(match &self.selector {
+            Selector::Only => index.manifests,
             Selector::Tag(tag) => named(&index, tag),
             Selector::Digest(digest) => vec![self.by_digest(&index, digest)?],
-        };
+        })
+    }
+
+    /// The descriptor of the image's manifest or index.
+    fn top(&self, platform: &Platform) -> Result<Descriptor, Error> {
+        let index = self.index_json()?;
+        let matching = self.matching()?;
         match (&self.selector, matching.as_slice()) {
             (_, [only]) => Ok(only.clone()),
             (Selector::Only, [_, _, ..])
@@ -169,6 +179,14 @@ impl<F: Files> Documents for Layout<F> {
 impl<F: Files> Source for Layout<F> {
     fn resolve(&self, platform: &Platform) -> Result<Resolved, Error> {
         document::resolve(self, &self.top(platform)?, platform)
+    }
+
+    fn index(&self) -> Result<Option<ResolvedIndex>, Error> {
+        let matching = self.matching()?;
+        match matching.as_slice() {
+            [only] => document::resolve_index(self, only),
+            _ => Ok(None),
+        }
     }
 
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>, Error> {

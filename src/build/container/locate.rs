@@ -3,6 +3,7 @@
 use crate::build::base::{self, Base};
 use crate::build::error::StepError;
 use crate::build::event::{Event, EventSender, VertexId};
+use crate::image;
 use crate::oci::{Digest, ImageConfig, Platform};
 use crate::sandbox::Cancel;
 use crate::store::{Snapshot, Store};
@@ -63,60 +64,54 @@ impl Found {
     }
 }
 
-/// Finds the image `text` for this machine: a name, an id, or the beginning of one. A name comes
-/// before the beginning of an id, as with docker.
+/// Finds the image `text` for `platform`: a name, an id, or the beginning of one. A name comes before
+/// the beginning of an id, as with docker.
 pub(crate) fn find(
     store: &Store,
     text: &str,
     pull: Pull,
+    platform: &Platform,
     cancel: &Cancel,
 ) -> Result<Found, StepError> {
-    let host = Platform::host();
     let missing = || StepError::Value {
         message: format!("there is no image {text} in the store"),
     };
-    if let Some(digits) = whole_id(text) {
-        let base = by_id(store, text, digits)?.ok_or_else(missing)?;
-        return for_this_machine(base, &host);
+    if is_whole_id(text) {
+        let base = by_id(store, text, platform)?.ok_or_else(missing)?;
+        return fitting(base, platform);
     }
-    let named = base::find_stored(
-        store,
-        &base::parse_reference(text)?,
-        text,
-        &Platform::host(),
-    )?;
+    let named = base::find_stored(store, &base::parse_reference(text)?, text, platform)?;
     if named.is_none()
-        && is_hexadecimal(text)
-        && let Some(base) = by_id(store, text, text)?
+        && let Some(base) = by_id(store, text, platform)?
     {
-        return for_this_machine(base, &host);
+        return fitting(base, platform);
     }
     match (named, pull) {
-        (Some(base), Pull::Never) => for_this_machine(base, &host),
+        (Some(base), Pull::Never) => fitting(base, platform),
         (None, Pull::Never) => Err(missing()),
-        _ => base::find_by_name(store, text, &host, pull == Pull::Always, cancel).map(Found),
+        _ => base::find_by_name(store, text, platform, pull == Pull::Always, cancel).map(Found),
     }
 }
 
-/// A command of another machine would need an emulator, which is for builds that ask for one.
-fn for_this_machine(base: Base, host: &Platform) -> Result<Found, StepError> {
-    if base.is_for(host) {
+/// A command of another machine would need an emulator, which is for who asks for that machine.
+fn fitting(base: Base, platform: &Platform) -> Result<Found, StepError> {
+    if base.is_for(platform) {
         return Ok(Found(base));
     }
-    Err(StepError::Value {
-        message: format!(
-            "the image {} is for {}, this machine is {host}",
-            base.name,
-            base.platform()
-        ),
-    })
+    let (name, own, host) = (&base.name, base.platform(), Platform::host());
+    let message = if *platform == host {
+        format!("the image {name} is for {own}, this machine is {host}")
+    } else {
+        format!("the image {name} is for {own}, not for {platform}")
+    };
+    Err(StepError::Value { message })
 }
 
-/// The digits of `sha256:…`, or 64 of them alone, which cannot be a name.
-fn whole_id(text: &str) -> Option<&str> {
+/// `sha256:…`, or 64 digits, which cannot be a name.
+fn is_whole_id(text: &str) -> bool {
     match text.strip_prefix("sha256:") {
-        Some(digits) => Some(digits).filter(|digits| is_hexadecimal(digits)),
-        None => Some(text).filter(|text| text.len() == 64 && is_hexadecimal(text)),
+        Some(digits) => is_hexadecimal(digits),
+        None => text.len() == 64 && is_hexadecimal(text),
     }
 }
 
@@ -125,43 +120,40 @@ fn is_hexadecimal(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(digit)
 }
 
-/// The only image in the store whose id begins with `digits`.
-fn by_id(store: &Store, text: &str, digits: &str) -> Result<Option<Base>, StepError> {
-    let mut found: Option<Base> = None;
-    for manifest in store.manifests()? {
-        // An index, or what another program put here, is no image of its own.
-        let Ok(base) = base::read_stored(store, manifest, text) else {
-            continue;
-        };
-        if !base.id().hex().starts_with(digits) {
-            continue;
-        }
-        if found.as_ref().is_some_and(|other| other.id() != base.id()) {
-            return Err(StepError::Value {
-                message: format!("several images have ids that begin with {text}"),
-            });
-        }
-        found = Some(base);
-    }
-    Ok(found)
+/// The only image in the store whose id begins with `text`; of an index the image for `platform`.
+fn by_id(store: &Store, text: &str, platform: &Platform) -> Result<Option<Base>, StepError> {
+    let failed = |source: image::Error| StepError::Image { source };
+    let view = store.as_view()?;
+    let images = image::list(&view).map_err(failed)?;
+    let Some(found) = image::find_by_id(&images, text).map_err(failed)? else {
+        return Ok(None);
+    };
+    let index = found.index.is_some();
+    let found = if index {
+        let chosen = found.for_platform(&view, text, platform);
+        chosen.map_err(failed)?
+    } else {
+        found
+    };
+    base::read_stored(store, found.manifest, text).map(Some)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::whole_id;
+    use super::is_whole_id;
 
     #[test]
     fn ids_are_told_from_names() {
         let digits = "0123456789abcdef".repeat(4);
         for (text, expected) in [
-            (digits.clone(), Some(digits.clone())),
-            (format!("sha256:{digits}"), Some(digits)),
-            ("sha256:0123".to_owned(), Some("0123".to_owned())),
-            ("sha256:latest".to_owned(), None),
-            ("0123".to_owned(), None),
-            ("name".to_owned(), None),
+            (digits.clone(), true),
+            (format!("sha256:{digits}"), true),
+            ("sha256:0123".to_owned(), true),
+            ("sha256:latest".to_owned(), false),
+            ("0123".to_owned(), false),
+            ("name".to_owned(), false),
         ] {
-            assert_eq!(whole_id(&text), expected.as_deref(), "{text}");
+            assert_eq!(is_whole_id(&text), expected, "{text}");
         }
     }
 }

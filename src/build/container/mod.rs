@@ -13,7 +13,8 @@ pub(crate) use locate::{Found, Pull, find};
 pub(crate) use process::Variable;
 
 use super::add;
-use super::commit::{LayerOptions, commit};
+use super::changes::Changes;
+use super::commit::{LayerOptions, commit as commit_layer};
 use super::error::StepError;
 use super::image::{self, Dialect};
 use super::request::Encoding;
@@ -50,6 +51,14 @@ pub(crate) struct Request {
     pub(crate) console: Console,
     /// The command reads what the caller types or pipes.
     pub(crate) reads_input: bool,
+}
+
+/// What an image that is made of a command's files says beside them (docker's `commit`).
+#[derive(Debug, Default)]
+pub(crate) struct Commit {
+    pub(crate) changes: Changes,
+    pub(crate) message: Option<String>,
+    pub(crate) author: Option<String>,
 }
 
 /// A command that is ready to run, and the layer for what it writes.
@@ -125,13 +134,13 @@ impl Container {
     }
 
     /// Makes an image of what the command wrote and calls it `name`; the image's id. The configuration
-    /// is that of the image that ran, not what the caller replaced of it. Nothing of the command may be
-    /// running any more. `epoch` replaces the
-    /// current time.
+    /// is that of the image that ran with the changes of `commit`, not what the caller replaced of it.
+    /// Nothing of the command may be running any more. `epoch` replaces the current time.
     pub(crate) fn keep(
         self,
         store: &Store,
         name: &Reference,
+        commit: &Commit,
         epoch: Option<i64>,
     ) -> Result<Digest, StepError> {
         let created = epoch.map_or_else(now, rfc3339);
@@ -140,7 +149,7 @@ impl Container {
             clamp_mtime: None,
             blob: Some(encoding),
         };
-        let (snapshot, layer) = commit(store, self.active, options)?;
+        let (snapshot, layer) = commit_layer(store, self.active, options)?;
         let mut config = self.config;
         for stale in BUILDERS_OWN
             .iter()
@@ -153,9 +162,14 @@ impl Container {
         config.history.push(History {
             created: Some(created),
             created_by: Some(format!("rbuild run {}", command.join(" "))),
+            author: commit.author.clone(),
+            comment: commit.message.clone(),
             empty_layer: layer.is_none(),
             ..History::default()
         });
+        // Whoever made the image below did not make this one.
+        config.author.clone_from(&commit.author);
+        commit.changes.apply(&mut config)?;
         config.rootfs.diff_ids.extend(layer);
         let state = StageState {
             snapshot,
@@ -164,8 +178,9 @@ impl Container {
             cmd_set: false,
         };
         let blobs = image::assemble(store, &state, &state.config, encoding, Dialect::Oci, None)?;
-        image::publish(store, &blobs, std::slice::from_ref(name))?;
-        Ok(blobs.config.digest)
+        let id = blobs.config.digest.clone();
+        image::publish(store, &blobs.into(), std::slice::from_ref(name))?;
+        Ok(id)
     }
 }
 

@@ -1,0 +1,68 @@
+//! What the builds for the platforms of one request have in common.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use super::add::OpenContext;
+use super::engine::{ContextPlace, lock};
+use super::event::VertexId;
+use super::remote_context::FetchedContexts;
+use crate::context::digest::Memo;
+use crate::oci::Digest;
+
+/// The context, which is opened once, the numbers of vertices, and what was made so far.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(super) place: ContextPlace,
+    pub(super) context: OnceLock<Arc<OpenContext>>,
+    pub(super) fetched: FetchedContexts,
+    next_vertex: AtomicU32,
+    made: Mutex<BTreeSet<Digest>>,
+}
+
+impl Shared {
+    pub(crate) fn new(place: ContextPlace) -> Self {
+        let context = OnceLock::new();
+        let place = match place {
+            ContextPlace::Archive(archive) => {
+                let open = OpenContext {
+                    context: archive,
+                    memo: Memo::none(),
+                };
+                context.get_or_init(|| Arc::new(open));
+                ContextPlace::Empty
+            }
+            place => place,
+        };
+        Self {
+            place,
+            context,
+            fetched: FetchedContexts::default(),
+            next_vertex: AtomicU32::new(0),
+            made: Mutex::default(),
+        }
+    }
+
+    pub(super) fn next_vertex(&self) -> VertexId {
+        VertexId(self.next_vertex.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Notes that this build, for whichever platform, carried out the step with this key.
+    pub(super) fn note_made(&self, key: &Digest) {
+        lock(&self.made).insert(key.clone());
+    }
+
+    /// Whether it did: then the step's result is no old one, which `--no-cache` forbids.
+    pub(super) fn was_made(&self, key: &Digest) -> bool {
+        lock(&self.made).contains(key)
+    }
+
+    /// Keeps the stat records of the context for the next build.
+    pub(crate) fn save_memo(&self) {
+        if let Some(open) = self.context.get() {
+            // Without the records the next build reads the files again; nothing else is lost.
+            drop(open.memo.save());
+        }
+    }
+}
