@@ -30,6 +30,8 @@ CONTENTS = [
     ("*/.git/logs/*", "times"),
     ("*/.git/refs/*", "commits have times"),
     ("*/.git/*HEAD", "commits have times"),
+    ("*/.git/*refs", "commits have times"),
+    ("var/spool/cron/crontabs/*", "times in comments"),
     ("run/*", "numbers of processes"),
     ("var/lib/redis/*", "a database with times"),
     ("etc/resolv.conf", "the host's, while the step ran"),

@@ -75,12 +75,12 @@ static void attributes(void) {
 
 /* Nothing but the own processes and the first is there to signal or trace. */
 static void processes(void) {
-    EXPECT(kill(-1, SIGKILL) < 0 || 1);
-    is_alive();
+    int found = 0;
     for (pid_t pid = 1; pid < 40000; pid++) {
         if (pid == getpid() || kill(pid, 0))
             continue;
-        EXPECT(pid == 1 || pid == getppid());
+        /* The first, the shell, timeout and its child. */
+        EXPECT(++found <= 4);
         if (pid == 1)
             EXPECT(ptrace(PTRACE_ATTACH, pid, 0, 0) < 0);
     }
@@ -292,6 +292,9 @@ static void deaths(void) {
 
 static void on_alarm(int number) { (void)number; }
 
+/* Without SA_RESTART a call that nobody has begun to answer ends with EINTR. */
+#define AGAIN(call) ({ long value; while ((value = (call)) < 0 && errno == EINTR); value; })
+
 /* No signal makes a call happen twice. */
 static void signals(void) {
     struct sigaction action = {.sa_handler = on_alarm};
@@ -299,12 +302,16 @@ static void signals(void) {
     sigaction(SIGALRM, &action, NULL);
     become(12);
     setitimer(ITIMER_REAL, &every, NULL);
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < 4000; i++) {
         int fd;
-        EXPECT(mkdir("sig", 0700) == 0 && rmdir("sig") == 0);
-        EXPECT((fd = open("sig", O_CREAT | O_EXCL | O_WRONLY, 0600)) >= 0);
+        if (i == 2000) {
+            action.sa_flags = SA_RESTART;
+            sigaction(SIGALRM, &action, NULL);
+        }
+        EXPECT(AGAIN(mkdir("sig", 0700)) == 0 && rmdir("sig") == 0);
+        EXPECT((fd = AGAIN(open("sig", O_CREAT | O_EXCL | O_WRONLY, 0600))) >= 0);
         EXPECT(close(fd) == 0 && unlink("sig") == 0);
-        EXPECT(symlink("x", "sig") == 0 && unlink("sig") == 0);
+        EXPECT(AGAIN(symlink("x", "sig")) == 0 && unlink("sig") == 0);
     }
 }
 
