@@ -174,7 +174,10 @@ fn a_set_user_id_program_runs_as_its_owner() {
          USER app\nWORKDIR /work\nRUN /program > seen",
     );
     assert_eq!(image.text("work/seen"), "1000 33 1000 44\n");
-    let expected = [("work/made", (33, 44), 0o600), ("program", (33, 44), 0o6755)];
+    let expected = [
+        ("work/made", (33, 44), 0o600),
+        ("program", (33, 44), 0o6755),
+    ];
     assert_owners(&image, &expected);
 }
 

@@ -246,7 +246,7 @@ fn open_behind(caller: &Caller<'_>, target: &Target) -> Option<OwnedFd> {
         match open(&target) {
             Ok(fd) => return Some(fd),
             Err(Errno::ENOENT | Errno::EACCES) if target.follow => {
-                target = caller.behind(&target)?
+                target = caller.behind(&target)?;
             }
             Err(_) => return None,
         }

@@ -54,6 +54,8 @@ pub(crate) enum Call {
     SetAttribute(Subject),
     RemoveAttribute(Subject),
     Chroot,
+    /// What gives a process another tree of mounts, in which its paths mean something else.
+    ChangeMounts,
     Rename,
     RenameAt,
     RenameAt2,
@@ -154,6 +156,8 @@ pub(crate) const I386_ARCH: u32 = 0x4000_0003;
 const FCHMODAT2: i64 = 452;
 /// O_CREAT and __O_TMPFILE, the same everywhere.
 const CREATES: u32 = 0x40 | 0x40_0000;
+/// CLONE_NEWNS.
+const NEW_MOUNTS: u32 = 0x2_0000;
 /// SOL_SOCKET with SO_PEERCRED and SO_PEERGROUPS.
 const PEER: When = When::Both {
     one: (1, 1),
@@ -275,6 +279,10 @@ pub(crate) const NATIVE: &[Trap] = &{
         trap(libc::SYS_lremovexattr, RemoveAttribute(Subject::Link)),
         trap(libc::SYS_fremovexattr, RemoveAttribute(Subject::Descriptor)),
         trap(libc::SYS_chroot, Chroot),
+        trap(libc::SYS_pivot_root, ChangeMounts),
+        trap(libc::SYS_setns, ChangeMounts),
+        trap_if(libc::SYS_unshare, ChangeMounts, bits(0, NEW_MOUNTS)),
+        trap_if(libc::SYS_clone, ChangeMounts, bits(0, NEW_MOUNTS)),
         trap_if(libc::SYS_renameat, RenameAt, When::Specials),
         trap_if(libc::SYS_renameat2, RenameAt2, When::Specials),
         trap_if(libc::SYS_linkat, LinkAt, When::Specials),
@@ -374,6 +382,10 @@ pub(crate) const I386: &[Trap] = &{
         trap(236, RemoveAttribute(Subject::Link)),
         trap(237, RemoveAttribute(Subject::Descriptor)),
         trap(61, Chroot),
+        trap(217, ChangeMounts),
+        trap(346, ChangeMounts),
+        trap_if(310, ChangeMounts, bits(0, NEW_MOUNTS)),
+        trap_if(120, ChangeMounts, bits(0, NEW_MOUNTS)),
         trap_if(38, Rename, When::Specials),
         trap_if(302, RenameAt, When::Specials),
         trap_if(353, RenameAt2, When::Specials),
