@@ -2,6 +2,7 @@
 //! the same layers.
 
 use crate::rig::image::{Image, Kind, Node};
+use crate::rig::outcome::Outcome;
 use crate::rig::{Rig, host};
 
 fn owner(node: &Node) -> (u64, u64) {
@@ -112,15 +113,17 @@ fn owners_come_with_bases_stages_and_exports() {
 
 #[test]
 fn devices_that_a_step_makes_are_devices_in_the_image() {
-    if host::is_root() || host::maps_many_ids() {
-        return host::skip("mknod(2) is the kernel's here, which refuses it");
-    }
     let rig = Rig::new();
-    let image = rig.image(
+    rig.dockerfile(
         "FROM base\nRUN mkdir /d && mknod /d/null c 1 3 && mknod /d/loop b 7 1 && chown 5:6 /d/loop && chmod 640 /d/loop\n\
          RUN mv /d/null /d/moved && chmod 600 /d/moved && test -c /d/moved && test -b /d/loop\n\
          USER app\nRUN ! mknod /tmp/x c 1 3",
     );
+    let archive = rig.path("devices.tar");
+    let output = format!("type=oci,dest={}", archive.display());
+    let mut command = rig.build_command(&["-o", &output]);
+    Outcome::of(command.env("RBUILD_SANDBOX", "recorded")).succeeds();
+    let image = Image::open(&archive);
     assert_eq!(
         image.file("d/moved").kind,
         Kind::Character { major: 1, minor: 3 }
@@ -205,4 +208,36 @@ fn hard_links_share_their_owner_and_new_files_do_not_inherit_it() {
     for path in ["tmp/l3", "tmp/f3", "tmp/p3"] {
         assert_eq!(owner(&image.file(path)), (5, 6), "{path}");
     }
+}
+
+#[test]
+fn a_program_cannot_tell_who_answers_its_calls() {
+    if !host::maps_many_ids() {
+        return;
+    }
+    let source = host::source().join("tests/recorded/conformance/conformance.c");
+    let Some(program) = host::compile(&std::fs::read_to_string(source).unwrap()) else {
+        return;
+    };
+    let rig = Rig::new();
+    rig.write("conformance", program)
+        .chmod("conformance", 0o755)
+        .dockerfile(
+            "FROM base\nCOPY conformance /conformance\nWORKDIR /work\n\
+             RUN timeout -s KILL 200 /conformance > /seen 2>&1",
+        );
+    let seen = |rung: &str| {
+        let archive = rig.path(rung);
+        let output = format!("type=oci,dest={}", archive.display());
+        let mut command = rig.build_command(&["--no-cache", "-o", &output]);
+        Outcome::of(command.env("RBUILD_SANDBOX", rung)).succeeds();
+        let text = Image::open(&archive).text("seen");
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (mapped, recorded) = (seen("mapped"), seen("recorded"));
+    for (line, (theirs, ours)) in mapped.iter().zip(&recorded).enumerate() {
+        assert_eq!(theirs, ours, "line {}", line + 1);
+    }
+    assert_eq!(mapped.len(), recorded.len());
+    assert!(mapped.len() > 4000, "{}", mapped.join("\n"));
 }
