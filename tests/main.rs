@@ -59,6 +59,8 @@ mod progress;
 mod pull;
 mod push;
 mod real;
+mod recorded;
+mod recorded_attacks;
 mod registries;
 mod registry_access;
 mod remote;
