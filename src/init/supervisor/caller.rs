@@ -68,6 +68,8 @@ pub(super) struct Lookup {
 /// PATH_MAX of linux/limits.h, with the zero byte.
 const MAX_PATH: usize = 4096;
 const PAGE: u64 = 4096;
+/// Bytes of a string that are read at first.
+const SHORT: usize = 256;
 
 /// Paths that mean something else to each process, or files that have no owner to keep.
 const PER_PROCESS: [&[u8]; 4] = [b"/proc", b"/sys", b"/dev/fd", b"/dev/std"];
@@ -117,24 +119,23 @@ impl<'a> Caller<'a> {
 
     /// Reads a string up to its zero byte.
     pub(super) fn string(&self, address: u64, limit: usize) -> nix::Result<Vec<u8>> {
-        let mut text = vec![0; limit];
-        let mut filled = 0;
-        while filled < limit {
-            // Memory may end at any page, so none is touched before the one before it was read.
-            let at = address + filled as u64;
+        let mut text = Vec::new();
+        while text.len() < limit {
+            // Memory may end at any page, so none is touched before the one before it was read. Most
+            // strings are short.
+            let at = address + text.len() as u64;
             let rest = usize::try_from(PAGE - at % PAGE).expect("less than a page");
-            let end = limit.min(filled + rest);
-            let count = self.read(at, &mut text[filled..end])?;
-            if let Some(length) = text[filled..filled + count]
-                .iter()
-                .position(|byte| *byte == 0)
-            {
-                text.truncate(filled + length);
-                return Ok(text);
-            }
-            filled += count;
+            let most = if text.is_empty() { SHORT } else { limit };
+            let begin = text.len();
+            text.resize(limit.min(begin + rest.min(most)), 0);
+            let count = self.read(at, &mut text[begin..])?;
             if count == 0 {
                 return Err(Errno::EFAULT);
+            }
+            text.truncate(begin + count);
+            if let Some(length) = text[begin..].iter().position(|byte| *byte == 0) {
+                text.truncate(begin + length);
+                return Ok(text);
             }
         }
         Err(Errno::ENAMETOOLONG)

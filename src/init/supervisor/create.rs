@@ -101,7 +101,7 @@ impl Supervisor {
         let mut owner = Record::owned_by(credentials.user.file, credentials.group.file);
         let mut strips = false;
         if Mode::from_bits_truncate(stat.st_mode).contains(Mode::S_ISGID) {
-            let record = self.records.find(parent, Kind::Directory);
+            let record = self.records.find(parent);
             owner.gid = record.unwrap_or_default().gid;
             strips = !credentials.is_capable_on_files() && !credentials.is_in_group(owner.gid);
         }

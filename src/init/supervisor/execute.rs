@@ -81,10 +81,7 @@ impl Supervisor {
         if !has_bits || is_ignored() {
             return SetIds::default();
         }
-        let owner = self
-            .records
-            .find(program, Kind::Regular)
-            .unwrap_or_default();
+        let owner = self.records.find(program).unwrap_or_default();
         // Without the right to execute the bit means mandatory locking, chmod(2).
         let sets_group = mode.contains(Mode::S_ISGID | Mode::S_IXGRP);
         SetIds {

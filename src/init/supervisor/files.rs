@@ -59,12 +59,12 @@ impl Supervisor {
         let Some(target) = target else {
             return Ok(Reply::Continue);
         };
+        let Some(record) = self.records.find(target) else {
+            return Ok(Reply::Continue);
+        };
         let mut flags = AtFlags::empty();
         flags.set(AtFlags::AT_SYMLINK_NOFOLLOW, !target.follow);
         let Ok(mut stat) = nix::sys::stat::fstatat(AT_FDCWD, target.path.as_c_str(), flags) else {
-            return Ok(Reply::Continue);
-        };
-        let Some(record) = self.records.find(target, Kind::of(&stat)) else {
             return Ok(Reply::Continue);
         };
         let record = of_contents(record, stat.st_size > 0);
@@ -101,13 +101,10 @@ impl Supervisor {
         };
         let sync =
             flags & (libc::AT_STATX_DONT_SYNC | libc::AT_STATX_FORCE_SYNC | libc::AT_NO_AUTOMOUNT);
-        let Ok(mut stat) = notify::statx(&target.path, follow | sync, caller.word(3)) else {
+        let Some(record) = self.records.find(&target) else {
             return Ok(Reply::Continue);
         };
-        let Some(record) = self
-            .records
-            .find(&target, Kind::of_mode(stat.stx_mode.into()))
-        else {
+        let Ok(mut stat) = notify::statx(&target.path, follow | sync, caller.word(3)) else {
             return Ok(Reply::Continue);
         };
         let record = of_contents(record, stat.stx_size > 0);
@@ -176,10 +173,7 @@ impl Supervisor {
         };
         caller.check()?;
         let stat = nix::sys::stat::fstat(&fd)?;
-        let old = self
-            .records
-            .find(&Target::of(&fd), Kind::of(&stat))
-            .unwrap_or_default();
+        let old = self.records.find(&Target::of(&fd)).unwrap_or_default();
         let choose = |id, old| if id == UNCHANGED { old } else { id };
         let new = Record {
             uid: choose(uid, old.uid),
@@ -220,7 +214,7 @@ impl Supervisor {
         };
         let stat = nix::sys::stat::fstat(&fd)?;
         let handle = Target::of(&fd);
-        let record = self.records.find(&handle, Kind::of(&stat));
+        let record = self.records.find(&handle);
         if Kind::of(&stat) == Kind::Symlink
             || self
                 .credentials(caller)?

@@ -68,19 +68,13 @@ impl Records {
         self.outside = root;
     }
 
-    /// The record of `target`, which is of this kind for the kernel.
-    pub(super) fn find(&self, target: &Target, kind: Kind) -> Option<Record> {
-        match kind {
-            Kind::Regular | Kind::Directory => {
-                let mut value = [0; MAX_VALUE + 1];
-                match xattr::get_into(&target.path, target.follow, &self.attribute, &mut value) {
-                    Ok(length) => Record::decode(&value[..length]),
-                    // What could not have the attribute may be in the table.
-                    Err(_) if self.table.is_empty() => None,
-                    Err(_) => self.find_entry(target),
-                }
-            }
-            _ => self.find_entry(target),
+    /// The record of `target`. Most files have none, and the kernel says so in one call.
+    pub(super) fn find(&self, target: &Target) -> Option<Record> {
+        let mut value = [0; MAX_VALUE + 1];
+        match xattr::get_into(&target.path, target.follow, &self.attribute, &mut value) {
+            Ok(length) => Record::decode(&value[..length]),
+            // What could not have the attribute may be in the table.
+            Err(_) => self.find_entry(target),
         }
     }
 
