@@ -166,6 +166,7 @@ impl Run {
             sandbox::Error::Canceled => StepError::Canceled,
             source => StepError::Sandbox { source },
         })?;
+        engine.store.renew(active, &exit.restored)?;
         for message in exit.warnings {
             events.send(Event::Warning {
                 id: Some(id),
@@ -238,6 +239,7 @@ impl Run {
         };
         let hostname = state.scope.hostname().unwrap_or(spec::DEFAULT_HOSTNAME);
         Ok(Spec {
+            tree: store.tree(active)?.map(OsString::from),
             lowers: lowers.into_iter().map(OsString::from).collect(),
             upper: active.upper().into(),
             work: active.work()?.into(),

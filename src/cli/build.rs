@@ -25,6 +25,7 @@ use crate::build::{self, Built, Input};
 use crate::oci::{Platform, Reference};
 use crate::progress::Mode;
 use crate::remote::Address;
+use crate::sandbox::Walls;
 use crate::transport::Location;
 
 #[derive(Debug, Args)]
@@ -174,7 +175,7 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
         }
     };
     let files = (arguments.iidfile.clone(), arguments.metadata_file.clone());
-    let request = match arguments.into_request() {
+    let mut request = match arguments.into_request() {
         Ok(request) => request,
         Err(message) => {
             print_error(&message);
@@ -184,6 +185,10 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
     if let Some(question) = call.question {
         return check::answer(question, call, &request, format);
     }
+    request.walls = match session::walls() {
+        Ok(walls) => walls.clone(),
+        Err(exit) => return exit,
+    };
     let input = match build::load(&request) {
         Ok(input) => input,
         Err(failure) => return failure::report(&failure, None),
@@ -367,6 +372,8 @@ impl BuildArgs {
             network: self.network,
             secrets: self.secrets,
             run: self.run.into_options(),
+            // Only who builds asks the host.
+            walls: Walls::Namespaces(None),
             outputs: self.outputs,
             source_date_epoch,
             platform_given: platform.is_some(),

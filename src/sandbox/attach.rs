@@ -9,6 +9,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
+use super::stand_ins::StandIns;
 use super::supervise::{Error, Exit, Init, conclude};
 use super::wire::Message;
 use super::{Cancel, Console, Spec, wire};
@@ -41,6 +42,7 @@ pub(crate) fn run_attached(
     attachment: &Attachment<'_>,
     cancel: &Cancel,
 ) -> Result<Exit, Error> {
+    let stand_ins = StandIns::put(spec).map_err(Error::StandIns)?;
     let mut attached = Attached {
         init: Init::start()?,
         attachment,
@@ -48,11 +50,11 @@ pub(crate) fn run_attached(
         waiting: Vec::new(),
     };
     let talked = attached.talk(spec, cancel);
-    let status = attached.init.reap(talked.is_err());
+    let status = attached.init.reap(spec, talked.is_err());
     let canceled = talked?;
     let status = status.map_err(Error::Start)?;
     attached.drain()?;
-    conclude(spec, &attached.init, status, canceled)
+    conclude(spec, stand_ins, &attached.init, status, canceled)
 }
 
 struct Attached<'a> {

@@ -219,7 +219,7 @@ impl Checkup {
         let mut snapshots = survey.snapshots()?;
         survey.layers(&blobs, &snapshots, &held, depth.deep)?;
         if depth.deep {
-            survey.contents(&mut snapshots, &self.ownership)?;
+            survey.contents(&mut snapshots, &self.ownership);
         }
         survey.records(&blobs, &snapshots)?;
         survey.mounts()?;

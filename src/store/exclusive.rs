@@ -106,7 +106,7 @@ impl Drop for Exclusive {
 pub(super) fn kinds_of(ownership: &Ownership) -> &'static [&'static str] {
     match ownership {
         Ownership::Mapped => &KINDS,
-        Ownership::Recorded(_) | Ownership::Discarded => &["recorded"],
+        Ownership::Recorded(_) | Ownership::Discarded => &["recorded", "flat-recorded"],
     }
 }
 

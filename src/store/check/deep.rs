@@ -6,11 +6,10 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use super::{Layer, Snapshots, Survey};
+use super::{Layer, Snapshots, Stacks, Survey};
 use crate::layer::{Decoder, PackOptions, pack};
 use crate::oci::{ChainId, Digest, Hasher};
 use crate::ownership::{Owners, Ownership};
-use crate::store::Error;
 use crate::store::snapshots::{DIFF, Packing};
 use crate::sys;
 
@@ -24,14 +23,17 @@ pub(super) fn unpacked(blob: File) -> io::Result<Digest> {
 impl Survey<'_> {
     /// Packs what steps made, and finds what has other files than it had. Layers that came from elsewhere are counted only: their tars may say the same in
     /// another order.
-    pub(super) fn contents(
-        &mut self,
-        snapshots: &mut Snapshots,
-        ownership: &Ownership,
-    ) -> Result<(), Error> {
-        let Some(stacks) = snapshots.get_mut(ownership.directory()) else {
-            return Ok(());
-        };
+    pub(super) fn contents(&mut self, snapshots: &mut Snapshots, ownership: &Ownership) {
+        // Those of flat stores keep owners in the same ways.
+        for (_, stacks) in snapshots
+            .iter_mut()
+            .filter(|(kind, _)| kind.ends_with(ownership.directory()))
+        {
+            self.stacks(stacks, ownership);
+        }
+    }
+
+    fn stacks(&mut self, stacks: &mut Stacks, ownership: &Ownership) {
         let mut wrong = BTreeMap::new();
         for (chain_id, layer) in &stacks.whole {
             // The files of a linked layer are another snapshot's.
@@ -55,7 +57,6 @@ impl Survey<'_> {
             wrong.insert(chain_id.clone(), (0, problem));
         }
         self.standing(stacks, wrong);
-        Ok(())
     }
 }
 
