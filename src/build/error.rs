@@ -83,7 +83,7 @@ pub(crate) enum StepError {
         how: String,
         log: Vec<String>,
     },
-    #[error("cannot start the command")]
+    #[error("cannot run the command")]
     Sandbox { source: sandbox::Error },
     #[error("cannot copy what the command is to find")]
     Tree { source: layer::tree::Error },
