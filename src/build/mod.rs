@@ -24,6 +24,7 @@ mod input;
 pub(crate) mod inspect;
 pub(crate) mod joined;
 mod key;
+pub(crate) mod limits;
 pub(crate) mod log_lines;
 mod log_tail;
 mod metadata;

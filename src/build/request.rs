@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::limits::Limits;
 use super::run_options::RunOptions;
 use super::secret::Secret;
 use crate::layer::Compression;
@@ -24,6 +25,7 @@ pub(crate) struct Request {
     pub(crate) network: Network,
     pub(crate) secrets: Vec<Secret>,
     pub(crate) run: RunOptions,
+    pub(crate) limits: Limits,
     pub(crate) outputs: Vec<Output>,
     /// Seconds since 1970 that replace the time of the build.
     pub(crate) source_date_epoch: Option<i64>,

@@ -18,9 +18,11 @@ pub(crate) mod stubs;
 mod subids;
 mod supervise;
 pub(crate) mod userns;
+mod watch;
 pub(crate) mod wire;
 
 pub(crate) use attach::{Attachment, run_attached};
 pub(crate) use cancel::Cancel;
 pub(crate) use spec::{Console, Emulation, Limit, Mount, Network, Spec, Step, Writable};
 pub(crate) use supervise::{Error, Exit, Output, Status, run};
+pub(crate) use watch::{Bounds, Exceeded, size};
