@@ -83,7 +83,7 @@ pub(crate) enum StepError {
         command: String,
         how: String,
         /// What it may have failed for.
-        limit: Option<Exceeded>,
+        limit: Option<Box<Exceeded>>,
         log: Vec<String>,
     },
     #[error(transparent)]

@@ -41,7 +41,10 @@ impl Limits {
     /// What the kernel holds every process of a sandbox to.
     pub(crate) fn of_processes(&self) -> Vec<Limit> {
         let limits = [
-            ("nproc", self.processes.map(|n| n.saturating_add(ROOM_FOR_OWN))),
+            (
+                "nproc",
+                self.processes.map(|n| n.saturating_add(ROOM_FOR_OWN)),
+            ),
             ("nofile", self.open_files),
             ("fsize", self.file_size),
             ("as", self.memory),
@@ -122,7 +125,9 @@ impl Limits {
             ),
         ];
         suspects.into_iter().find_map(|(name, value, what, texts)| {
-            let says = texts.iter().any(|text| log.iter().any(|line| line.contains(text)));
+            let says = texts
+                .iter()
+                .any(|text| log.iter().any(|line| line.contains(text)));
             let is_it = says || name == "file-size" && too_large;
             let value = value.filter(|_| is_it)?;
             Some(Exceeded {
@@ -163,7 +168,10 @@ impl Clip {
         if let Some(most) = self.most
             && !std::mem::replace(&mut self.said, true)
         {
-            let line = format!("\n[output clipped: the limit log-bytes={} is reached]\n", size(most));
+            let line = format!(
+                "\n[output clipped: the limit log-bytes={} is reached]\n",
+                size(most)
+            );
             bytes.extend_from_slice(line.as_bytes());
         }
         bytes
@@ -179,7 +187,10 @@ mod tests {
         let mut clip = Clip::new(Some(4));
         assert_eq!(clip.cut(b"abc".to_vec()), b"abc");
         let cut = String::from_utf8(clip.cut(b"def".to_vec())).unwrap();
-        assert_eq!(cut, "d\n[output clipped: the limit log-bytes=4 is reached]\n");
+        assert_eq!(
+            cut,
+            "d\n[output clipped: the limit log-bytes=4 is reached]\n"
+        );
         assert_eq!(clip.cut(b"ghi".to_vec()), b"");
         let mut free = Clip::new(None);
         assert_eq!(free.cut(b"abc".to_vec()), b"abc");
@@ -195,8 +206,16 @@ mod tests {
         for (status, line, named) in [
             (Status::Code(153), "", Some("file-size=1m")),
             (Status::Signal(25), "", Some("file-size=1m")),
-            (Status::Code(1), "sh: write error: File too large", Some("file-size=1m")),
-            (Status::Code(1), "open: Too many open files", Some("open-files=64")),
+            (
+                Status::Code(1),
+                "sh: write error: File too large",
+                Some("file-size=1m"),
+            ),
+            (
+                Status::Code(1),
+                "open: Too many open files",
+                Some("open-files=64"),
+            ),
             (Status::Code(1), "sh: can't fork", None),
             (Status::Code(1), "no such file", None),
         ] {

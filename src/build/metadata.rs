@@ -4,7 +4,8 @@ use super::error::StepError;
 use super::scope::Globals;
 use super::state::StageState;
 use crate::dockerfile::{
-    Healthcheck, Instruction, PortRange, ShellOrExec, Statement, expand_to_words, is_signal,
+    Healthcheck, Instruction, MAX_TOTAL, PortRange, ShellOrExec, Statement, expand_to_words,
+    is_signal,
 };
 use crate::oci;
 
@@ -152,6 +153,12 @@ pub(crate) fn apply(
         | Instruction::Run(_)
         | Instruction::Workdir(_) => return Ok(false),
     };
+    state.expanded += created_by.len();
+    if state.expanded > MAX_TOTAL {
+        return Err(value(
+            "the instructions of this stage are longer than 4 MiB once their variables are expanded",
+        ));
+    }
     state.add_history(created_by, evaluation.epoch);
     Ok(true)
 }

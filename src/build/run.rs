@@ -200,7 +200,7 @@ impl Run {
         Err(StepError::Run {
             command: self.shown.clone(),
             how,
-            limit: limits.blame(exit.status, &log),
+            limit: limits.blame(exit.status, &log).map(Box::new),
             log,
         })
     }

@@ -1,6 +1,6 @@
 //! The variables of a build: global arguments, and what a stage sees of ARG and ENV.
 
-use crate::dockerfile::{ArgDeclaration, Expanded, Lookup, WordError, expand};
+use crate::dockerfile::{ArgDeclaration, Expanded, Lookup, MAX_TOTAL, WordError, expand};
 use crate::oci::Platform;
 
 /// Arguments that need no ARG in either case of letters, go to RUN when given, and stay out of
@@ -100,6 +100,10 @@ impl Globals {
         };
         self.values.retain(|(there, _)| *there != name);
         self.values.push((name, value));
+        let values = self.values.iter().flat_map(|(_, value)| value);
+        if values.map(String::len).sum::<usize>() > MAX_TOTAL {
+            return Err(WordError::TooMuch);
+        }
         Ok(unset)
     }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::rule::{UNDEFINED_VAR, WORKDIR_RELATIVE_PATH};
 use super::{Check, Subject};
 use crate::dockerfile::{
-    ArgDeclaration, CopyInstruction, Diagnostic, Expanded, Instruction, Source, Span, Spanned,
-    Statement, WordError, expand, expand_heredoc, nearest,
+    ArgDeclaration, CopyInstruction, Diagnostic, Expanded, Instruction, MAX_TOTAL, Source, Span,
+    Spanned, Statement, WordError, expand, expand_heredoc, nearest,
 };
 use crate::oci::Platform;
 
@@ -42,6 +42,7 @@ pub(super) fn globals(
     let target = subject.target.unwrap_or("default").to_owned();
     values.insert("TARGETSTAGE".to_owned(), target);
     let escape = subject.dockerfile.directives.escape;
+    let mut length = 0;
     for statement in &subject.dockerfile.global_args {
         let Instruction::Arg(declarations) = &statement.instruction else {
             continue;
@@ -49,6 +50,10 @@ pub(super) fn globals(
         for declaration in declarations {
             let name = &declaration.name.value;
             if let Some(value) = value_of(declaration, build_args, escape, &values) {
+                length += value.len();
+                if length > MAX_TOTAL {
+                    return values;
+                }
                 values.insert(name.clone(), value);
             }
         }
@@ -76,6 +81,17 @@ fn value_of(
 /// A suggestion is looked for among so many names; a file with more was written by a program.
 const MOST_COMPARED: usize = 1000;
 
+impl Variables {
+    /// A build of a file that says more than [`MAX_TOTAL`] fails there, so the rest is not looked at.
+    fn set(&mut self, name: String, value: String) {
+        let length = value.len();
+        if self.length + length <= MAX_TOTAL {
+            self.length += length;
+            self.values.insert(name, value);
+        }
+    }
+}
+
 /// What is known of the variables at one point of a stage.
 #[derive(Debug, Clone, Default)]
 struct Variables {
@@ -87,6 +103,8 @@ struct Variables {
     complete: bool,
     /// A WORKDIR was seen.
     workdir: bool,
+    /// Bytes of all values that were ever set.
+    length: usize,
 }
 
 pub(super) fn check(check: &mut Check<'_>) {
@@ -137,7 +155,7 @@ fn take(
                     .or_else(|| globals.get(name).cloned());
                 variables.declared.insert(name.clone());
                 if let Some(value) = value {
-                    variables.values.insert(name.clone(), value);
+                    variables.set(name.clone(), value);
                 }
             }
         }
@@ -151,7 +169,9 @@ fn take(
                 .iter()
                 .filter_map(|(key, value)| Some((expanded(key).ok()?, expanded(value).ok()?)))
                 .collect();
-            variables.values.extend(set);
+            for (name, value) in set {
+                variables.set(name, value);
+            }
         }
         Instruction::Workdir(_) => variables.workdir = true,
         _ => {}

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::check::{self, Call};
-use super::epoch;
 use super::config::Config;
+use super::epoch;
 use super::failure;
 use super::limits::{Chosen, Deadline, LimitArgs};
 use super::machine::ErrorFormat;

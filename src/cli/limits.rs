@@ -89,17 +89,39 @@ const fn key(
 /// `memory` of the strict set is what programs need that reserve addresses they do not use, such as
 /// node, because without a cgroup it bounds the addresses of each process as well.
 static KEYS: [Key; 11] = [
-    key("step-seconds", Unit::Count, 1, 3600, |limits| &mut limits.step_seconds),
-    key("build-seconds", Unit::Count, 1, 7200, |limits| &mut limits.build_seconds),
-    key("processes", Unit::Count, 1, 4096, |limits| &mut limits.processes),
-    key("open-files", Unit::Count, 16, 65_536, |limits| &mut limits.open_files),
-    key("file-size", Unit::Bytes, 1, 8 << 30, |limits| &mut limits.file_size),
-    key("memory", Unit::Bytes, 64 << 20, 16 << 30, |limits| &mut limits.memory),
-    key("written-bytes", Unit::Bytes, 1, 20 << 30, |limits| &mut limits.written_bytes),
-    key("written-files", Unit::Count, 1, 1_000_000, |limits| &mut limits.written_files),
-    key("log-bytes", Unit::Bytes, 1, 2 << 20, |limits| &mut limits.log_bytes),
-    key("unpack-bytes", Unit::Bytes, 1, 20 << 30, |limits| &mut limits.unpack_bytes),
-    key("unpack-files", Unit::Count, 1, 1_000_000, |limits| &mut limits.unpack_files),
+    key("step-seconds", Unit::Count, 1, 3600, |limits| {
+        &mut limits.step_seconds
+    }),
+    key("build-seconds", Unit::Count, 1, 7200, |limits| {
+        &mut limits.build_seconds
+    }),
+    key("processes", Unit::Count, 1, 4096, |limits| {
+        &mut limits.processes
+    }),
+    key("open-files", Unit::Count, 16, 65_536, |limits| {
+        &mut limits.open_files
+    }),
+    key("file-size", Unit::Bytes, 1, 8 << 30, |limits| {
+        &mut limits.file_size
+    }),
+    key("memory", Unit::Bytes, 64 << 20, 16 << 30, |limits| {
+        &mut limits.memory
+    }),
+    key("written-bytes", Unit::Bytes, 1, 20 << 30, |limits| {
+        &mut limits.written_bytes
+    }),
+    key("written-files", Unit::Count, 1, 1_000_000, |limits| {
+        &mut limits.written_files
+    }),
+    key("log-bytes", Unit::Bytes, 1, 2 << 20, |limits| {
+        &mut limits.log_bytes
+    }),
+    key("unpack-bytes", Unit::Bytes, 1, 20 << 30, |limits| {
+        &mut limits.unpack_bytes
+    }),
+    key("unpack-files", Unit::Count, 1, 1_000_000, |limits| {
+        &mut limits.unpack_files
+    }),
 ];
 
 /// Parses one `KEY=VALUE`.
@@ -113,9 +135,11 @@ fn change(text: &str) -> Result<Change, String> {
 /// What `name` and `value` ask for.
 pub(super) fn change_of(name: &str, value: &str) -> Result<Change, String> {
     if name == "cpu" {
-        return Err("the limit cpu needs a cgroup, which rbuild does not use: start it with \
+        return Err(
+            "the limit cpu needs a cgroup, which rbuild does not use: start it with \
                     systemd-run --user --scope -p CPUQuota=… or in a container with a limit"
-            .to_owned());
+                .to_owned(),
+        );
     }
     let key = KEYS.iter().find(|key| key.name == name).ok_or_else(|| {
         let names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
@@ -128,14 +152,17 @@ pub(super) fn change_of(name: &str, value: &str) -> Result<Change, String> {
         Unit::Count => (value.parse().ok(), "600"),
         Unit::Bytes => (parse_size(value), "512m"),
     };
-    let number = number
-        .ok_or_else(|| format!("the limit {name}={value} has no number (as in {example}, or none)"))?;
+    let number = number.ok_or_else(|| {
+        format!("the limit {name}={value} has no number (as in {example}, or none)")
+    })?;
     if number < key.least {
         let least = match key.unit {
             Unit::Count => key.least.to_string(),
             Unit::Bytes => crate::sandbox::size(key.least),
         };
-        return Err(format!("the limit {name}={value} is below {least}, the least that works"));
+        return Err(format!(
+            "the limit {name}={value} is below {least}, the least that works"
+        ));
     }
     Ok(Change {
         key,
@@ -302,10 +329,16 @@ mod tests {
     fn the_command_line_beats_the_file_which_beats_the_profile() {
         let config = Config {
             profile: Profile::MultiTenant,
-            limits: vec![change("memory=2g").unwrap(), change("processes=10").unwrap()],
+            limits: vec![
+                change("memory=2g").unwrap(),
+                change("processes=10").unwrap(),
+            ],
             refuse_private_addresses: false,
         };
-        let chosen = Chosen::new(&arguments(&["processes=20", "file-size=none"], None), &config);
+        let chosen = Chosen::new(
+            &arguments(&["processes=20", "file-size=none"], None),
+            &config,
+        );
         assert!(chosen.refuse_private);
         assert_eq!(chosen.limits.memory, Some(2 << 30));
         assert_eq!(chosen.limits.processes, Some(20));

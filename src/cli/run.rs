@@ -15,10 +15,10 @@ use std::sync::mpsc;
 
 use clap::{Args, Subcommand};
 
-use super::report::{self, Report, causes_of};
-use super::session::{self, Session};
 use super::config::Config;
 use super::limits::{Chosen, Deadline, LimitArgs};
+use super::report::{self, Report, causes_of};
+use super::session::{self, Session};
 use super::{Exit, epoch, failure, platform, run_options};
 use crate::build::changes::Changes;
 use crate::build::container::{self, Commit, Container, Found, Pull, Request};
@@ -327,11 +327,10 @@ fn carry_out(
         return Err(StepError::Canceled);
     }
     let container = Container::new(&session.store, &found, &snapshot, request)?;
-    let ended =
-        in_foreground(session, request, &container).map_err(|source| match source {
-            sandbox::Error::Exceeded(source) => StepError::Limit { source },
-            source => StepError::Sandbox { source },
-        })?;
+    let ended = in_foreground(session, request, &container).map_err(|source| match source {
+        sandbox::Error::Exceeded(source) => StepError::Limit { source },
+        source => StepError::Sandbox { source },
+    })?;
     for message in ended.warnings {
         report::print(&Report {
             title: message,

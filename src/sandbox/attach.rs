@@ -68,12 +68,7 @@ struct Attached<'a> {
 
 impl Attached<'_> {
     /// Passes everything on until init and pid 1 are gone; says why they are.
-    fn talk(
-        &mut self,
-        spec: &Spec,
-        watch: &mut Watch<'_>,
-        cancel: &Cancel,
-    ) -> Result<End, Error> {
+    fn talk(&mut self, spec: &Spec, watch: &mut Watch<'_>, cancel: &Cancel) -> Result<End, Error> {
         wire::send_spec(&self.init.socket, spec).map_err(Error::Send)?;
         self.connect(spec.console)?;
         let mut end = End::Itself;

@@ -180,6 +180,7 @@ impl Container {
             config,
             scope: Scope::default(),
             cmd_set: false,
+            expanded: 0,
         };
         let blobs = image::assemble(store, &state, &state.config, encoding, Dialect::Oci, None)?;
         let id = blobs.config.digest.clone();

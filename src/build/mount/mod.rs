@@ -84,7 +84,9 @@ impl Prepared {
     /// What the command writes to besides its layer.
     pub(crate) fn written_directories(&self) -> Vec<PathBuf> {
         let caches = self._caches.iter().map(|cache| cache.path().to_owned());
-        caches.chain(self._uppers.iter().map(Active::upper)).collect()
+        caches
+            .chain(self._uppers.iter().map(Active::upper))
+            .collect()
     }
 }
 

@@ -108,7 +108,11 @@ impl Gauge {
             let is_due = may_be_over(self.bytes, walked.bytes, taken.bytes, now.bytes)
                 || may_be_over(self.files, walked.files, taken.files, now.files);
             // Others may be what fills the file system.
-            let pause = if is_due { cost * 4 } else { SELDOM.max(cost * 20) };
+            let pause = if is_due {
+                cost * 4
+            } else {
+                SELDOM.max(cost * 20)
+            };
             if at.elapsed() < pause {
                 continue;
             }
@@ -155,9 +159,7 @@ impl Gauge {
         added.too_deep.then(|| Exceeded {
             name: limit.0,
             value: limit.1,
-            what: format!(
-                "the step made directories more than {DEEPEST} deep, which is deeper"
-            ),
+            what: format!("the step made directories more than {DEEPEST} deep, which is deeper"),
         })
     }
 
@@ -184,7 +186,7 @@ impl Gauge {
     /// Bytes and files in use on the file systems of the directories, whoever uses them.
     fn taken(&self) -> Usage {
         let mut usage = Usage::default();
-        for stat in self.directories.iter().flat_map(|path| statvfs(path)) {
+        for stat in self.directories.iter().flat_map(statvfs) {
             let blocks = stat.blocks().saturating_sub(stat.blocks_free());
             usage.bytes += blocks.saturating_mul(stat.fragment_size());
             usage.files += stat.files().saturating_sub(stat.files_free());
@@ -257,7 +259,10 @@ mod tests {
         assert_eq!(gauge.judge(gauge.added()), None);
         std::fs::write(directory.path().join("large"), [1; 100_000]).unwrap();
         let exceeded = gauge.judge(gauge.added()).unwrap();
-        assert_eq!((exceeded.name, exceeded.value.as_str()), ("written-bytes", "64k"));
+        assert_eq!(
+            (exceeded.name, exceeded.value.as_str()),
+            ("written-bytes", "64k")
+        );
         std::fs::write(directory.path().join("third"), "").unwrap();
         assert_eq!(gauge.judge(gauge.added()).unwrap().name, "written-files");
     }

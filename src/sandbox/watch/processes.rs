@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_pidfd_tells_its_process() {
         let own = nix::unistd::getpid();
-        let pidfd = crate::sys::process::pidfd_open(own).unwrap();
+        let pidfd = sys::process::pidfd_open(own).unwrap();
         assert_eq!(pid_of(&pidfd), Some(own.as_raw()));
     }
 }
