@@ -11,8 +11,8 @@ use super::resolve::{find_target, named_base, plan_base, plan_from, plan_mounts}
 use super::scope::Globals;
 use super::support;
 use crate::dockerfile::{
-    Diagnostic, Dockerfile, Instruction, Lookup as _, Span, Spanned, Stage, Statement, expand,
-    parse_trigger,
+    Diagnostic, Dockerfile, Instruction, Lookup as _, Span, Spanned, Stage, Statement, WordError,
+    expand, parse_trigger,
 };
 use crate::oci::Platform;
 use crate::sandbox::binfmt;
@@ -182,6 +182,10 @@ fn globals(dockerfile: &Dockerfile, request: &Request, errors: &mut Vec<Diagnost
         for declaration in declarations {
             if let Err(error) = globals.declare(declaration, dockerfile.directives.escape) {
                 errors.push(Diagnostic::new(statement.span, error.to_string()));
+                // Every later one would be too much as well.
+                if error == WordError::TooMuch {
+                    return globals;
+                }
             }
         }
     }

@@ -99,11 +99,15 @@ impl Globals {
             (None, None) => self.get(&name).map(str::to_owned),
         };
         self.values.retain(|(there, _)| *there != name);
-        self.values.push((name, value));
-        let values = self.values.iter().flat_map(|(_, value)| value);
+        let values = self
+            .values
+            .iter()
+            .flat_map(|(_, value)| value)
+            .chain(&value);
         if values.map(String::len).sum::<usize>() > MAX_TOTAL {
             return Err(WordError::TooMuch);
         }
+        self.values.push((name, value));
         Ok(unset)
     }
 

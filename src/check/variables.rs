@@ -84,13 +84,15 @@ const MOST_COMPARED: usize = 1000;
 impl Variables {
     /// A build of a file that says more than [`MAX_TOTAL`] fails there, so the rest is not looked at.
     fn set(&mut self, name: String, value: String) {
-        let length = value.len();
-        if self.length + length <= MAX_TOTAL {
-            self.length += length;
+        self.length += value.len();
+        if self.length <= MAX_TOTAL {
             self.values.insert(name, value);
         }
     }
 }
+
+/// Words are expanded to so many bytes in all before the rest of the file is left unchecked.
+const MOST_EXPANDED: usize = 32 << 20;
 
 /// What is known of the variables at one point of a stage.
 #[derive(Debug, Clone, Default)]
@@ -111,6 +113,7 @@ pub(super) fn check(check: &mut Check<'_>) {
     let stages = &check.subject.dockerfile.stages;
     let globals = globals(check.subject, check.subject.build_args);
     let of_globals = positions(&check.subject.dockerfile.global_args);
+    let mut left = MOST_EXPANDED;
     let mut ends: Vec<Variables> = Vec::with_capacity(stages.len());
     for stage in stages {
         let mut variables = match check.bases[stage.index] {
@@ -129,10 +132,15 @@ pub(super) fn check(check: &mut Check<'_>) {
         };
         for statement in &stage.statements {
             if checked.unwrap_or(true) {
-                undefined(check, statement, &variables, &places);
+                undefined(check, statement, &variables, &places, &mut left);
                 relative(check, statement, &variables);
             }
+            let before = variables.length;
             take(check, statement, &mut variables, &globals);
+            left = left.saturating_sub(variables.length - before);
+            if left == 0 {
+                return;
+            }
         }
         ends.push(variables);
     }
@@ -183,6 +191,7 @@ fn undefined(
     statement: &Statement,
     variables: &Variables,
     places: &Declarations<'_>,
+    left: &mut usize,
 ) {
     let escape = check.subject.dockerfile.directives.escape;
     let mut seen = BTreeSet::new();
@@ -190,6 +199,10 @@ fn undefined(
         let Ok(expanded) = word.expand(escape, &variables.values) else {
             continue;
         };
+        *left = left.saturating_sub(expanded.value.len());
+        if *left == 0 {
+            return;
+        }
         for name in expanded.unset {
             if variables.declared.contains(&name) || !seen.insert(name.clone()) {
                 continue;
