@@ -14,6 +14,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::sys::stat::FileStat;
@@ -21,7 +22,7 @@ use nix::sys::stat::FileStat;
 use crate::sys;
 use crate::sys::fs::Kind;
 pub(crate) use owners::Owners;
-use record::{ATTRIBUTE, Device, Record};
+use record::{ATTRIBUTE, Device, MODE, Record};
 pub(crate) use table::{TABLE, Table};
 
 /// The way owners are kept, chosen once when the build enters its user namespace. Snapshots of
@@ -100,8 +101,9 @@ impl Ownership {
     /// the file system.
     pub(crate) fn seen(&self, fd: impl AsFd, stat: &mut FileStat) -> Result<(), Error> {
         if matches!(self, Self::Recorded(_)) {
-            let record = owners::record_of(fd, OsStr::new(""))?.unwrap_or_default();
+            let record = owners::record_of(&fd, OsStr::new(""))?.unwrap_or_default();
             (stat.st_uid, stat.st_gid) = (record.uid, record.gid);
+            owners::apply_mode(fd, OsStr::new(""), stat)?;
         }
         Ok(())
     }
@@ -125,6 +127,62 @@ impl Ownership {
         }
         Ok(write(fd, OsStr::new(""), record)?)
     }
+
+    /// Puts the owner of a file that was just made into `stat`, which is that of the file system.
+    pub(crate) fn made(&self, stat: &mut FileStat) {
+        if matches!(self, Self::Recorded(_)) {
+            (stat.st_uid, stat.st_gid) = (0, 0);
+        }
+    }
+
+    /// Gives an open file or directory its mode; an empty name of [`Ownership::set_mode_at`].
+    pub(crate) fn set_mode(&self, fd: impl AsFd, mode: u32) -> sys::Result<()> {
+        let own = self.own_mode(&fd, OsStr::new(""), mode)?;
+        sys::fs::chmod(fd, own)
+    }
+
+    /// Gives `name` in `dir`, which is no link, its mode.
+    pub(crate) fn set_mode_at(&self, dir: impl AsFd, name: &OsStr, mode: u32) -> sys::Result<()> {
+        let own = self.own_mode(&dir, name, mode)?;
+        sys::fs::chmod_at(dir, name, own)
+    }
+
+    /// The mode for the file system. Who has no capability to override it must be able to read and
+    /// write what it made, so a mode that forbids this is a record too.
+    fn own_mode(&self, dir: impl AsFd, name: &OsStr, mode: u32) -> sys::Result<u32> {
+        if !matches!(self, Self::Recorded(_)) || overrides_modes() {
+            return Ok(mode);
+        }
+        let stat = match name.is_empty() {
+            true => sys::fs::stat(&dir)?,
+            false => sys::fs::stat_at(&dir, name)?,
+        };
+        let needed = match Kind::of(&stat) {
+            Kind::Directory => 0o700,
+            Kind::Regular => 0o600,
+            _ => return Ok(mode),
+        };
+        let attribute = OsStr::new(MODE);
+        if mode & needed == needed {
+            sys::xattr::remove_at(dir, name, attribute)?;
+        } else {
+            sys::xattr::set_at(dir, name, attribute, &mode.to_le_bytes())?;
+        }
+        Ok(mode | needed)
+    }
+}
+
+/// Whether this process reads and writes files whatever their modes say.
+fn overrides_modes() -> bool {
+    static OVERRIDES: OnceLock<bool> = OnceLock::new();
+    *OVERRIDES.get_or_init(|| {
+        caps::has_cap(
+            None,
+            caps::CapSet::Effective,
+            caps::Capability::CAP_DAC_OVERRIDE,
+        )
+        .unwrap_or(false)
+    })
 }
 
 fn mapped(result: sys::Result<()>, uid: u32, gid: u32) -> Result<(), Error> {

@@ -68,7 +68,8 @@ fn a_fork_bomb_ends() {
     let rig = Rig::new();
     for bomb in [
         "while :; do sleep 1000 & done",
-        "b() { b | b & }; b; b; sleep 1000",
+        "(while :; do sleep 1000 & done); exec sleep 1000",
+        "b() { b | b & }; while :; do b; done",
     ] {
         ends_for(
             &rig,
@@ -268,7 +269,7 @@ fn a_command_is_held_to_them_too() {
         ("build-seconds=1", "sleep 1000", "build-seconds=1"),
         (
             "processes=40",
-            "while :; do sleep 1000 & done",
+            "(while :; do sleep 1000 & done); exec sleep 1000",
             "processes=40",
         ),
         (

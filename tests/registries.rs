@@ -132,7 +132,7 @@ fn a_registry_that_never_lets_in_is_asked_no_more() {
     });
     stand.refused(&["refuses access"]);
     assert!(
-        stand.server.heard().len() <= 4,
+        stand.server.heard().len() <= 5,
         "{:?}",
         stand.server.heard()
     );

@@ -47,6 +47,7 @@ pub(crate) fn commit(
     active: Active,
     options: LayerOptions,
 ) -> Result<(Snapshot, Option<DiffId>), StepError> {
+    store.settle(&active)?;
     let upper = open(&active.upper())?;
     let below = store.layer_paths(active.parent());
     let lowers = open_all(&below)?;
@@ -60,7 +61,9 @@ pub(crate) fn commit(
     let packed = pack(upper.as_fd(), &lowers, &owners, &pack_options, &mut sink)
         .map_err(|source| StepError::Pack { source })?;
     if packed.entries == 0 {
-        return Ok((active.parent().clone(), None));
+        let parent = active.parent().clone();
+        store.abandon(active);
+        return Ok((parent, None));
     }
     let diff_id = finish(store, sink, options.blob)?;
     let staged = store.stage(active, diff_id.clone());

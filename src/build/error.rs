@@ -90,6 +90,8 @@ pub(crate) enum StepError {
     Limit { source: Exceeded },
     #[error("cannot start the command")]
     Sandbox { source: sandbox::Error },
+    #[error("cannot copy what the command is to find")]
+    Tree { source: layer::tree::Error },
     #[error("cannot prepare the sandbox")]
     Filters { source: sandbox::seccomp::Error },
     #[error(transparent)]

@@ -8,6 +8,7 @@ mod add_remote;
 mod base;
 pub(crate) mod changes;
 mod commit;
+mod confined;
 pub(crate) mod container;
 mod copy;
 mod downloads;
@@ -67,7 +68,8 @@ use shared::Shared;
 use crate::check::Checked;
 use crate::dockerfile::{Diagnostic, Dockerfile, parse};
 use crate::oci::{Descriptor, Digest};
-use crate::sandbox::Cancel;
+use crate::sandbox::walls::NOT_ISOLATED;
+use crate::sandbox::{Cancel, Walls};
 use crate::store::Store;
 
 /// A failed build, with the Dockerfile that its error may point into.
@@ -269,6 +271,12 @@ pub(crate) fn run(
     // What is unused does not depend on the platform.
     if let Some(engine) = engines.first() {
         warn_of_unused_arguments(engine, &dockerfile);
+    }
+    let is_in_chroot =
+        |engine: &Engine<'_>| engine.request.walls == Walls::Chroot && engine.plan.runs_commands();
+    if engines.iter().any(is_in_chroot) {
+        let message = NOT_ISOLATED.to_owned();
+        events.send(Event::Warning { id: None, message });
     }
     if let Some(message) = checked.violation() {
         let findings = checked.findings;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::confined;
 use super::named;
 use super::request::Request;
 use super::resolve::{find_target, named_base, plan_base, plan_from, plan_mounts};
@@ -226,10 +227,11 @@ fn unsupported(stage: &PlannedStage, request: &Request) -> Vec<Diagnostic> {
     let of_language = |step: &Step| support::check(&step.statement, step.location, request);
     let mut found: Vec<Diagnostic> = stage.steps.iter().filter_map(of_language).collect();
     let is_run = |step: &&Step| matches!(step.statement.instruction, Instruction::Run(_));
-    if let Some(run) = stage.steps.iter().find(is_run)
-        && !binfmt::can_run(&stage.platform)
-    {
-        found.push(support::no_emulator(&stage.platform, run.location));
+    if let Some(run) = stage.steps.iter().find(is_run) {
+        found.extend(confined::check_stage(run.location, request));
+        if !binfmt::can_run(&stage.platform) {
+            found.push(support::no_emulator(&stage.platform, run.location));
+        }
     }
     found
 }
@@ -358,6 +360,14 @@ impl Plan {
         needed
             .flat_map(|stage| unsupported(stage, request))
             .collect()
+    }
+
+    /// Whether anything that the target needs is a RUN.
+    pub(crate) fn runs_commands(&self) -> bool {
+        let needed = self.stages.iter().filter(|stage| stage.needed);
+        needed
+            .flat_map(|stage| &stage.steps)
+            .any(|step| matches!(step.statement.instruction, Instruction::Run(_)))
     }
 
     /// Adds the triggers of a stage's base before its own steps (ONBUILD).

@@ -8,6 +8,7 @@ use super::secret::Secret;
 use crate::layer::Compression;
 use crate::oci::{Platform, Reference};
 use crate::remote::{Address, GitReference, HttpAddress};
+use crate::sandbox::Walls;
 
 /// A whole `rbuild build`.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub(crate) struct Request {
     pub(crate) secrets: Vec<Secret>,
     pub(crate) run: RunOptions,
     pub(crate) limits: Limits,
+    /// What RUN is shut in with.
+    pub(crate) walls: Walls,
     pub(crate) outputs: Vec<Output>,
     /// Seconds since 1970 that replace the time of the build.
     pub(crate) source_date_epoch: Option<i64>,

@@ -172,6 +172,7 @@ impl Run {
             sandbox::Error::Exceeded(source) => StepError::Limit { source },
             source => StepError::Sandbox { source },
         })?;
+        engine.store.renew(active, &exit.restored)?;
         for message in exit.warnings {
             events.send(Event::Warning {
                 id: Some(id),
@@ -248,6 +249,7 @@ impl Run {
         let limits = &engine.request.limits;
         limits.bound_mounts(&mut prepared.mounts);
         Ok(Spec {
+            tree: store.tree(active)?.map(OsString::from),
             lowers: lowers.into_iter().map(OsString::from).collect(),
             upper: active.upper().into(),
             work: active.work()?.into(),

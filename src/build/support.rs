@@ -2,6 +2,7 @@
 
 use super::add::is_linked;
 use super::add_remote;
+use super::confined;
 use super::copy::{ChmodSpec, Filter};
 use super::request::Request;
 use crate::dockerfile::{
@@ -105,6 +106,9 @@ pub(crate) fn check(
     let at = |span: Span| if own { span } else { location };
     match &statement.instruction {
         Instruction::Run(run) => {
+            if let Some(refused) = confined::check(run, location, &at, request) {
+                return Some(refused);
+            }
             if let Some(device) = run.devices.first() {
                 return Some(
                     Diagnostic::new(

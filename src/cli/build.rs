@@ -27,6 +27,7 @@ use crate::build::{self, Built, Input};
 use crate::oci::{Platform, Reference};
 use crate::progress::Mode;
 use crate::remote::Address;
+use crate::sandbox::Walls;
 use crate::transport::Location;
 
 #[derive(Debug, Args)]
@@ -180,7 +181,7 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
     let files = (arguments.iidfile.clone(), arguments.metadata_file.clone());
     let chosen = Config::load().map(|config| Chosen::new(&arguments.limits, &config));
     let request = chosen.and_then(|chosen| Ok((arguments.into_request(&chosen)?, chosen)));
-    let (request, chosen) = match request {
+    let (mut request, chosen) = match request {
         Ok(request) => request,
         Err(message) => {
             print_error(&message);
@@ -191,6 +192,10 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
     if let Some(question) = call.question {
         return check::answer(question, call, &request, format);
     }
+    request.walls = match session::walls() {
+        Ok(walls) => walls.clone(),
+        Err(exit) => return exit,
+    };
     let input = match build::load(&request) {
         Ok(input) => input,
         Err(failure) => return failure::report(&failure, None),
@@ -386,6 +391,8 @@ impl BuildArgs {
             secrets: self.secrets,
             run: self.run.into_options(),
             limits: chosen.limits.clone(),
+            // Only who builds asks the host.
+            walls: Walls::Namespaces(None),
             outputs: self.outputs,
             source_date_epoch,
             platform_given: platform.is_some(),

@@ -23,7 +23,11 @@ pub(super) fn report(failure: &Failure, single_reason: Option<&str>) -> Exit {
             for diagnostic in diagnostics {
                 report::print(&of_diagnostic(diagnostic, excerpt(diagnostic.span)));
             }
-            Exit::Failed
+            if diagnostics.iter().all(|diagnostic| diagnostic.of_host) {
+                Exit::Host
+            } else {
+                Exit::Failed
+            }
         }
         Error::Checks { message, findings } => {
             if let Some(dockerfile) = &failure.dockerfile {
@@ -110,7 +114,7 @@ pub(super) fn of_diagnostic<'a>(
             .iter()
             .map(|(span, text)| (span.start..span.end, text.clone()))
             .collect(),
-        help: diagnostic.help.clone(),
+        help: diagnostic.help.as_deref().map(str::to_owned),
         code: Some("Dockerfile"),
         ..Report::default()
     }

@@ -47,6 +47,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use exit::Exit;
 
+use crate::sandbox::walls::Wanted;
+
 /// Builds container images from Dockerfiles: no root, no daemon, no setuid helper needed.
 #[derive(Debug, Parser)]
 #[command(
@@ -62,6 +64,16 @@ struct Cli {
     /// where there is space for layers]
     #[arg(long, global = true, env = "RBUILD_ROOT", value_name = "DIR")]
     root: Option<PathBuf>,
+    /// What RUN is shut in with: the best that this host allows, or mapped, recorded (user
+    /// namespaces with many ids or one), chroot (root of a container, no namespaces) or copy-only
+    #[arg(
+        long,
+        global = true,
+        env = "RBUILD_SANDBOX",
+        value_name = "RUNG",
+        default_value = "auto"
+    )]
+    sandbox: Wanted,
     #[command(subcommand)]
     command: Command,
 }
@@ -139,6 +151,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             .into();
         }
     };
+    session::choose_sandbox(cli.sandbox);
     carry_out(cli.command, cli.root).into()
 }
 

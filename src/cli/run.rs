@@ -3,6 +3,7 @@
 //! Exit codes are docker's: that of the command, 128 and the signal that ended it, 127 when the command
 //! is not found, 126 when it cannot be executed, 125 when rbuild itself failed.
 
+mod confined;
 mod environment;
 mod refused;
 mod terminal;
@@ -277,6 +278,9 @@ pub(super) fn run(arguments: &RunArgs, root: &Path) -> Exit {
             return OWN_FAILURE;
         }
     };
+    if confined::check(arguments).is_err() {
+        return OWN_FAILURE;
+    }
     let Ok(session) = session::start_diverting(root, Mode::Quiet) else {
         return OWN_FAILURE;
     };
@@ -331,6 +335,7 @@ fn carry_out(
         sandbox::Error::Exceeded(source) => StepError::Limit { source },
         source => StepError::Sandbox { source },
     })?;
+    container.settle(&session.store, &ended)?;
     for message in ended.warnings {
         report::print(&Report {
             title: message,

@@ -3,7 +3,7 @@
 use std::io::{PipeReader, PipeWriter, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 
 use nix::sys::signal::{SigSet, Signal};
 
@@ -11,8 +11,10 @@ use super::Exit;
 use super::place;
 use super::report::{self, Report};
 use crate::build::event::EventSender;
+use crate::ownership::{Ownership, Table};
 use crate::progress::{self, Mode, Progress};
-use crate::sandbox::{Cancel, userns};
+use crate::sandbox::walls::{self, ALLOW_CHROOT, Wanted};
+use crate::sandbox::{Cancel, Walls, userns};
 use crate::store::Store;
 
 /// An open store inside the build's user namespace, with a watched line of events.
@@ -89,19 +91,18 @@ fn diverted() -> MutexGuard<'static, Option<PipeWriter>> {
 }
 
 fn start_watching(root: &Path, mode: Mode, signals: &[Signal]) -> Result<Session, Exit> {
-    let entered = userns::enter().map_err(|error| {
-        report::print(&Report {
-            title: error.to_string(),
-            causes: report::causes_of(&error),
-            help: error.hint().map(str::to_owned),
-            ..Report::default()
-        });
-        Exit::Host
-    })?;
-    place::require_overlay(root)?;
+    let entered = enter()?;
+    if !entered.is_flat {
+        place::require_overlay(root)?;
+    }
     let cancel = Cancel::new().map_err(|error| start_failed(&error))?;
     watch_signals(signals, cancel.clone()).map_err(|error| start_failed(&error))?;
-    let store = Store::open(root, entered.ownership).map_err(|error| {
+    let opened = if entered.is_flat {
+        Store::open_flat(root, entered.ownership)
+    } else {
+        Store::open(root, entered.ownership)
+    };
+    let store = opened.map_err(|error| {
         report::print(&Report {
             title: "cannot open the store".to_owned(),
             causes: std::iter::once(error.to_string())
@@ -121,6 +122,83 @@ fn start_watching(root: &Path, mode: Mode, signals: &[Signal]) -> Result<Session
         cancel,
         single_reason: entered.single_reason,
         progress,
+    })
+}
+
+/// What the process has become.
+pub(super) struct Entered {
+    pub(super) ownership: Ownership,
+    /// Nothing can be mounted.
+    pub(super) is_flat: bool,
+    single_reason: Option<String>,
+}
+
+/// `--sandbox`, as typed.
+static WANTED: OnceLock<Wanted> = OnceLock::new();
+
+/// What was chosen of it.
+static WALLS: OnceLock<Walls> = OnceLock::new();
+
+/// Notes what the command line asked for.
+pub(super) fn choose_sandbox(wanted: Wanted) {
+    // The command line is read once.
+    let _ = WANTED.set(wanted);
+}
+
+/// What commands will run in; says itself why nothing can be. Must be called while the process has one
+/// thread.
+pub(super) fn walls() -> Result<&'static Walls, Exit> {
+    if WALLS.get().is_none() {
+        let allowed = std::env::var(ALLOW_CHROOT).is_ok_and(|value| value == "1");
+        let wanted = WANTED.get().copied().unwrap_or_default();
+        let chosen = walls::choose(wanted, allowed).map_err(|refused| {
+            report::print(&Report {
+                title: refused.to_string(),
+                help: refused.help.clone(),
+                ..Report::default()
+            });
+            Exit::Host
+        })?;
+        drop(WALLS.set(chosen));
+    }
+    Ok(WALLS.get().expect("it was just chosen"))
+}
+
+/// Enters the user namespace, if there is one to enter; says itself what failed. Must be called while
+/// the process has one thread.
+pub(super) fn enter() -> Result<Entered, Exit> {
+    let forced = match walls()? {
+        Walls::Namespaces(forced) => *forced,
+        Walls::Chroot => {
+            // A command of the same user could otherwise read this process and take it over (ptrace(2)).
+            let _ = nix::sys::prctl::set_dumpable(false);
+            return Ok(Entered {
+                ownership: Ownership::Mapped,
+                is_flat: true,
+                single_reason: None,
+            });
+        }
+        Walls::None { reason, .. } => {
+            return Ok(Entered {
+                ownership: Ownership::Recorded(Table::default()),
+                is_flat: true,
+                single_reason: Some(reason.clone()),
+            });
+        }
+    };
+    let entered = userns::enter(forced).map_err(|error| {
+        report::print(&Report {
+            title: error.to_string(),
+            causes: report::causes_of(&error),
+            help: error.hint().map(str::to_owned),
+            ..Report::default()
+        });
+        Exit::Host
+    })?;
+    Ok(Entered {
+        ownership: entered.ownership,
+        is_flat: false,
+        single_reason: entered.single_reason,
     })
 }
 

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 
 use super::Exit;
 use super::report::{self, Report, print_error};
+use super::session;
 use crate::image::{self, Filter, Image};
 use crate::oci::Platform;
 use crate::ownership::Ownership;
-use crate::sandbox::userns;
 use crate::store::{self, Exclusive, View};
 
 /// How long a removal waits for a build to end.
@@ -52,17 +52,7 @@ pub(super) fn find(
 /// Enters the user namespace, whose ids the snapshots belong to. Must be called while the process has
 /// one thread.
 pub(super) fn enter() -> Result<Ownership, Exit> {
-    userns::enter()
-        .map(|entered| entered.ownership)
-        .map_err(|error| {
-            report::print(&Report {
-                title: error.to_string(),
-                causes: report::causes_of(&error),
-                help: error.hint().map(str::to_owned),
-                ..Report::default()
-            });
-            Exit::Host
-        })
+    session::enter().map(|entered| entered.ownership)
 }
 
 /// The store for removals; `None` where there is none yet.

@@ -103,6 +103,14 @@ impl Stamp {
         }
     }
 
+    /// Whether the open file that looks like `stat` is the one of this stamp, unchanged. Permission
+    /// bits may be recorded elsewhere than in the file system; a change of them shows in the change time.
+    pub(crate) fn is_of(&self, stat: &FileStat) -> bool {
+        let seen = Self::of(stat);
+        let mode = (seen.mode & !0o7777) | (self.mode & 0o7777);
+        *self == Self { mode, ..seen }
+    }
+
     /// Whether a write after `now` (seconds) is sure to give other times. A change time ahead of the
     /// clock proves nothing; a modification time ahead was set by hand.
     fn is_settled(&self, now: i64) -> bool {
@@ -270,7 +278,7 @@ fn read(
         source,
     };
     let check = |file: &File| match sys::fs::stat(file) {
-        Ok(stat) if Stamp::of(&stat) == *stamp => Ok(()),
+        Ok(stat) if stamp.is_of(&stat) => Ok(()),
         Ok(_) => Err(Error::Changed {
             name: name.to_string_lossy().into_owned(),
         }),

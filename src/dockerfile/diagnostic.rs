@@ -12,11 +12,13 @@ pub(crate) struct Diagnostic {
     /// What to write beside the caret.
     pub(crate) label: Option<Box<str>>,
     /// How to repair it.
-    pub(crate) help: Option<String>,
+    pub(crate) help: Option<Box<str>>,
     /// Other places that explain the error.
     pub(crate) related: Vec<(Span, String)>,
     /// The name of the rule that a warning breaks, for `# check=skip=`.
     pub(crate) rule: Option<&'static str>,
+    /// Nothing is wrong with the file: this host cannot do it.
+    pub(crate) of_host: bool,
 }
 
 impl Diagnostic {
@@ -28,7 +30,13 @@ impl Diagnostic {
             help: None,
             related: Vec::new(),
             rule: None,
+            of_host: false,
         }
+    }
+
+    pub(crate) fn of_host(mut self) -> Self {
+        self.of_host = true;
+        self
     }
 
     pub(crate) fn with_label(mut self, label: impl Into<String>) -> Self {
@@ -37,7 +45,7 @@ impl Diagnostic {
     }
 
     pub(crate) fn with_help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(help.into().into_boxed_str());
         self
     }
 

@@ -6,6 +6,9 @@
 //! it mounts, enters the new root, forks the third, reaps, reports and exits, whereupon the kernel kills
 //! what is left. The third gives up its privileges and becomes the command.
 //!
+//! With [`Spec::tree`] there are no namespaces ([`chroot`]): the second enters a chroot, and the first
+//! ends whatever is left.
+//!
 //! With one id in the user namespace the first process starts one more, the [`supervisor`], which answers
 //! system calls of the command.
 //!
@@ -18,6 +21,7 @@
 //! | pid 1 afterwards | socket, pipes | the same; not dumpable, so closed to the command | image |
 //! | command | /dev/null (0), pipes (1, 2); or what `Spec::console` says | `payload::CAPABILITIES` for uid 0, else none | image |
 
+mod chroot;
 mod console;
 mod devices;
 mod failure;
@@ -118,6 +122,9 @@ fn connect() -> io::Result<UnixStream> {
 }
 
 fn start(spec: &Spec, socket: &UnixStream, input: Option<OwnedFd>) -> Result<(), Failure> {
+    if spec.tree.is_some() {
+        return chroot::start(spec, socket, input);
+    }
     let mut namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWIPC
@@ -219,6 +226,10 @@ fn run(
     channel: Option<UnixStream>,
     notes: &mut Notes,
 ) -> Result<Outcome, Failure> {
+    if let Some(tree) = &spec.tree {
+        chroot::enter(tree).at(Step::Rootfs)?;
+        return payload::run(spec, socket, input, channel);
+    }
     let root = rootfs::build(spec, notes)?;
     if let Err(errno) = sethostname(&spec.hostname) {
         notes.warnings.push(format!(

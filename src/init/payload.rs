@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::sys::prctl;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::unistd::{AccessFlags, ForkResult, Gid, Pid, Uid, faccessat};
 
@@ -193,6 +194,12 @@ fn become_command(
     if spec.emulation.is_none() {
         set_groups(identity).at(Step::User)?;
     }
+    if spec.tree.is_some() && !spec.filters.is_empty() && !is_admin() {
+        // Filters then take a promise that no program gains privileges by them (seccomp(2)).
+        prctl::set_no_new_privs()
+            .map_err(|errno| sys::Error::new("prctl", "PR_SET_NO_NEW_PRIVS", errno))
+            .at(Step::Seccomp)?;
+    }
     for filter in &spec.filters {
         process::install_filter(filter).at(Step::Seccomp)?;
     }
@@ -203,6 +210,8 @@ fn become_command(
     }
     let kept: CapsHashSet = if spec.insecure {
         caps::runtime::thread_all_supported()
+    } else if spec.tree.is_some() {
+        in_chroot().at(Step::Privileges)?
     } else {
         CAPABILITIES.into_iter().collect()
     };
@@ -219,6 +228,23 @@ fn become_command(
     let path = c_string(program.as_os_str()).at(Step::Execute)?;
     let Err(errno) = nix::unistd::execve(&path, &arguments, &environment);
     Err(sys::Error::on("execve", &program, errno)).at(Step::Execute)
+}
+
+fn is_admin() -> bool {
+    caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap_or(false)
+}
+
+/// What of [`CAPABILITIES`] the container has, without the one that leads out of a chroot. To have one
+/// less than other processes of the container also keeps them from being traced (ptrace(2)).
+fn in_chroot() -> sys::Result<CapsHashSet> {
+    let permitted = caps::read(None, CapSet::Permitted)
+        .map_err(|_| sys::Error::new("capget", "", Errno::EPERM))?;
+    let kept = CAPABILITIES.into_iter();
+    Ok(kept
+        .filter(|capability| {
+            *capability != Capability::CAP_SYS_CHROOT && permitted.contains(capability)
+        })
+        .collect())
 }
 
 /// A new session and keyring.
@@ -286,8 +312,13 @@ fn enter_workdir(cwd: &OsStr, make: bool) -> sys::Result<()> {
 
 fn set_groups(identity: &Identity) -> sys::Result<()> {
     let gid = Gid::from_raw(identity.gid);
-    // With one id only the kernel has taken setgroups(2) away, and there are no groups to set.
-    if std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.trim_ascii() == b"allow") {
+    // With one id only the kernel has taken setgroups(2) away, and there are no groups to set. Where
+    // there is no such file it has not.
+    let is_allowed = match std::fs::read("/proc/self/setgroups") {
+        Ok(text) => text.trim_ascii() == b"allow",
+        Err(_) => true,
+    };
+    if is_allowed {
         let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
         nix::unistd::setgroups(&groups).map_err(|errno| unmapped("setgroups", gid, errno))?;
     }
@@ -310,6 +341,9 @@ fn unmapped(call: &'static str, id: impl std::fmt::Display, errno: Errno) -> sys
 
 fn drop_bounding(kept: &CapsHashSet) -> sys::Result<()> {
     for capability in caps::runtime::thread_all_supported().difference(kept) {
+        if !caps::has_cap(None, CapSet::Bounding, *capability).unwrap_or(true) {
+            continue;
+        }
         caps::drop(None, CapSet::Bounding, *capability).map_err(|_| {
             sys::Error::new(
                 "prctl",

@@ -9,9 +9,14 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, SFlag};
+
 use super::unpack::Form;
 use crate::ownership::record::{self, Record};
 use crate::sys;
+use crate::sys::fs::Kind;
 
 /// Name and value, as an archive spells them, sorted by name.
 pub(super) type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
@@ -19,6 +24,7 @@ pub(super) type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 const OVERLAY: &[u8] = b"user.overlay.";
 const ESCAPED: &[u8] = b"user.overlay.overlay.";
 const OPAQUE: &str = "user.overlay.opaque";
+const WHITEOUT: &str = "user.overlay.whiteout";
 
 /// How a directory tree that is packed stores attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +96,31 @@ pub(super) fn is_opaque(dir: BorrowedFd<'_>, name: &OsStr) -> sys::Result<bool> 
 /// Makes the directory `name` of a snapshot hide the directory below it.
 pub(super) fn set_opaque(dir: BorrowedFd<'_>, name: &OsStr) -> sys::Result<()> {
     sys::xattr::set_at(dir, name, OsStr::new(OPAQUE), b"y")
+}
+
+/// Makes `name`, where nothing is, hide what the layers below have at it: a device 0:0, or an empty file
+/// with an attribute where the host lets nobody make one, as containers do.
+pub(super) fn set_whiteout(dir: BorrowedFd<'_>, name: &OsStr) -> sys::Result<()> {
+    match sys::fs::make_node_at(dir, name, SFlag::S_IFCHR, 0, 0) {
+        Err(error) if error.errno == Errno::EPERM => {
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+            sys::fs::open_at(dir, name, flags, 0o600)?;
+            sys::xattr::set_at(dir, name, OsStr::new(WHITEOUT), b"y")
+        }
+        other => other,
+    }
+}
+
+/// Whether `name` of a snapshot, which looks like `stat`, is a removal.
+pub(super) fn is_whiteout(dir: BorrowedFd<'_>, name: &OsStr, stat: &FileStat) -> sys::Result<bool> {
+    match Kind::of(stat) {
+        Kind::CharDevice => Ok(stat.st_rdev == 0),
+        Kind::Regular if stat.st_size == 0 => {
+            let mark = sys::xattr::get_at(dir, name, OsStr::new(WHITEOUT))?;
+            Ok(mark.as_deref() == Some(b"y"))
+        }
+        _ => Ok(false),
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod pack;
 mod pax;
 mod place;
 mod sparse;
+pub(crate) mod tree;
 mod unpack;
 
 pub(crate) use archive::is_tar;

@@ -253,17 +253,17 @@ impl<'a> Packer<'a> {
             return Err(Error::Reserved { path: shown(path) });
         }
         let seen = sys::fs::stat_at(dir, name).map_err(|source| inspect(path, source))?;
+        if self.view == View::Snapshot
+            && attributes::is_whiteout(dir, name, &seen).map_err(|source| inspect(path, source))?
+        {
+            let at = path.len() - name.len();
+            path.splice(at..at, WHITEOUT_PREFIX.iter().copied());
+            return self.emit_removal(path.clone());
+        }
         match Kind::of(&seen) {
             Kind::Directory => return self.pack_subdirectory(dir, name, &seen, path, below, depth),
             Kind::Socket => return Ok(()),
-            Kind::CharDevice if seen.st_rdev == 0 => {
-                if self.view == View::Snapshot {
-                    let at = path.len() - name.len();
-                    path.splice(at..at, WHITEOUT_PREFIX.iter().copied());
-                    self.emit_removal(path.clone())?;
-                }
-                return Ok(());
-            }
+            Kind::CharDevice if seen.st_rdev == 0 => return Ok(()),
             _ => {}
         }
         let (stat, attributes) = self.look(dir, name, seen, path)?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nix::sys::stat::{FileStat, SFlag};
 
-use super::record::{ATTRIBUTE, Device, Record};
+use super::record::{ATTRIBUTE, Device, MODE, Record};
 use super::table::Tables;
 use super::{Error, Ownership};
 use crate::sys;
@@ -75,8 +75,9 @@ impl Owners {
         if let Kept::Recorded(tables) = &self.0 {
             (stat.st_uid, stat.st_gid) = match record {
                 Some(record) => (record.uid, record.gid),
-                None => tables.owner(dir, name, stat.st_ino)?.unwrap_or((0, 0)),
+                None => tables.owner(&dir, name, stat.st_ino)?.unwrap_or((0, 0)),
             };
+            apply_mode(dir, name, stat)?;
         }
         if let Some(device) = device.filter(|device| is_empty_file && device.exists()) {
             let kind = if device.is_block {
@@ -109,6 +110,18 @@ impl Device {
             && self.minor < 1 << 20
             && (self.is_block || (self.major, self.minor) != (0, 0))
     }
+}
+
+/// Puts the mode that is recorded of a file or directory into `stat`, where modes are.
+pub(super) fn apply_mode(dir: impl AsFd, name: &OsStr, stat: &mut FileStat) -> sys::Result<()> {
+    if super::overrides_modes() || !matches!(Kind::of(stat), Kind::Regular | Kind::Directory) {
+        return Ok(());
+    }
+    let value = sys::xattr::get_at(dir, name, OsStr::new(MODE))?;
+    if let Some(mode) = value.and_then(|value| value.try_into().ok().map(u32::from_le_bytes)) {
+        stat.st_mode = (stat.st_mode & !0o7777) | (mode & 0o7777);
+    }
+    Ok(())
 }
 
 /// The record of a file or directory; one that cannot be understood is none.

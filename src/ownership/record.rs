@@ -6,6 +6,10 @@
 /// layer holds them.
 pub(crate) const ATTRIBUTE: &str = "user.rbuild.owner";
 
+/// The attribute of a file or directory whose mode forbids its owner what rbuild has to do, where that
+/// would stop it: the mode's four bytes, the lowest first.
+pub(crate) const MODE: &str = "user.rbuild.mode";
+
 /// The beginning of every attribute name that is rbuild's own.
 pub(crate) const RESERVED: &str = "user.rbuild.";
 

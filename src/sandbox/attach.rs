@@ -9,6 +9,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
+use super::stand_ins::StandIns;
 use super::supervise::{End, Error, Exit, Init, conclude};
 use super::watch::{Bounds, Watch};
 use super::wire::Message;
@@ -43,7 +44,8 @@ pub(crate) fn run_attached(
     attachment: &Attachment<'_>,
     cancel: &Cancel,
 ) -> Result<Exit, Error> {
-    let mut watch = Watch::start(bounds, (&spec.upper).into()).map_err(Error::Start)?;
+    let stand_ins = StandIns::put(spec).map_err(Error::StandIns)?;
+    let mut watch = Watch::start(spec, bounds).map_err(Error::Start)?;
     let mut attached = Attached {
         init: Init::start()?,
         attachment,
@@ -51,11 +53,11 @@ pub(crate) fn run_attached(
         waiting: Vec::new(),
     };
     let talked = attached.talk(spec, &mut watch, cancel);
-    let status = attached.init.reap(talked.is_err());
+    let status = attached.init.reap(spec, talked.is_err());
     let end = talked?;
     let status = status.map_err(Error::Start)?;
     attached.drain()?;
-    conclude(spec, &attached.init, status, end, watch)
+    conclude(spec, stand_ins, &attached.init, status, end, watch)
 }
 
 struct Attached<'a> {

@@ -14,10 +14,12 @@ pub(crate) mod probe;
 pub(crate) mod rung;
 pub(crate) mod seccomp;
 pub(crate) mod spec;
+mod stand_ins;
 pub(crate) mod stubs;
 mod subids;
 mod supervise;
 pub(crate) mod userns;
+pub(crate) mod walls;
 mod watch;
 pub(crate) mod wire;
 
@@ -25,4 +27,5 @@ pub(crate) use attach::{Attachment, run_attached};
 pub(crate) use cancel::Cancel;
 pub(crate) use spec::{Console, Emulation, Limit, Mount, Network, Spec, Step, Writable};
 pub(crate) use supervise::{Error, Exit, Output, Status, run};
+pub(crate) use walls::Walls;
 pub(crate) use watch::{Bounds, Exceeded, size};

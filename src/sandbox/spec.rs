@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 /// of the process that calls [`super::run`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Spec {
+    /// A whole tree to run in with chroot(2) alone, for hosts without namespaces; then `lowers` and
+    /// `upper` mean nothing, `work` is where what the mounts cover waits, and what is mounted is moved
+    /// into the tree for the time of the command.
+    pub(crate) tree: Option<OsString>,
     /// Layer directories, topmost first; at least one. The last should be one that has the mount targets,
     /// so that they exist without a trace in `upper`.
     pub(crate) lowers: Vec<OsString>,

@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::errno::Errno;
@@ -14,6 +14,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::spec::{Failure, INIT_NAME, Outcome, Report, Spec, Usage};
+use super::stand_ins::StandIns;
 use super::watch::{Bounds, Exceeded, Watch};
 use super::wire::Message;
 use super::{Cancel, stubs, wire};
@@ -33,6 +34,8 @@ pub(crate) struct Exit {
     pub(crate) usage: Usage,
     /// Walls that this host allowed only weaker than wanted, one sentence each.
     pub(crate) warnings: Vec<String>,
+    /// With [`Spec::tree`]: files of the tree, by their paths in it, that stood aside for others.
+    pub(crate) restored: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +64,10 @@ pub(crate) enum Error {
     NoReport(ExitStatus),
     #[error("cannot remove the mount targets that the sandbox made")]
     RemoveTargets(#[source] sys::Error),
+    #[error("cannot put in place what the command is to find")]
+    StandIns(#[source] sys::Error),
+    #[error("the command left processes running that cannot be ended")]
+    Leftovers,
 }
 
 /// What ended a sandbox.
@@ -85,19 +92,21 @@ pub(crate) fn run(
     if cancel.is_canceled() {
         return Err(Error::Canceled);
     }
-    let mut watch = Watch::start(bounds, (&spec.upper).into()).map_err(Error::Start)?;
+    let stand_ins = StandIns::put(spec).map_err(Error::StandIns)?;
+    let mut watch = Watch::start(spec, bounds).map_err(Error::Start)?;
     let mut init = Init::start()?;
     let talked = init.talk(spec, &mut watch, output, cancel);
-    let status = init.reap(talked.is_err());
+    let status = init.reap(spec, talked.is_err());
     let end = talked?;
     let status = status.map_err(Error::Start)?;
     init.drain(output);
-    conclude(spec, &init, status, end, watch)
+    conclude(spec, stand_ins, &init, status, end, watch)
 }
 
 /// What the end of `init`, of which no process is left, means. Takes the mount targets away.
 pub(super) fn conclude(
     spec: &Spec,
+    stand_ins: Option<StandIns>,
     init: &Init,
     status: ExitStatus,
     end: End,
@@ -108,6 +117,8 @@ pub(super) fn conclude(
     if let Some(report) = &report {
         remove_targets(spec, report)?;
     }
+    let taken_out = stand_ins.map(StandIns::take_out).transpose();
+    let restored = taken_out.map_err(Error::StandIns)?.unwrap_or_default();
     match (end, last) {
         (End::Canceled, _) => return Err(Error::Canceled),
         (End::Exceeded(exceeded), _) | (End::Itself, Some(exceeded)) => {
@@ -116,15 +127,20 @@ pub(super) fn conclude(
         (End::Itself, None) => {}
     }
     let report = report.ok_or(Error::NoReport(status))?;
+    let ended_well = status.success();
     let (status, usage) = match report.outcome {
         Outcome::Exited { code, usage } => (Status::Code(code), usage),
         Outcome::Signaled { signal, usage } => (Status::Signal(signal), usage),
         Outcome::SetupFailed(failure) => return Err(Error::Setup(failure)),
     };
+    if spec.tree.is_some() && !ended_well {
+        return Err(Error::Leftovers);
+    }
     Ok(Exit {
         status,
         usage,
         warnings: report.warnings,
+        restored,
     })
 }
 
@@ -323,11 +339,15 @@ impl Init {
     }
 
     /// Waits until no process of the sandbox is left, killing them first if asked to.
-    pub(super) fn reap(&mut self, kill: bool) -> std::io::Result<ExitStatus> {
+    ///
+    /// Without namespaces init is not killed: it is what ends the others, at the end of its socket.
+    pub(super) fn reap(&mut self, spec: &Spec, kill: bool) -> std::io::Result<ExitStatus> {
         if kill {
             // A failure here leaves the second way, and that init dies with this thread.
             drop(self.kill());
-            self.child.kill()?;
+            if spec.tree.is_none() {
+                self.child.kill()?;
+            }
         }
         if let Some(first) = &self.first {
             let mut gone = [PollFd::new(first.as_fd(), PollFlags::POLLIN)];

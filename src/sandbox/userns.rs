@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::unistd::{ForkResult, Gid, Pid, Uid};
 
+use super::rung::Rung;
 use super::subids;
 use crate::ownership::{Ownership, Table};
 use crate::sys::{self, mount, process};
@@ -27,6 +28,8 @@ pub(crate) enum Error {
     NoUserNamespaces(Obstacle),
     #[error("cannot set up the user namespace of the build")]
     SetUp(#[source] sys::Error),
+    #[error("--sandbox=mapped cannot be had here: there is only one id ({0})")]
+    OneId(String),
 }
 
 /// What stands against a user namespace.
@@ -44,11 +47,32 @@ pub(crate) enum Obstacle {
     Kernel,
 }
 
+impl Obstacle {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Sysctl,
+        Self::AppArmor,
+        Self::Limit,
+        Self::Filter,
+        Self::Kernel,
+    ];
+
+    /// An exit code of a child that met it: a number from 1.
+    pub(super) fn code(self) -> i32 {
+        self as i32 + 1
+    }
+
+    pub(super) fn of_code(code: i32) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|obstacle| obstacle.code() == code)
+    }
+}
+
 impl Error {
     /// The setting of the host that would have to change.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::SetUp(_) => None,
+            Self::SetUp(_) | Self::OneId(_) => None,
             Self::NoUserNamespaces(obstacle) => Some(match obstacle {
                 Obstacle::Sysctl => "set the sysctl kernel.unprivileged_userns_clone=1",
                 Obstacle::AppArmor => {
@@ -67,15 +91,19 @@ impl Error {
 
 /// Moves this process into a new user and mount namespace where it is uid 0 with all capabilities.
 ///
-/// With subordinate ids, or as root, the namespace maps many ids; otherwise only 0, the caller. The mount
+/// With subordinate ids, or as root, the namespace maps many ids; otherwise, or if `forced` is
+/// [`Rung::Recorded`], only 0, the caller. Forced to [`Rung::Mapped`], one id is an error. The mount
 /// namespace receives what the host mounts later and gives nothing back.
 ///
 /// Must be called once, before any thread is started: unshare(2) of a user namespace fails with EINVAL
 /// in a threaded process. The process must be dumpable, or the kernel keeps its id maps from being
 /// written.
-pub(crate) fn enter() -> Result<Entered, Error> {
+pub(crate) fn enter(forced: Option<Rung>) -> Result<Entered, Error> {
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let (writers, mut reason) = match MapWriters::choose(uid, gid) {
+        _ if forced == Some(Rung::Recorded) => {
+            (None, Some("--sandbox=recorded was asked for".to_owned()))
+        }
         Choice::Many(writers) => (Some(writers), None),
         Choice::Single(reason) => (None, Some(reason)),
     };
@@ -85,6 +113,11 @@ pub(crate) fn enter() -> Result<Entered, Error> {
     }
     if let Some(writers) = writers {
         reason = writers.release().err();
+    }
+    if forced == Some(Rung::Mapped)
+        && let Some(reason) = reason
+    {
+        return Err(Error::OneId(reason));
     }
     if reason.is_some() {
         map_single(uid, gid).map_err(Error::SetUp)?;
@@ -114,8 +147,13 @@ pub(super) fn enter_single() -> Result<(), Error> {
     nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map_err(refused)?;
     map_single(uid, gid)
         .and_then(|()| become_root())
-        .and_then(|()| mount::set_propagation(mount::Propagation::Slave))
-        .map_err(Error::SetUp)
+        .map_err(Error::SetUp)?;
+    match mount::set_propagation(mount::Propagation::Slave) {
+        Err(error) if matches!(error.errno, Errno::EPERM | Errno::EACCES) => {
+            Err(Error::NoUserNamespaces(denied()))
+        }
+        other => other.map_err(Error::SetUp),
+    }
 }
 
 fn refused(errno: Errno) -> Error {

@@ -123,7 +123,7 @@ impl Store {
     fn cache_place(&self, key: &Digest) -> PathBuf {
         self.root
             .join("cache-mounts")
-            .join(self.ownership.directory())
+            .join(self.kind())
             .join(key.hex())
     }
 }

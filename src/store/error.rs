@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::layer::tree;
 use crate::oci::Digest;
 use crate::{ownership, sys};
 
@@ -41,6 +42,8 @@ pub(crate) enum Error {
     Prepare { source: sys::Error },
     #[error("cannot prepare a layer's directory")]
     PrepareOwner { source: ownership::Error },
+    #[error("cannot write or compare the file system of a step")]
+    Tree { source: Box<tree::Error> },
 }
 
 impl Error {
@@ -56,13 +59,16 @@ impl Error {
 
     /// Whether the disk (or a quota) is full.
     pub(crate) fn is_full(&self) -> bool {
-        matches!(
-            self,
-            Self::Io { source, .. }
-                if matches!(
-                    source.kind(),
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-                )
-        )
+        let is_full = |source: &io::Error| {
+            matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            )
+        };
+        match self {
+            Self::Io { source, .. } => is_full(source),
+            Self::Tree { source } => source.io().is_some_and(|error| is_full(&error)),
+            _ => false,
+        }
     }
 }

@@ -56,7 +56,7 @@ impl Exclusive {
         tmp::sweep(&root.join("tmp"))?;
         let kinds: &[_] = match ownership {
             Ownership::Mapped => &KINDS,
-            Ownership::Recorded(_) | Ownership::Discarded => &["recorded"],
+            Ownership::Recorded(_) | Ownership::Discarded => &["recorded", "flat-recorded"],
         };
         let view = View::with_lock(root, lock, kinds);
         Ok(Some(Self { view }))

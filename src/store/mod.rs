@@ -8,7 +8,8 @@
 //! ROOT/layers/HEX.size      DiffId -> bytes of its tar
 //! ROOT/snapshots/KIND/HEX/  ChainId -> `diff/` in overlayfs format, `owners` with what its files
 //!                           cannot say of theirs, and `snapshot.json`, which may name another
-//!                           snapshot that has the files of this layer
+//!                           snapshot that has the files of this layer; KIND is the way owners are
+//!                           kept, with `flat-` before it where nothing can be mounted
 //! ROOT/unsynced/HEX         snapshots that may not have reached the disk yet, with the boot's id
 //! ROOT/cache/XX/HEX.json    CacheKey -> what the step made
 //! ROOT/cache-mounts/KIND/HEX/  directories of `RUN --mount=type=cache`
@@ -37,6 +38,7 @@ mod records;
 mod snapshots;
 mod tags;
 mod tmp;
+mod trees;
 mod view;
 
 use std::fs::{self, File};
@@ -64,13 +66,15 @@ const RESERVE: &str = "reserve";
 const RESERVED: usize = 64 << 10;
 
 /// The directories of `snapshots` and `cache-mounts`: the ways owners are kept.
-const KINDS: [&str; 2] = ["mapped", "recorded"];
+const KINDS: [&str; 4] = ["mapped", "recorded", "flat-mapped", "flat-recorded"];
 
 /// An open store. Shared between threads by reference; several processes may have one open.
 #[derive(Debug)]
 pub(crate) struct Store {
     root: PathBuf,
     ownership: Ownership,
+    /// Whole trees, where no overlay can be mounted.
+    trees: Option<trees::Trees>,
     tmp: tmp::Scratch,
     /// Held for as long as the store is open, so that nobody removes what this build uses.
     _lock: File,
@@ -81,6 +85,20 @@ impl Store {
     /// builds left behind. Must be called inside the build's user namespace: leftovers may belong to
     /// subordinate ids.
     pub(crate) fn open(root: &Path, ownership: Ownership) -> Result<Self, Error> {
+        Self::open_as(root, ownership, None)
+    }
+
+    /// [`Store::open`] where no overlay can be mounted: [`Store::view`] and [`Store::mount`] answer
+    /// with whole trees in `tmp`.
+    pub(crate) fn open_flat(root: &Path, ownership: Ownership) -> Result<Self, Error> {
+        Self::open_as(root, ownership, Some(trees::Trees::default()))
+    }
+
+    fn open_as(
+        root: &Path,
+        ownership: Ownership,
+        trees: Option<trees::Trees>,
+    ) -> Result<Self, Error> {
         let root = std::path::absolute(root).map_err(Error::io("make absolute", root))?;
         let fresh = !root.join("version").exists();
         if fresh {
@@ -119,12 +137,17 @@ impl Store {
             is_known(&root)?;
         }
         create_reserve(&root.join(RESERVE));
-        create_private(&root.join("snapshots").join(ownership.directory()))?;
+        create_private(
+            &root
+                .join("snapshots")
+                .join(kind_of(&ownership, trees.is_some())),
+        )?;
         partials::sweep(&root.join("partial"));
         let tmp = tmp::Scratch::create(&root.join("tmp"))?;
         let store = Self {
             root,
             ownership,
+            trees,
             tmp,
             _lock: lock,
         };
@@ -135,6 +158,11 @@ impl Store {
     /// The way owners are kept; that of a layer being made is [`Active::ownership`].
     pub(crate) fn ownership(&self) -> &Ownership {
         &self.ownership
+    }
+
+    /// The directory of `snapshots` and `cache-mounts` with what this kind of build makes.
+    fn kind(&self) -> &'static str {
+        kind_of(&self.ownership, self.trees.is_some())
     }
 
     /// A new empty directory on the store's file system, removed with the store's handle at the
@@ -155,6 +183,14 @@ impl Store {
         self.root
             .join("contexts")
             .join(format!("{}.memo", name.hex()))
+    }
+}
+
+fn kind_of(ownership: &Ownership, is_flat: bool) -> &'static str {
+    match (ownership.directory(), is_flat) {
+        (kind, false) => kind,
+        ("mapped", true) => "flat-mapped",
+        (_, true) => "flat-recorded",
     }
 }
 

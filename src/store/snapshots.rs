@@ -9,10 +9,12 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
 
+use super::trees::WorkingTree;
 use super::{Durable, Error, Store, create_private, tmp, write_atomically};
 use crate::oci::{ChainId, DiffId};
 use crate::ownership::{Owners, Ownership};
@@ -40,7 +42,10 @@ struct Layer {
 pub(crate) struct Active {
     parent: Snapshot,
     directory: PathBuf,
-    ownership: Ownership,
+    /// How owners are set in `upper`.
+    pub(super) ownership: Ownership,
+    /// Where no overlay can be mounted: what a mount would show, once somebody has asked for it.
+    pub(super) tree: OnceLock<WorkingTree>,
 }
 
 /// A complete layer that is not in the store yet.
@@ -79,7 +84,7 @@ impl Store {
     fn snapshot_path(&self, chain_id: &ChainId) -> PathBuf {
         self.root
             .join("snapshots")
-            .join(self.ownership.directory())
+            .join(self.kind())
             .join(chain_id.0.hex())
     }
 
@@ -130,7 +135,10 @@ impl Store {
 
     /// Whose the files of the snapshot are, in its layers and in a [view](Store::view).
     pub(crate) fn owners(&self, snapshot: &Snapshot) -> Owners {
-        self.owners_of(&self.layer_paths(snapshot))
+        match self.viewed(snapshot) {
+            Some(tree) => self.owners_of(&[tree]),
+            None => self.owners_of(&self.layer_paths(snapshot)),
+        }
     }
 
     /// The directory with the files of the topmost layer, if that is a linked one: its tar says the
@@ -166,6 +174,9 @@ impl Store {
 
     /// The snapshot's whole file system, read-only, as a directory that is attached nowhere.
     pub(crate) fn view(&self, snapshot: &Snapshot) -> Result<OwnedFd, Error> {
+        if let Some(trees) = &self.trees {
+            return self.view_tree(trees, snapshot);
+        }
         let mut lowers = self.layer_paths(snapshot);
         // One directory alone would be looked at without an overlay, which hides its own attributes.
         if lowers.len() < 2 {
@@ -187,6 +198,7 @@ impl Store {
             parent: parent.clone(),
             directory,
             ownership: self.ownership.of_layer(&diff),
+            tree: OnceLock::new(),
         };
         fs::DirBuilder::new()
             .mode(0o755)
@@ -213,7 +225,10 @@ impl Store {
         }
         let mode = sys::fs::permissions(&like);
         if mode != 0o755 {
-            sys::fs::chmod(&open, mode).map_err(|source| Error::Prepare { source })?;
+            active
+                .ownership
+                .set_mode(&open, mode)
+                .map_err(|source| Error::Prepare { source })?;
         }
         Ok(())
     }
@@ -246,6 +261,9 @@ impl Store {
     /// The active layer over its parents, writable, as a directory that is attached nowhere. It must
     /// be closed before the next one of the same layer is mounted.
     pub(crate) fn mount(&self, active: &Active) -> Result<OwnedFd, Error> {
+        if let Some(tree) = self.tree(active)? {
+            return sys::fs::open_directory(&tree).map_err(|source| Error::Prepare { source });
+        }
         let mut lowers = self.layer_paths(&active.parent);
         if lowers.is_empty() {
             lowers.push(self.scratch()?);
@@ -272,12 +290,15 @@ impl Store {
     /// same layer meanwhile, theirs stays.
     pub(crate) fn publish_snapshot(&self, staged: StagedSnapshot) -> Result<Snapshot, Error> {
         let StagedSnapshot {
-            active,
+            mut active,
             diff_id,
             content,
         } = staged;
         let parent = active.parent.chain_id().cloned();
         let chain_id = ChainId::on(parent.as_ref(), &diff_id);
+        if let Some(tree) = active.tree.take() {
+            self.rest(Some(&chain_id), tree);
+        }
         if self.has_snapshot(&chain_id) {
             return self.snapshot(Some(&chain_id));
         }
@@ -352,9 +373,13 @@ impl Active {
         self.directory.join(DIFF)
     }
 
-    /// How the owners of the layer's files are set.
+    /// How the owners of the layer's files are set, where they are written: in the tree once
+    /// [`Store::mount`] was asked for one, else in the upper directory.
     pub(crate) fn ownership(&self) -> &Ownership {
-        &self.ownership
+        match self.tree.get() {
+            Some(tree) => tree.ownership(),
+            None => &self.ownership,
+        }
     }
 
     pub(crate) fn parent(&self) -> &Snapshot {

@@ -217,6 +217,17 @@ pub(crate) fn hard_link_at(
         .map_err(|errno| Error::on("linkat", new, errno))
 }
 
+/// `renameat(2)`: takes the place of what has the new name, if the kernel lets it.
+pub(crate) fn rename_at(
+    old_dir: impl AsFd,
+    old: &OsStr,
+    new_dir: impl AsFd,
+    new: &OsStr,
+) -> Result<()> {
+    nix::fcntl::renameat(old_dir, old, new_dir, new)
+        .map_err(|errno| Error::on("renameat", new, errno))
+}
+
 /// `mknodat(2)`. In a user namespace only FIFOs, sockets, regular files and the character device 0:0
 /// (overlayfs' whiteout) can be made; everything else answers EPERM.
 pub(crate) fn make_node_at(

@@ -4,11 +4,13 @@
 //! descriptors and paths, and returns either what the kernel said or an [`Error`] that prints like a
 //! line of strace. Everything above it works relative to directory descriptors.
 
+pub(crate) mod clock;
 pub(crate) mod fs;
 pub(crate) mod mount;
 pub(crate) mod notify;
 pub(crate) mod process;
 pub(crate) mod socket;
+pub(crate) mod statx;
 pub(crate) mod terminal;
 pub(crate) mod xattr;
 

@@ -14,11 +14,16 @@ use super::{Error, Result};
 /// holds at that moment would stay locked in the child.
 pub(crate) fn fork() -> Result<ForkResult> {
     let failed = |errno| Error::new("fork", "", errno);
-    let threads = std::fs::read_dir("/proc/self/task").map_err(|error| {
-        let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-        Error::new("open", "/proc/self/task", errno)
-    })?;
-    if threads.count() != 1 {
+    let threads = match std::fs::read_dir("/proc/self/task") {
+        Ok(threads) => threads.count(),
+        // In a chroot without /proc, where only the init room gets: it never starts a thread.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 1,
+        Err(error) => {
+            let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            return Err(Error::new("open", "/proc/self/task", errno));
+        }
+    };
+    if threads != 1 {
         return Err(failed(Errno::EDEADLK));
     }
     #[expect(

@@ -105,6 +105,7 @@ impl Container {
         let active = store.prepare(snapshot)?;
         let lowers = store.layer_paths(active.parent()).into_iter();
         let spec = Spec {
+            tree: store.tree(&active)?.map(OsString::from),
             lowers: lowers.chain([store.stub()]).map(OsString::from).collect(),
             upper: active.upper().into(),
             work: active.work()?.into(),
@@ -135,6 +136,11 @@ impl Container {
             active,
             config: found.config().clone(),
         })
+    }
+
+    /// Takes note of what stood aside while the command ran, which [`Container::keep`] needs to know.
+    pub(crate) fn settle(&self, store: &Store, ended: &sandbox::Exit) -> Result<(), StepError> {
+        Ok(store.renew(&self.active, &ended.restored)?)
     }
 
     /// Makes an image of what the command wrote and calls it `name`; the image's id. The configuration

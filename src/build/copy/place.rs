@@ -18,7 +18,6 @@ use super::sink::Target;
 use super::walk::Node;
 use super::write::{Rules, Writer};
 use super::{Archives, Copied, Destination, Skipped, Unpack};
-use crate::context::digest::Stamp;
 use crate::sys;
 use crate::sys::fs::Kind;
 
@@ -187,7 +186,8 @@ impl Copier<'_, '_> {
         sys::fs::make_directory_at(descent.directory(), &name, 0o700).map_err(failed)?;
         descent.enter(name).map_err(failed)?;
         let made = descent.directory();
-        let stat: FileStat = sys::fs::stat(made).map_err(failed)?;
+        let mut stat: FileStat = sys::fs::stat(made).map_err(failed)?;
+        self.destination.ownership.made(&mut stat);
         let (uid, gid) = self.destination.owner.unwrap_or((0, 0));
         if (stat.st_uid, stat.st_gid) != (uid, gid) {
             let set = self.destination.ownership.set(made, uid, gid);
@@ -196,7 +196,8 @@ impl Copier<'_, '_> {
                 source,
             })?;
         }
-        sys::fs::chmod(made, mode).map_err(failed)
+        let set = self.destination.ownership.set_mode(made, mode);
+        set.map_err(failed)
     }
 
     /// Extracts the source if this is an ADD and the source is an archive.
@@ -219,7 +220,7 @@ impl Copier<'_, '_> {
             sys::fs::open_at(directory, name, flags, 0).map_err(|error| unreadable(path, error))?;
         let mut file = File::from(fd);
         let check = |file: &File| match sys::fs::stat(file) {
-            Ok(stat) if Stamp::of(&stat) == node.stamp => Ok(()),
+            Ok(stat) if node.stamp.is_of(&stat) => Ok(()),
             Ok(_) => Err(Error::ChangedDuringBuild { path: shown(path) }),
             Err(error) => Err(unreadable(path, error)),
         };

@@ -16,7 +16,7 @@ use super::digest::unreadable;
 use super::error::Error;
 use super::select::shown;
 use super::walk::Node;
-use crate::context::digest::Stamp;
+use crate::ownership::Ownership;
 use crate::sys;
 use crate::sys::fs::Kind;
 
@@ -70,13 +70,13 @@ pub(super) fn chmod_open(
     sink: &Sink<'_>,
     fd: BorrowedFd<'_>,
     stat: &FileStat,
-    mode: u32,
+    (ownership, mode): (&Ownership, u32),
 ) -> Result<(), Error> {
     // chown(2) clears set-id bits, so with them the mode before says nothing.
     if mode & 0o6000 == 0 && sys::fs::permissions(stat) == mode {
         return Ok(());
     }
-    sys::fs::chmod(fd, mode).map_err(sink.failed())
+    ownership.set_mode(fd, mode).map_err(sink.failed())
 }
 
 pub(super) fn check_unchanged(
@@ -89,7 +89,7 @@ pub(super) fn check_unchanged(
         path: path(),
         source,
     })?;
-    if Stamp::of(&stat) == source.node.stamp {
+    if source.node.stamp.is_of(&stat) {
         Ok(())
     } else {
         Err(Error::ChangedDuringBuild { path: path() })
@@ -129,11 +129,12 @@ pub(super) fn make_directory(sink: &Sink<'_>) -> Result<(OwnedFd, bool), Error> 
 }
 
 /// Creates a new file in place of whatever non-directory has its name; nothing is written through a
-/// link, and other names of an old file keep its content.
+/// link, and other names of an old file keep its content. Whoever makes it can write to it, whatever
+/// `mode` says of that.
 pub(super) fn create(sink: &Sink<'_>, mode: u32) -> Result<File, Error> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
     let fd = replacing(sink, || {
-        sys::fs::open_at(sink.directory, sink.name, flags, mode & 0o777)
+        sys::fs::open_at(sink.directory, sink.name, flags, (mode | 0o600) & 0o777)
     })?;
     Ok(File::from(fd))
 }

@@ -164,7 +164,8 @@ impl<'a> Writer<'a> {
         if level.entry.is_implied && !level.is_new {
             // Of a directory that is only on the way, BuildKit changes the mode alone, to the source's.
             let mode = level.entry.node.permissions();
-            return sys::fs::chmod(&level.sink, mode).map_err(sink.failed());
+            let set = self.ownership().set_mode(&level.sink, mode);
+            return set.map_err(sink.failed());
         }
         let mut stat = sys::fs::stat(&level.sink).map_err(sink.failed())?;
         if let Rules::Image { ownership, .. } = self.rules {
@@ -224,9 +225,10 @@ impl<'a> Writer<'a> {
                 path: sink.path(),
                 source,
             })?;
-        let stat = sys::fs::stat(&file).map_err(sink.failed())?;
+        let mut stat = sys::fs::stat(&file).map_err(sink.failed())?;
+        self.ownership().made(&mut stat);
         self.own_open(&sink, file.as_fd(), &stat, (0, 0))?;
-        chmod_open(&sink, file.as_fd(), &stat, mode)?;
+        chmod_open(&sink, file.as_fd(), &stat, (self.ownership(), mode))?;
         self.copied.files += 1;
         self.copied.bytes += bytes.len() as u64;
         Ok(())
@@ -262,7 +264,8 @@ impl<'a> Writer<'a> {
         let mut to = create(sink, mode)?;
         self.content(source, sink, &mut from, &mut to)?;
         check_unchanged(&from, source, sink)?;
-        let stat = sys::fs::stat(&to).map_err(sink.failed())?;
+        let mut stat = sys::fs::stat(&to).map_err(sink.failed())?;
+        self.ownership().made(&mut stat);
         self.finish_open(source, sink, to.as_fd(), &stat)?;
         if source.node.is_linked {
             self.linked.insert(inode, sink.below_top());
@@ -348,7 +351,7 @@ impl<'a> Writer<'a> {
                 source: error,
             })?;
         let mode = self.mode_of(source.node.permissions(), false);
-        sys::fs::chmod(&file, mode).map_err(sink.failed())?;
+        ownership.set_mode(&file, mode).map_err(sink.failed())?;
         self.attributes(source, sink)?;
         let (seconds, nanoseconds) = source.node.stamp.modified;
         sys::fs::set_mtime(&file, seconds, nanoseconds).map_err(sink.failed())
@@ -356,7 +359,8 @@ impl<'a> Writer<'a> {
 
     /// Owner, mode and time of what cannot be opened.
     fn finish_name(&mut self, source: &Source<'_>, sink: &Sink<'_>) -> Result<(), Error> {
-        let stat = sys::fs::stat_at(sink.directory, sink.name).map_err(sink.failed())?;
+        let mut stat = sys::fs::stat_at(sink.directory, sink.name).map_err(sink.failed())?;
+        self.ownership().made(&mut stat);
         if let Rules::Image { ownership, owner } = self.rules {
             let (uid, gid) = wanted_owner(source, owner);
             if (stat.st_uid, stat.st_gid) != (uid, gid) {
@@ -391,13 +395,21 @@ impl<'a> Writer<'a> {
         }
         let is_directory = source.node.kind() == Kind::Directory;
         let mode = self.mode_of(source.node.permissions(), is_directory);
-        chmod_open(sink, fd, stat, mode)?;
+        chmod_open(sink, fd, stat, (self.ownership(), mode))?;
         self.attributes(source, sink)?;
         let (seconds, nanoseconds) = source.node.stamp.modified;
         sys::fs::set_mtime(fd, seconds, nanoseconds).map_err(sink.failed())
     }
 
     /// `default` is the owner without `--chown`.
+    /// How owners and modes are set.
+    fn ownership(&self) -> &'a Ownership {
+        match self.rules {
+            Rules::Image { ownership, .. } => ownership,
+            Rules::Host => &Ownership::Discarded,
+        }
+    }
+
     fn own_open(
         &self,
         sink: &Sink<'_>,

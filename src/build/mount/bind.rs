@@ -57,6 +57,9 @@ impl Bind {
         engine: &Engine<'_>,
         target: OsString,
     ) -> Result<(Mount, Option<Active>), StepError> {
+        if engine.store.is_flat() {
+            return Ok((self.moved_in(engine, target)?, None));
+        }
         let (lowers, source, below) = match &self.tree {
             SourceTree::Rootfs { chain, .. } => {
                 let snapshot = engine.store.snapshot(chain.as_ref())?;
@@ -98,6 +101,27 @@ impl Bind {
             target,
         };
         Ok((mount, upper))
+    }
+
+    /// A copy for this command alone: what cannot be mounted is moved into its tree.
+    fn moved_in(&self, engine: &Engine<'_>, target: OsString) -> Result<Mount, StepError> {
+        let selection = select(&self.tree, &self.source)?;
+        if let SourceTree::Context(open) = &self.tree
+            && digest(&selection, &open.memo)? != self.content
+        {
+            return Err(StepError::Value {
+                message: format!("{:?} changed during the build", self.source),
+            });
+        }
+        let directory = engine.store.scratch()?;
+        write(engine, &self.tree, &self.source, &selection, &directory)?;
+        let mut place = directory.join(COPY);
+        place.extend(selection.file_name());
+        Ok(Mount::Bind {
+            source: place.into(),
+            target,
+            read_only: !self.read_write,
+        })
     }
 
     /// A copy of what the ignore rules leave, made once in a build: a directory and the place in it.

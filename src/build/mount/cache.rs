@@ -1,7 +1,8 @@
 //! `type=cache`: directories that outlive the build.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use super::super::add::{self, SourceTree};
@@ -10,6 +11,7 @@ use super::super::error::StepError;
 use super::super::key::KeyBuilder;
 use super::bind;
 use crate::dockerfile::{CacheMount, CacheSharing};
+use crate::layer::tree::{Owned, copy_tree};
 use crate::oci::Digest;
 use crate::store::{CacheDirectory, CacheFailure, Sharing};
 use crate::sys;
@@ -130,7 +132,12 @@ pub(super) fn take<'a>(
             .store
             .cache_directory(
                 key,
-                cache.sharing,
+                // A directory can be in one tree at a time.
+                if engine.store.is_flat() {
+                    Sharing::Locked
+                } else {
+                    cache.sharing
+                },
                 &mut |directory| cache.fill(engine, directory),
                 &|| !engine.cancel.is_canceled(),
             )
@@ -142,6 +149,26 @@ pub(super) fn take<'a>(
         taken.insert(key.clone(), directory);
     }
     Ok(taken)
+}
+
+/// A copy of the directory, in a store where nothing can be mounted: what is moved into a tree cannot
+/// be protected there.
+pub(super) fn copy_of(engine: &Engine<'_>, directory: &Path) -> Result<PathBuf, StepError> {
+    let copy = engine.store.scratch()?;
+    let open = |path: &Path| {
+        sys::fs::open_directory(path).map_err(|source| StepError::Directory {
+            path: path.display().to_string(),
+            source,
+        })
+    };
+    let (from, into) = (open(directory)?, open(&copy)?);
+    let from = Owned {
+        root: from.as_fd(),
+        owners: &engine.store.owners_of(&[directory.to_owned()]),
+    };
+    copy_tree(from, into.as_fd(), engine.store.ownership())
+        .map_err(|source| StepError::Tree { source })?;
+    Ok(copy)
 }
 
 /// Go's `path.Clean`.

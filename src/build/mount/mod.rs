@@ -208,11 +208,19 @@ impl Mounts {
                     prepared.mounts.push(mount);
                     prepared._uppers.extend(upper);
                 }
-                Kind::Cache(cache) => prepared.mounts.push(sandbox::Mount::Bind {
-                    source: directories[&cache.key].path().into(),
-                    target: into,
-                    read_only: cache.read_only,
-                }),
+                Kind::Cache(cache) => {
+                    let directory = directories[&cache.key].path();
+                    let source = if cache.read_only && engine.store.is_flat() {
+                        cache::copy_of(engine, directory)?.into()
+                    } else {
+                        directory.into()
+                    };
+                    prepared.mounts.push(sandbox::Mount::Bind {
+                        source,
+                        target: into,
+                        read_only: cache.read_only,
+                    });
+                }
                 Kind::Tmpfs { size } => prepared.mounts.push(sandbox::Mount::Tmpfs {
                     target: into,
                     size: *size,

@@ -12,25 +12,27 @@ use crate::sys::xattr;
 const MAX_NAME: usize = 256;
 
 impl Supervisor {
-    /// Whether the name at argument 1 is one of rbuild's own.
-    fn is_reserved(caller: &Caller<'_>) -> nix::Result<bool> {
+    /// The name at argument 1; empty where the kernel says what is wrong with it.
+    fn name(caller: &Caller<'_>) -> nix::Result<Vec<u8>> {
         match caller.string(caller.address(1), MAX_NAME) {
-            Ok(name) => Ok(name.starts_with(RESERVED.as_bytes())),
-            // The kernel says what is wrong with such a name.
-            Err(Errno::ENAMETOOLONG | Errno::EFAULT) => Ok(false),
-            Err(errno) => Err(errno),
+            Err(Errno::ENAMETOOLONG | Errno::EFAULT) => Ok(Vec::new()),
+            other => other,
         }
     }
 
     pub(super) fn get_attribute(caller: &Caller<'_>) -> nix::Result<Reply> {
-        if Self::is_reserved(caller)? {
+        if Self::name(caller)?.starts_with(RESERVED.as_bytes()) {
             return Err(Errno::ENODATA);
         }
         Ok(Reply::Continue)
     }
 
-    pub(super) fn change_attribute(caller: &Caller<'_>) -> nix::Result<Reply> {
-        if Self::is_reserved(caller)? {
+    /// Capabilities of files are root's to give, xattr(7).
+    pub(super) fn change_attribute(&self, caller: &Caller<'_>) -> nix::Result<Reply> {
+        let name = Self::name(caller)?;
+        if name.starts_with(RESERVED.as_bytes())
+            || (name.starts_with(b"security.") && !self.credentials(caller)?.is_capable())
+        {
             return Err(Errno::EPERM);
         }
         Ok(Reply::Continue)
@@ -49,7 +51,8 @@ impl Supervisor {
                 shown.extend_from_slice(name);
             }
         }
-        if shown.len() == names.len() {
+        let refuses = subject == Subject::Descriptor && caller.is_path_only(caller.int(0));
+        if shown.len() == names.len() || refuses {
             return Ok(Reply::Continue);
         }
         let room = usize::try_from(caller.address(2)).unwrap_or(usize::MAX);

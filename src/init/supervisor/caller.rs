@@ -1,8 +1,14 @@
 //! Who asks: arguments, memory, and the files that its arguments name.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::rc::Rc;
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 
 use crate::sandbox::emulation::calls::{self, Call};
 use crate::sys::notify::{self, Listener, Notification};
@@ -15,11 +21,40 @@ pub(super) struct Caller<'a> {
 
 /// A file as the caller names it, in words of the supervisor: absolute in the root that both have, or
 /// relative to the /proc in which the supervisor sees the caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) path: CString,
     /// Whether a link at the end of the path is followed.
     pub(super) follow: bool,
+    /// What the path starts at where it is a descriptor of the supervisor's own.
+    _held: Option<Rc<OwnedFd>>,
+}
+
+/// Where a relative path starts.
+#[derive(Debug, Clone)]
+pub(super) enum Start {
+    /// A descriptor of the caller, or AT_FDCWD.
+    Callers(i32),
+    Own(Rc<OwnedFd>),
+}
+
+impl Target {
+    fn new(path: impl Into<Vec<u8>>, follow: bool) -> Self {
+        Self {
+            path: CString::new(path).expect("read up to a zero byte"),
+            follow,
+            _held: None,
+        }
+    }
+
+    /// A descriptor of the supervisor's own, which must stay open.
+    pub(super) fn of(fd: &impl std::os::fd::AsFd) -> Self {
+        Self {
+            path: super::records::own(fd),
+            follow: true,
+            _held: None,
+        }
+    }
 }
 
 /// How a call treats the end of a path.
@@ -33,6 +68,8 @@ pub(super) struct Lookup {
 /// PATH_MAX of linux/limits.h, with the zero byte.
 const MAX_PATH: usize = 4096;
 const PAGE: u64 = 4096;
+/// Bytes of a string that are read at first.
+const SHORT: usize = 256;
 
 /// Paths that mean something else to each process, or files that have no owner to keep.
 const PER_PROCESS: [&[u8]; 4] = [b"/proc", b"/sys", b"/dev/fd", b"/dev/std"];
@@ -82,24 +119,23 @@ impl<'a> Caller<'a> {
 
     /// Reads a string up to its zero byte.
     pub(super) fn string(&self, address: u64, limit: usize) -> nix::Result<Vec<u8>> {
-        let mut text = vec![0; limit];
-        let mut filled = 0;
-        while filled < limit {
-            // Memory may end at any page, so none is touched before the one before it was read.
-            let at = address + filled as u64;
+        let mut text = Vec::new();
+        while text.len() < limit {
+            // Memory may end at any page, so none is touched before the one before it was read. Most
+            // strings are short.
+            let at = address + text.len() as u64;
             let rest = usize::try_from(PAGE - at % PAGE).expect("less than a page");
-            let end = limit.min(filled + rest);
-            let count = self.read(at, &mut text[filled..end])?;
-            if let Some(length) = text[filled..filled + count]
-                .iter()
-                .position(|byte| *byte == 0)
-            {
-                text.truncate(filled + length);
-                return Ok(text);
-            }
-            filled += count;
+            let most = if text.is_empty() { SHORT } else { limit };
+            let begin = text.len();
+            text.resize(limit.min(begin + rest.min(most)), 0);
+            let count = self.read(at, &mut text[begin..])?;
             if count == 0 {
                 return Err(Errno::EFAULT);
+            }
+            text.truncate(begin + count);
+            if let Some(length) = text[begin..].iter().position(|byte| *byte == 0) {
+                text.truncate(begin + length);
+                return Ok(text);
             }
         }
         Err(Errno::ENAMETOOLONG)
@@ -160,28 +196,130 @@ impl<'a> Caller<'a> {
             }
             return Ok(self.descriptor(directory));
         }
+        self.target_from(&Start::Callers(directory), path, !lookup.no_follow)
+    }
+
+    /// The same for a path that is not empty.
+    pub(super) fn target_from(
+        &self,
+        start: &Start,
+        path: &[u8],
+        follow: bool,
+    ) -> nix::Result<Option<Target>> {
         if is_per_process(path) {
-            return Ok(None);
+            return Ok(self.own_way(path, follow));
         }
-        let words = if path[0] == b'/' {
-            path.to_vec()
-        } else {
-            let mut words = match directory {
-                libc::AT_FDCWD => format!("{}/cwd/", self.notification.pid),
-                fd if fd < 0 => return Err(Errno::EBADF),
-                fd => format!("{}/fd/{fd}/", self.notification.pid),
-            }
-            .into_bytes();
-            words.extend_from_slice(path);
-            words
+        let mut words = Vec::with_capacity(path.len() + 32);
+        if path.first() != Some(&b'/') {
+            let start = match start {
+                Start::Callers(libc::AT_FDCWD) => format!("{}/cwd/", self.notification.pid),
+                Start::Callers(fd) if *fd < 0 => return Err(Errno::EBADF),
+                Start::Callers(fd) => format!("{}/fd/{fd}/", self.notification.pid),
+                Start::Own(fd) => format!("self/fd/{}/", std::os::fd::AsRawFd::as_raw_fd(&**fd)),
+            };
+            words.extend_from_slice(start.as_bytes());
+        }
+        words.extend_from_slice(path);
+        let held = match start {
+            Start::Callers(_) => None,
+            Start::Own(fd) => Some(Rc::clone(fd)),
         };
-        if words.len() >= MAX_PATH {
-            return Ok(None);
+        if words.len() < MAX_PATH {
+            return Ok(Some(Target {
+                _held: held,
+                ..Target::new(words, follow)
+            }));
         }
-        Ok(Some(Target {
-            path: CString::new(words).expect("read up to a zero byte"),
-            follow: !lookup.no_follow,
-        }))
+        Ok(Self::shorten(&words, follow))
+    }
+
+    /// A path that the way to its start makes too long: half of it is gone first.
+    fn shorten(words: &[u8], follow: bool) -> Option<Target> {
+        let half = words.len() / 2;
+        let slash = half + words[half..].iter().position(|byte| *byte == b'/')?;
+        let name = words[slash..].iter().position(|byte| *byte != b'/')? + slash;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let start = OsStr::from_bytes(&words[..slash]);
+        let start = Rc::new(nix::fcntl::openat(AT_FDCWD, start, flags, Mode::empty()).ok()?);
+        let number = std::os::fd::AsRawFd::as_raw_fd(&*start);
+        let path = [format!("self/fd/{number}/").as_bytes(), &words[name..]].concat();
+        Some(Target {
+            _held: Some(start),
+            ..Target::new(path, follow)
+        })
+    }
+
+    /// A path to the caller's own descriptors and directories as the supervisor has to go it; `None` for
+    /// the rest of /proc, where nothing has an owner to keep.
+    fn own_way(&self, path: &[u8], follow: bool) -> Option<Target> {
+        let pid = self.notification.pid;
+        let number = match path {
+            b"/dev/stdin" => Some(0),
+            b"/dev/stdout" => Some(1),
+            b"/dev/stderr" => Some(2),
+            _ => None,
+        };
+        if let Some(number) = number {
+            // The link itself is a file like any other.
+            return (follow && leads(path, format!("/proc/self/fd/{number}").as_bytes()))
+                .then(|| Target::new(format!("{pid}/fd/{number}"), true));
+        }
+        let rest = if let Some(rest) = path.strip_prefix(b"/dev/fd/") {
+            leads(b"/dev/fd", b"/proc/self/fd").then(|| [b"fd/".as_slice(), rest].concat())?
+        } else {
+            let rest = path.strip_prefix(b"/proc/")?;
+            let slash = rest.iter().position(|byte| *byte == b'/')?;
+            let (name, rest) = (&rest[..slash], &rest[slash + 1..]);
+            if name.iter().all(u8::is_ascii_digit) {
+                // A number of the sandbox's, in the sandbox's /proc.
+                return Some(Target::new(path, follow));
+            }
+            let is_own = matches!(name, b"self" | b"thread-self")
+                && !rest.is_empty()
+                && statfs("/proc").is_ok_and(|of| of.filesystem_type() == PROC_SUPER_MAGIC);
+            is_own.then(|| rest.to_vec())?
+        };
+        let words = [format!("{pid}/").as_bytes(), &rest].concat();
+        (words.len() < MAX_PATH).then(|| Target::new(words, follow))
+    }
+
+    /// What the link at the end of `target` leads to, in the caller's eyes.
+    pub(super) fn behind(&self, target: &Target) -> Option<Target> {
+        let link = nix::fcntl::readlink(target.path.as_c_str()).ok()?;
+        let link = link.as_bytes();
+        if link.first() == Some(&b'/') {
+            return self
+                .target_from(&Start::Callers(libc::AT_FDCWD), link, true)
+                .ok()?;
+        }
+        let path = target.path.as_bytes();
+        let parent = path.iter().rposition(|byte| *byte == b'/')? + 1;
+        let words = [&path[..parent], link].concat();
+        (words.len() < MAX_PATH).then(|| Target {
+            _held: target._held.clone(),
+            ..Target::new(words, true)
+        })
+    }
+
+    /// Whether descriptor `fd` was opened with O_PATH: some calls do not take it.
+    pub(super) fn is_path_only(&self, fd: i32) -> bool {
+        let information = std::fs::read_to_string(format!("{}/fdinfo/{fd}", self.notification.pid));
+        information.is_ok_and(|text| {
+            let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+            flags
+                .and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok())
+                .is_some_and(|flags| flags & libc::O_PATH != 0)
+        })
+    }
+
+    /// Whether the process has the capability still: capset(2) and prctl(2) may have taken it.
+    pub(super) fn has(&self, capability: caps::Capability) -> bool {
+        caps::has_cap(
+            Some(self.notification.pid),
+            caps::CapSet::Effective,
+            capability,
+        )
+        .unwrap_or(true)
     }
 
     /// What the descriptor `fd`, or AT_FDCWD, stands for.
@@ -191,11 +329,8 @@ impl<'a> Caller<'a> {
             fd if fd < 0 => return None,
             fd => format!("{}/fd/{fd}", self.notification.pid),
         };
-        Some(Target {
-            path: CString::new(path).expect("digits and letters"),
-            // The link in /proc, which leads to the file itself even where that is a link.
-            follow: true,
-        })
+        // The link in /proc, which leads to the file itself even where that is a link.
+        Some(Target::new(path, true))
     }
 
     /// Reads the path at `address` and finds what it names.
@@ -215,16 +350,36 @@ impl<'a> Caller<'a> {
 
     /// The bits that the caller wants cleared in the mode of what it makes.
     pub(super) fn umask(&self) -> nix::Result<u32> {
+        u32::from_str_radix(&self.status("Umask:")?, 8).map_err(|_| Errno::EIO)
+    }
+
+    /// PR_SET_NO_NEW_PRIVS: programs give no ids.
+    pub(super) fn gains_nothing(&self) -> bool {
+        self.status("NoNewPrivs:").is_ok_and(|value| value != "0")
+    }
+
+    /// The number of the process that the thread belongs to.
+    pub(super) fn process(&self) -> nix::Result<i32> {
+        self.status("Tgid:")?.parse().map_err(|_| Errno::EIO)
+    }
+
+    /// A line of proc_pid_status(5).
+    fn status(&self, field: &str) -> nix::Result<String> {
         let status = std::fs::read(format!("{}/status", self.notification.pid))
             .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
         self.check()?;
         status
             .split(|byte| *byte == b'\n')
-            .find_map(|line| line.strip_prefix(b"Umask:"))
+            .find_map(|line| line.strip_prefix(field.as_bytes()))
             .and_then(|value| std::str::from_utf8(value).ok())
-            .and_then(|value| u32::from_str_radix(value.trim(), 8).ok())
+            .map(|value| value.trim().to_owned())
             .ok_or(Errno::EIO)
     }
+}
+
+/// Whether `link` is the link to `place` that a sandbox has there.
+fn leads(link: &[u8], place: &[u8]) -> bool {
+    nix::fcntl::readlink(OsStr::from_bytes(link)).is_ok_and(|found| found.as_bytes() == place)
 }
 
 /// Whether `path` leads to what is different for each process.

@@ -1,14 +1,16 @@
 //! New files, which belong to who makes them: the kernel would say 0:0 of all.
 
 use std::ffi::{CString, OsStr};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::rc::Rc;
 
+use caps::Capability;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{Mode, SFlag, major, minor};
 
-use super::caller::{Caller, Lookup};
+use super::caller::{Caller, Lookup, Start, Target};
 use super::{Reply, Supervisor};
 use crate::ownership::record::{Device, Record};
 use crate::sys::fs::Kind;
@@ -16,10 +18,24 @@ use crate::sys::notify;
 
 /// Where something is to be made: an open directory and a name in it.
 struct Place {
-    directory: OwnedFd,
+    directory: Rc<OwnedFd>,
     name: CString,
     /// Whom a new file there belongs to.
     owner: Record,
+    /// Whether the group is the directory's and not the maker's, who then cannot make a program that gives
+    /// it (inode_init_owner of linux/fs/inode.c).
+    strips: bool,
+}
+
+impl Place {
+    fn mode(&self, mode: Mode) -> Mode {
+        let gives_group = Mode::S_ISGID | Mode::S_IXGRP;
+        if self.strips && mode.contains(gives_group) {
+            mode - Mode::S_ISGID
+        } else {
+            mode
+        }
+    }
 }
 
 /// Where the owner of a new file is recorded.
@@ -36,51 +52,68 @@ enum New {
     Owned(Place),
 }
 
+/// The directory that `path` is to be made in, and the name there; `None` for what is no name.
+fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let trimmed = path.len() - path.iter().rev().take_while(|byte| **byte == b'/').count();
+    let path = &path[..trimmed];
+    let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
+        Some(0) => (&b"/"[..], &path[1..]),
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (&b"."[..], path),
+    };
+    (!matches!(name, b"" | b"." | b"..")).then_some((parent, name))
+}
+
 impl Supervisor {
-    /// Finds out whom a file made at `address` would belong to.
+    /// Finds out whom a file made at `path` would belong to.
     fn place(
         &self,
         caller: &Caller<'_>,
-        directory: i32,
+        start: &Start,
         path: &[u8],
         carries: Carries,
     ) -> nix::Result<New> {
-        let trimmed = path.len() - path.iter().rev().take_while(|byte| **byte == b'/').count();
-        let path = &path[..trimmed];
-        let at = path.iter().rposition(|byte| *byte == b'/');
-        let (parent, name) = match at {
-            Some(0) => (&b"/"[..], &path[1..]),
-            Some(at) => (&path[..at], &path[at + 1..]),
-            None => (&b"."[..], path),
-        };
-        if matches!(name, b"" | b"." | b"..") {
+        let Some((parent, name)) = split(path) else {
             return Ok(New::Roots);
+        };
+        match caller.target_from(start, parent, true)? {
+            Some(target) => self.place_in(caller, &target, name, carries),
+            None => Ok(New::Roots),
         }
-        let credentials = self.credentials(caller)?;
-        let Some(target) = caller.target(directory, parent, Lookup::default())? else {
-            return Ok(New::Roots);
-        };
+    }
+
+    fn place_in(
+        &self,
+        caller: &Caller<'_>,
+        parent: &Target,
+        name: &[u8],
+        carries: Carries,
+    ) -> nix::Result<New> {
         // What goes wrong on the way the kernel will say as well.
-        let Ok(stat) = nix::sys::stat::fstatat(AT_FDCWD, target.path.as_c_str(), AtFlags::empty())
+        let Ok(stat) = nix::sys::stat::fstatat(AT_FDCWD, parent.path.as_c_str(), AtFlags::empty())
         else {
             return Ok(New::Roots);
         };
-        let mut owner = Record::owned_by(credentials.user.file, credentials.group.file);
         if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFDIR.bits() {
             return Ok(New::Roots);
         }
+        let credentials = self.credentials(caller)?;
+        let mut owner = Record::owned_by(credentials.user.file, credentials.group.file);
+        let mut strips = false;
         if Mode::from_bits_truncate(stat.st_mode).contains(Mode::S_ISGID) {
-            let parent = self.records.find(&target, Kind::Directory);
-            owner.gid = parent.unwrap_or_default().gid;
+            let record = self.records.find(parent);
+            owner.gid = record.unwrap_or_default().gid;
+            strips = !credentials.is_capable_on_files() && !credentials.is_in_group(owner.gid);
         }
         let is_new = carries == Carries::Attributes || !self.records.may_mistake();
         if owner.is_default() && is_new {
             return Ok(New::Roots);
         }
         Ok(New::Owned(Place {
-            directory: super::files::open(&target)?,
+            directory: Rc::new(super::files::open(parent)?),
             name: CString::new(name).map_err(|_| Errno::EINVAL)?,
             owner,
+            strips,
         }))
     }
 
@@ -117,31 +150,63 @@ impl Supervisor {
         let path = caller.path(address)?;
         let flags = OFlag::from_bits_retain(flags);
         let mode = Mode::from_bits_truncate(mode);
+        // O_PATH makes open(2) forget the other flags.
+        if flags.contains(OFlag::O_PATH) || path.is_empty() {
+            return Ok(Reply::Continue);
+        }
         if flags.contains(OFlag::O_TMPFILE) {
             return self.open_unnamed(caller, directory, &path, flags, mode);
         }
-        let carries = Carries::Attributes;
-        let New::Owned(place) = self.place(caller, directory, &path, carries)? else {
-            return Ok(Reply::Continue);
-        };
-        if path.last() == Some(&b'/') {
-            return Ok(Reply::Continue);
-        }
-        caller.check()?;
+        let place = self.place(
+            caller,
+            &Start::Callers(directory),
+            &path,
+            Carries::Attributes,
+        )?;
+        self.open_new(caller, place, path, flags, mode)
+    }
+
+    /// Makes the file at `place`, or where a link there leads.
+    fn open_new(
+        &mut self,
+        caller: &Caller<'_>,
+        mut place: New,
+        mut path: Vec<u8>,
+        flags: OFlag,
+        mode: Mode,
+    ) -> nix::Result<Reply> {
         let exclusive = (flags | OFlag::O_EXCL | OFlag::O_CLOEXEC) - OFlag::O_TRUNC;
-        let opened = Self::with_umask(caller, || {
-            nix::fcntl::openat(&place.directory, place.name.as_c_str(), exclusive, mode)
-        });
-        // What is there already keeps its owner.
-        let Ok(fd) = opened else {
-            return Ok(Reply::Continue);
-        };
-        let stat = nix::sys::stat::fstat(&fd)?;
-        self.records.set(&fd, &stat, place.owner)?;
-        Ok(Reply::Descriptor {
-            fd,
-            close_on_exec: flags.contains(OFlag::O_CLOEXEC),
-        })
+        for _ in 0..super::files::MAX_LINKS {
+            let New::Owned(new) = place else {
+                break;
+            };
+            if path.last() == Some(&b'/') {
+                break;
+            }
+            caller.check()?;
+            let opened = Self::with_umask(caller, || {
+                let mode = new.mode(mode);
+                nix::fcntl::openat(&new.directory, new.name.as_c_str(), exclusive, mode)
+            });
+            if let Ok(fd) = opened {
+                let stat = nix::sys::stat::fstat(&fd)?;
+                self.records.set(&fd, &stat, new.owner)?;
+                return Ok(Reply::Descriptor {
+                    fd,
+                    close_on_exec: flags.contains(OFlag::O_CLOEXEC),
+                });
+            }
+            // What is there already keeps its owner, but for a link to something that is not.
+            let follows = !flags.intersects(OFlag::O_EXCL | OFlag::O_NOFOLLOW);
+            let link = nix::fcntl::readlinkat(&new.directory, new.name.as_c_str());
+            let (true, Err(Errno::EEXIST), Ok(link)) = (follows, opened, link) else {
+                break;
+            };
+            path = link.into_encoded_bytes();
+            let start = Start::Own(new.directory);
+            place = self.place(caller, &start, &path, Carries::Attributes)?;
+        }
+        Ok(Reply::Continue)
     }
 
     fn open_unnamed(
@@ -154,11 +219,13 @@ impl Supervisor {
     ) -> nix::Result<Reply> {
         // The directory is what has to be found; any name in it will do.
         let inside = [path, b"/x"].concat();
-        let New::Owned(place) = self.place(caller, directory, &inside, Carries::Attributes)? else {
+        let start = Start::Callers(directory);
+        let New::Owned(place) = self.place(caller, &start, &inside, Carries::Attributes)? else {
             return Ok(Reply::Continue);
         };
         caller.check()?;
         let opened = Self::with_umask(caller, || {
+            let mode = place.mode(mode);
             nix::fcntl::openat(&place.directory, c".", flags | OFlag::O_CLOEXEC, mode)
         });
         let Ok(fd) = opened else {
@@ -180,14 +247,37 @@ impl Supervisor {
             |at: usize| u64::from_le_bytes(how[at..at + 8].try_into().expect("eight bytes"));
         let (flags, mode, resolve) = (number(0), number(8), number(16));
         let creates = (libc::O_CREAT | libc::O_TMPFILE).cast_unsigned();
-        // A way to the file that is restricted is only the kernel's to go.
-        if flags & u64::from(creates) == 0 || resolve != 0 {
+        if flags & u64::from(creates) == 0 {
             return Ok(Reply::Continue);
         }
-        let flags = u32::try_from(flags).map_err(|_| Errno::EINVAL)?;
-        let mode = u32::try_from(mode).map_err(|_| Errno::EINVAL)?;
-        let path = caller.address(1);
-        self.open(caller, caller.int(0), path, flags.cast_signed(), mode)
+        let (Ok(bits), Ok(mode)) = (u32::try_from(flags), u32::try_from(mode)) else {
+            return Ok(Reply::Continue);
+        };
+        let (directory, address) = (caller.int(0), caller.address(1));
+        if resolve == 0 {
+            return self.open(caller, directory, address, bits.cast_signed(), mode);
+        }
+        let flags = OFlag::from_bits_retain(bits.cast_signed());
+        let path = caller.path(address)?;
+        let Some((parent, name)) = split(&path) else {
+            return Ok(Reply::Continue);
+        };
+        let Some(start) = caller.descriptor(directory) else {
+            return Ok(Reply::Continue);
+        };
+        // The way to the directory is as restricted as the caller wants it, and the last step is none.
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::from_bits_retain(resolve));
+        let opened = super::files::open(&start)
+            .and_then(|start| nix::fcntl::openat2(start, OsStr::from_bytes(parent), how));
+        let (Ok(parent), false) = (opened, flags.intersects(OFlag::O_PATH | OFlag::O_TMPFILE))
+        else {
+            return Ok(Reply::Continue);
+        };
+        let place = self.place_in(caller, &Target::of(&parent), name, Carries::Attributes)?;
+        let mode = Mode::from_bits_truncate(mode);
+        self.open_new(caller, place, path, flags | OFlag::O_NOFOLLOW, mode)
     }
 
     pub(super) fn make_directory(
@@ -198,8 +288,8 @@ impl Supervisor {
         mode: u32,
     ) -> nix::Result<Reply> {
         let path = caller.path(address)?;
-        let carries = Carries::Attributes;
-        let New::Owned(place) = self.place(caller, directory, &path, carries)? else {
+        let (start, carries) = (Start::Callers(directory), Carries::Attributes);
+        let New::Owned(place) = self.place(caller, &start, &path, carries)? else {
             return Ok(Reply::Continue);
         };
         caller.check()?;
@@ -219,7 +309,8 @@ impl Supervisor {
         address: u64,
     ) -> nix::Result<Reply> {
         let path = caller.path(address)?;
-        let New::Owned(place) = self.place(caller, directory, &path, Carries::Nothing)? else {
+        let start = Start::Callers(directory);
+        let New::Owned(place) = self.place(caller, &start, &path, Carries::Nothing)? else {
             return Ok(Reply::Continue);
         };
         if path.last() == Some(&b'/') {
@@ -251,8 +342,11 @@ impl Supervisor {
             Kind::Fifo | Kind::Socket => Carries::Nothing,
             _ => Carries::Attributes,
         };
-        let new = self.place(caller, directory, &path, carries)?;
+        let new = self.place(caller, &Start::Callers(directory), &path, carries)?;
         let mode = Mode::from_bits_truncate(mode);
+        if path.last() == Some(&b'/') {
+            return Ok(Reply::Continue);
+        }
         if !matches!(kind, Kind::CharDevice | Kind::BlockDevice) {
             let New::Owned(place) = new else {
                 return Ok(Reply::Continue);
@@ -265,13 +359,14 @@ impl Supervisor {
                 _ => return Ok(Reply::Continue),
             };
             Self::with_umask(caller, || {
+                let mode = place.mode(mode);
                 nix::sys::stat::mknodat(&place.directory, place.name.as_c_str(), kind, mode, 0)
             })?;
             self.own(&place, place.owner)?;
             return Ok(Reply::Value(0));
         }
         // 0:0 is what overlayfs hides files with.
-        if !self.credentials(caller)?.is_capable() || device == 0 {
+        if !self.is_capable_on_files(caller, Capability::CAP_MKNOD)? || device == 0 {
             return Err(Errno::EPERM);
         }
         let (target, owner) = match &new {
@@ -326,21 +421,26 @@ impl Supervisor {
             .iter()
             .position(|byte| *byte == 0)
             .unwrap_or(path.len());
-        let (here, carries) = (libc::AT_FDCWD, Carries::Nothing);
-        let New::Owned(place) = self.place(caller, here, &path[..end], carries)? else {
+        let here = Start::Callers(libc::AT_FDCWD);
+        let New::Owned(place) = self.place(caller, &here, &path[..end], Carries::Nothing)? else {
             return Ok(Reply::Continue);
         };
-        let Ok(socket) = notify::steal_descriptor(caller.pid(), caller.int(0)) else {
+        let Ok(socket) = notify::steal_descriptor(caller.process()?, caller.int(0)) else {
             return Ok(Reply::Continue);
         };
-        caller.check()?;
-        let name = nix::sys::socket::UnixAddr::new(place.name.as_c_str())?;
-        nix::unistd::fchdir(&place.directory)?;
-        let bound = Self::with_umask(caller, || {
-            nix::sys::socket::bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &name)
-        });
-        nix::unistd::fchdir(self.proc.as_fd())?;
-        bound?;
+        // With the caller's words, which getsockname(2) will show, and so from the caller's directory.
+        let Ok(name) = nix::sys::socket::UnixAddr::new(OsStr::from_bytes(&path[..end])) else {
+            return Ok(Reply::Continue);
+        };
+        let (cwd, number) = (format!("{}/cwd", caller.pid()), socket.as_raw_fd());
+        Self::with_umask(caller, || {
+            nix::unistd::chdir(cwd.as_str())?;
+            let bound = caller
+                .check()
+                .and_then(|()| nix::sys::socket::bind(number, &name));
+            nix::unistd::fchdir(self.proc.as_fd())?;
+            bound
+        })?;
         self.own(&place, place.owner)?;
         Ok(Reply::Value(0))
     }

@@ -13,10 +13,14 @@ pub(super) struct Credentials {
     /// Its permitted and effective capabilities, which come and go as a whole.
     permitted: bool,
     effective: bool,
+    /// Those of the effective ones that setfsuid(2) takes and gives: on files.
+    on_files: bool,
     /// PR_SET_KEEPCAPS.
     keeps: bool,
     /// SECBIT_NO_SETUID_FIXUP.
     is_unfixed: bool,
+    /// While a call is judged: capset(2) or the bounding set took what it needs from the process.
+    lacks: bool,
 }
 
 /// Real, effective, saved and file system id.
@@ -115,18 +119,29 @@ impl Credentials {
         Self {
             user: Ids::all(identity.uid),
             group: Ids::all(identity.gid),
-            groups: identity.groups.clone(),
+            groups: sorted(identity.groups.clone()),
             permitted: identity.uid == 0,
             effective: identity.uid == 0,
+            on_files: identity.uid == 0,
             keeps: false,
             is_unfixed: false,
+            lacks: false,
         }
     }
 
     /// Whether it has root's capabilities. One that kept them over a change of its user raises them with
     /// capset(2) when it needs them, which nobody sees.
     pub(super) fn is_capable(&self) -> bool {
-        self.effective || (self.permitted && (self.keeps || self.is_unfixed))
+        !self.lacks && (self.effective || (self.permitted && (self.keeps || self.is_unfixed)))
+    }
+
+    /// [`Credentials::is_capable`] for what is done to files.
+    pub(super) fn is_capable_on_files(&self) -> bool {
+        self.is_capable() && (self.on_files || !self.effective)
+    }
+
+    pub(super) fn set_lacks(&mut self, lacks: bool) {
+        self.lacks = lacks;
     }
 
     pub(super) fn is_in_group(&self, gid: u32) -> bool {
@@ -152,7 +167,12 @@ impl Credentials {
 
     pub(super) fn set_file_user(&mut self, id: u32) -> u32 {
         let capable = self.is_capable();
-        self.user.set_file(id, capable)
+        let old = self.user.set_file(id, capable);
+        // capabilities(7): the change of the file system id to and from 0.
+        if !self.is_unfixed && (old == 0) != (self.user.file == 0) {
+            self.on_files = old != 0 && self.permitted;
+        }
+        old
     }
 
     pub(super) fn set_group(&mut self, id: u32) -> nix::Result<()> {
@@ -185,7 +205,10 @@ impl Credentials {
         if !self.is_capable() {
             return Err(Errno::EPERM);
         }
-        self.groups = groups;
+        if groups.contains(&UNCHANGED) {
+            return Err(Errno::EINVAL);
+        }
+        self.groups = sorted(groups);
         Ok(())
     }
 
@@ -211,6 +234,7 @@ impl Credentials {
         }
         self.permitted = self.user.real == 0 || self.user.effective == 0;
         self.effective = self.user.effective == 0;
+        self.on_files = self.effective;
         self.keeps = false;
     }
 
@@ -235,8 +259,15 @@ impl Credentials {
             self.effective = self.permitted;
         }
         self.effective &= self.permitted;
+        self.on_files = self.effective;
         Ok(())
     }
+}
+
+/// As the kernel keeps groups, and getgroups(2) shows them.
+fn sorted(mut groups: Vec<u32>) -> Vec<u32> {
+    groups.sort_unstable();
+    groups
 }
 
 #[cfg(test)]
@@ -317,6 +348,23 @@ mod tests {
         );
         assert_eq!(process.set_users(UNCHANGED, 0), Err(Errno::EPERM));
         assert_eq!(process.user.effective, 1000);
+    }
+
+    #[test]
+    fn groups_are_shown_in_order() {
+        let mut process = user(0);
+        process.set_groups(vec![44, 3, 7, 3]).unwrap();
+        assert_eq!(process.groups, [3, 3, 7, 44]);
+        assert_eq!(process.set_groups(vec![1, UNCHANGED]), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn a_file_system_id_takes_capabilities_on_files_only() {
+        let mut process = user(0);
+        process.set_file_user(5);
+        assert!(process.is_capable() && !process.is_capable_on_files());
+        process.set_file_user(0);
+        assert!(process.is_capable_on_files());
     }
 
     #[test]

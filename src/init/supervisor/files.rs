@@ -2,11 +2,12 @@
 
 use std::os::fd::OwnedFd;
 
+use caps::Capability;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 
-use super::caller::{Caller, Lookup, Target, is_per_process};
+use super::caller::{Caller, Lookup, Target};
 use super::credentials::{Credentials, UNCHANGED};
 use super::layout;
 use super::records::touch;
@@ -19,6 +20,12 @@ use crate::sys::notify;
 /// What an id of 16 bits says for "leave it".
 #[cfg(target_arch = "x86_64")]
 const UNCHANGED_HALF: u32 = 0xffff;
+
+/// The flags that newfstatat(2) takes; with others the kernel refuses.
+pub(super) const STAT_FLAGS: i32 =
+    libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
+/// STATX__RESERVED of linux/stat.h.
+const STATX_RESERVED: u32 = 0x8000_0000;
 
 /// The argument of a call that has ids of `width`.
 pub(super) fn id(caller: &Caller<'_>, index: usize, width: Width) -> u32 {
@@ -52,12 +59,12 @@ impl Supervisor {
         let Some(target) = target else {
             return Ok(Reply::Continue);
         };
+        let Some(record) = self.records.find(target) else {
+            return Ok(Reply::Continue);
+        };
         let mut flags = AtFlags::empty();
         flags.set(AtFlags::AT_SYMLINK_NOFOLLOW, !target.follow);
         let Ok(mut stat) = nix::sys::stat::fstatat(AT_FDCWD, target.path.as_c_str(), flags) else {
-            return Ok(Reply::Continue);
-        };
-        let Some(record) = self.records.find(target, Kind::of(&stat)) else {
             return Ok(Reply::Continue);
         };
         let record = of_contents(record, stat.st_size > 0);
@@ -74,6 +81,12 @@ impl Supervisor {
 
     pub(super) fn statx(&self, caller: &Caller<'_>) -> nix::Result<Reply> {
         let flags = caller.int(2);
+        if flags & !(STAT_FLAGS | libc::AT_STATX_SYNC_TYPE) != 0
+            || flags & libc::AT_STATX_SYNC_TYPE == libc::AT_STATX_SYNC_TYPE
+            || caller.word(3) & STATX_RESERVED != 0
+        {
+            return Ok(Reply::Continue);
+        }
         let lookup = Lookup {
             no_follow: flags & libc::AT_SYMLINK_NOFOLLOW != 0,
             allows_empty: flags & libc::AT_EMPTY_PATH != 0,
@@ -88,13 +101,10 @@ impl Supervisor {
         };
         let sync =
             flags & (libc::AT_STATX_DONT_SYNC | libc::AT_STATX_FORCE_SYNC | libc::AT_NO_AUTOMOUNT);
-        let Ok(mut stat) = notify::statx(&target.path, follow | sync, caller.word(3)) else {
+        let Some(record) = self.records.find(&target) else {
             return Ok(Reply::Continue);
         };
-        let Some(record) = self
-            .records
-            .find(&target, Kind::of_mode(stat.stx_mode.into()))
-        else {
+        let Ok(mut stat) = notify::statx(&target.path, follow | sync, caller.word(3)) else {
             return Ok(Reply::Continue);
         };
         let record = of_contents(record, stat.stx_size > 0);
@@ -126,18 +136,28 @@ impl Supervisor {
         lookup: Lookup,
         (uid, gid): (u32, u32),
     ) -> nix::Result<Reply> {
-        let path = if address == 0 {
+        if address == 0 && !lookup.allows_empty {
             return Err(Errno::EFAULT);
-        } else {
-            caller.path(address)?
-        };
-        // The outputs of the command are pipes of rbuild's, which keep the owner that they have.
-        if is_per_process(&path) && self.credentials(caller)?.is_capable() {
-            return Ok(Reply::Value(0));
         }
-        match caller.target(directory, &path, lookup)? {
+        match caller.target_at(directory, address, lookup)? {
             Some(target) => self.chown(caller, &target, (uid, gid)),
+            // Only the kernel can say what is wrong, and of the rest of /proc nothing keeps an owner.
+            None if self.is_capable_on_files(caller, Capability::CAP_CHOWN)? => Ok(Reply::Value(0)),
             None => Ok(Reply::Continue),
+        }
+    }
+
+    pub(super) fn fchown(
+        &mut self,
+        caller: &Caller<'_>,
+        (uid, gid): (u32, u32),
+    ) -> nix::Result<Reply> {
+        let number = caller.int(0);
+        match caller.descriptor(number) {
+            Some(target) if number >= 0 && !caller.is_path_only(number) => {
+                self.chown(caller, &target, (uid, gid))
+            }
+            _ => Err(Errno::EBADF),
         }
     }
 
@@ -147,52 +167,98 @@ impl Supervisor {
         target: &Target,
         (uid, gid): (u32, u32),
     ) -> nix::Result<Reply> {
-        let fd = match open(target) {
-            Ok(fd) => fd,
-            // A link into /proc leads nowhere from here, and to the caller's own files from there.
-            Err(Errno::ENOENT | Errno::EACCES) if target.follow && leads_to_proc(target) => {
-                return Ok(Reply::Value(0));
-            }
-            Err(errno) => return Err(errno),
+        let Some(fd) = open_behind(caller, target) else {
+            // The kernel finds the same on its way, and says it.
+            return Ok(Reply::Continue);
         };
         caller.check()?;
         let stat = nix::sys::stat::fstat(&fd)?;
-        let handle = Target {
-            path: super::records::own(&fd),
-            follow: true,
-        };
-        let old = self
-            .records
-            .find(&handle, Kind::of(&stat))
-            .unwrap_or_default();
+        let old = self.records.find(&Target::of(&fd)).unwrap_or_default();
         let choose = |id, old| if id == UNCHANGED { old } else { id };
         let new = Record {
             uid: choose(uid, old.uid),
             gid: choose(gid, old.gid),
             device: old.device,
         };
-        if !may_chown(self.credentials(caller)?, old, (uid, gid)) {
+        if !may_chown(self.credentials(caller)?, old, (uid, gid))
+            && !self.is_capable_on_files(caller, Capability::CAP_CHOWN)?
+        {
             return Err(Errno::EPERM);
         }
         touch(&fd)?;
-        if new != old {
+        if new != old && !is_of_proc(&fd) {
             self.records.set(&fd, &stat, new)?;
         }
         Ok(Reply::Value(0))
     }
+
+    /// chmod(2) with S_ISGID, which only who is in the group of the file may set; without it the kernel
+    /// has to do nothing but what it is told.
+    pub(super) fn chmod(
+        &mut self,
+        caller: &Caller<'_>,
+        target: Option<Target>,
+        mode: u32,
+    ) -> nix::Result<Reply> {
+        let Some(target) = target else {
+            return Ok(Reply::Continue);
+        };
+        // What goes wrong here goes wrong in the kernel too, which says so.
+        let _refused = self.records.hold(&target).is_err();
+        let set_group = Mode::S_ISGID.bits();
+        if mode & set_group == 0 || self.credentials(caller)?.is_capable_on_files() {
+            return Ok(Reply::Continue);
+        }
+        let Ok(fd) = open(&target) else {
+            return Ok(Reply::Continue);
+        };
+        let stat = nix::sys::stat::fstat(&fd)?;
+        let handle = Target::of(&fd);
+        let record = self.records.find(&handle);
+        if Kind::of(&stat) == Kind::Symlink
+            || self
+                .credentials(caller)?
+                .is_in_group(record.unwrap_or_default().gid)
+        {
+            return Ok(Reply::Continue);
+        }
+        caller.check()?;
+        let mode = Mode::from_bits_truncate(mode & !set_group);
+        let follow = nix::sys::stat::FchmodatFlags::FollowSymlink;
+        nix::sys::stat::fchmodat(AT_FDCWD, handle.path.as_c_str(), mode, follow)?;
+        Ok(Reply::Value(0))
+    }
 }
 
-/// chown(2), "EPERM": root may all; the owner may choose among its own groups.
+/// Links that a path may go over (path_resolution(7)).
+pub(super) const MAX_LINKS: usize = 40;
+
+/// Opens `target`, also where links lead over /proc, in which the caller's own files are others.
+fn open_behind(caller: &Caller<'_>, target: &Target) -> Option<OwnedFd> {
+    let mut target = target.clone();
+    for _ in 0..MAX_LINKS {
+        match open(&target) {
+            Ok(fd) => return Some(fd),
+            Err(Errno::ENOENT | Errno::EACCES) if target.follow => {
+                target = caller.behind(&target)?;
+            }
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
+fn is_of_proc(fd: &OwnedFd) -> bool {
+    nix::sys::statfs::fstatfs(fd)
+        .is_ok_and(|of| of.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
+}
+
+/// chown(2), "EPERM", of who is not root: the owner may choose among its own groups.
 fn may_chown(credentials: &Credentials, old: Record, (uid, gid): (u32, u32)) -> bool {
     let own = credentials.user.file == old.uid;
     let uid_allowed = uid == UNCHANGED || (own && uid == old.uid);
     let gid_allowed = gid == UNCHANGED || (own && (gid == old.gid || credentials.is_in_group(gid)));
-    credentials.is_capable() || (uid_allowed && gid_allowed)
-}
-
-fn leads_to_proc(target: &Target) -> bool {
-    nix::fcntl::readlink(target.path.as_c_str())
-        .is_ok_and(|place| is_per_process(std::os::unix::ffi::OsStrExt::as_bytes(&*place)))
+    uid_allowed && gid_allowed
 }
 
 /// What `record` means of a file: one that has something in it stands for no device.

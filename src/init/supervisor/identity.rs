@@ -1,20 +1,18 @@
-//! Who a process is: set*id(2), get*id(2), execve(2) of set-id files.
+//! Who a process is: set*id(2), get*id(2).
 //!
 //! The credentials of a process are an index into a table, kept in a resource limit that means nothing
 //! to the kernel, see [`notify::tag`]: so they pass to children and over an execve(2) without a race.
 
+use caps::Capability;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
-use nix::sys::stat::Mode;
 
-use super::caller::{Caller, Lookup};
+use super::caller::Caller;
 use super::credentials::{Credentials, Ids};
 use super::files::id;
 use super::{Reply, Supervisor};
 use crate::sandbox::emulation::calls::{LimitWidth, Width};
-use crate::sys::fs::Kind;
 use crate::sys::notify;
 
 /// Above every index; no program has a reason to ask for a limit like these.
@@ -30,10 +28,30 @@ const MAX_KNOWN_GROUPS: usize = 1 << 22;
 /// linux/securebits.h.
 const SET_KEEPCAPS: u32 = 8;
 const NO_SETUID_FIXUP: u64 = 1 << 2;
+/// SO_PEERGROUPS of asm-generic/socket.h.
+const PEER_GROUPS: i32 = 59;
 
 impl Supervisor {
     pub(super) fn credentials(&self, caller: &Caller<'_>) -> nix::Result<&Credentials> {
         self.credentials_of(caller.pid())
+    }
+
+    /// Whether the caller has root's capabilities, and this one still.
+    pub(super) fn is_capable(
+        &self,
+        caller: &Caller<'_>,
+        capability: Capability,
+    ) -> nix::Result<bool> {
+        Ok(self.credentials(caller)?.is_capable() && caller.has(capability))
+    }
+
+    /// The same for what is done to files.
+    pub(super) fn is_capable_on_files(
+        &self,
+        caller: &Caller<'_>,
+        capability: Capability,
+    ) -> nix::Result<bool> {
+        Ok(self.credentials(caller)?.is_capable_on_files() && caller.has(capability))
     }
 
     fn credentials_of(&self, pid: i32) -> nix::Result<&Credentials> {
@@ -83,10 +101,29 @@ impl Supervisor {
         &mut self,
         caller: &Caller<'_>,
         width: Width,
+        capability: Capability,
         apply: impl FnOnce(&mut Credentials, [u32; 3]) -> nix::Result<()>,
     ) -> nix::Result<Reply> {
         let ids = [0, 1, 2].map(|index| id(caller, index, width));
-        self.change(caller, |credentials| apply(credentials, ids).map(|()| 0))
+        self.change_with(caller, capability, |credentials| {
+            apply(credentials, ids).map(|()| 0)
+        })
+    }
+
+    /// [`Supervisor::change`] that who is root may do if it has the capability still.
+    pub(super) fn change_with(
+        &mut self,
+        caller: &Caller<'_>,
+        capability: Capability,
+        change: impl FnOnce(&mut Credentials) -> nix::Result<i64>,
+    ) -> nix::Result<Reply> {
+        let lacks = self.credentials(caller)?.is_capable() && !caller.has(capability);
+        self.change(caller, |credentials| {
+            credentials.set_lacks(lacks);
+            let changed = change(credentials);
+            credentials.set_lacks(false);
+            changed
+        })
     }
 
     pub(super) fn get_id(
@@ -129,6 +166,9 @@ impl Supervisor {
     }
 
     pub(super) fn set_groups(&mut self, caller: &Caller<'_>, width: Width) -> nix::Result<Reply> {
+        if !self.is_capable(caller, Capability::CAP_SETGID)? {
+            return Err(Errno::EPERM);
+        }
         let count = usize::try_from(caller.int(0)).map_err(|_| Errno::EINVAL)?;
         if count > MAX_GROUPS {
             return Err(Errno::EINVAL);
@@ -156,7 +196,9 @@ impl Supervisor {
         let value = caller.address(1);
         self.change(caller, |credentials| {
             if caller.word(0) == SET_KEEPCAPS {
-                credentials.set_keeps(value != 0);
+                if value <= 1 {
+                    credentials.set_keeps(value != 0);
+                }
             } else {
                 credentials.set_unfixed(value & NO_SETUID_FIXUP != 0);
             }
@@ -165,22 +207,41 @@ impl Supervisor {
         Ok(Reply::Continue)
     }
 
-    /// SO_PEERCRED: the process at the other end is not who the kernel thinks. One that is gone by now
+    /// SO_PEERCRED and SO_PEERGROUPS: the process at the other end is not who the kernel thinks. One that is gone by now
     /// was root.
     pub(super) fn peer(&self, caller: &Caller<'_>) -> nix::Result<Reply> {
-        let Ok(socket) = notify::steal_descriptor(caller.pid(), caller.int(0)) else {
+        let Ok(socket) = notify::steal_descriptor(caller.process()?, caller.int(0)) else {
             return Ok(Reply::Continue);
         };
         caller.check()?;
         let Ok(peer) = getsockopt(&socket, PeerCredentials) else {
             return Ok(Reply::Continue);
         };
-        let (Ok(peers), Some(pid)) = (self.credentials_of(peer.pid()), inner_pid(peer.pid()))
-        else {
+        // A socket that is not connected has a peer of number zero.
+        let (true, Ok(peers), Some(pid)) = (
+            peer.pid() > 0,
+            self.credentials_of(peer.pid()),
+            inner_pid(peer.pid()),
+        ) else {
             return Ok(Reply::Continue);
         };
         let mut length = [0; 4];
         caller.read_whole(caller.address(4), &mut length)?;
+        if caller.int(2) == PEER_GROUPS {
+            let groups = peers.groups.iter().flat_map(|id| id.to_le_bytes());
+            let groups: Vec<u8> = groups.collect();
+            let size = u32::try_from(groups.len()).unwrap_or(u32::MAX);
+            let is_long = u32::from_le_bytes(length) < size;
+            if !is_long && !groups.is_empty() {
+                caller.write(caller.address(3), &groups)?;
+            }
+            caller.write(caller.address(4), &size.to_le_bytes())?;
+            return if is_long {
+                Err(Errno::ERANGE)
+            } else {
+                Ok(Reply::Value(0))
+            };
+        }
         let mut credentials = pid.to_le_bytes().to_vec();
         credentials.extend_from_slice(&peers.user.effective.to_le_bytes());
         credentials.extend_from_slice(&peers.group.effective.to_le_bytes());
@@ -208,48 +269,6 @@ impl Supervisor {
         }
         Ok(Reply::Value(0))
     }
-
-    /// execve(2), which the kernel carries out: who the process is afterwards. That an execve(2) fails
-    /// after this is not seen; one that gets as far as here hardly does.
-    pub(super) fn execute(
-        &mut self,
-        caller: &Caller<'_>,
-        directory: i32,
-        address: u64,
-        lookup: Lookup,
-    ) -> nix::Result<Reply> {
-        let set = match caller.target_at(directory, address, lookup)? {
-            Some(target) => self.set_ids_of(&target),
-            None => (None, None),
-        };
-        self.change(caller, |credentials| {
-            credentials.execute(set.0, set.1);
-            Ok(0)
-        })?;
-        Ok(Reply::Continue)
-    }
-
-    /// The owners that the set-id bits of a program give.
-    fn set_ids_of(&self, target: &super::caller::Target) -> (Option<u32>, Option<u32>) {
-        let mut flags = AtFlags::empty();
-        flags.set(AtFlags::AT_SYMLINK_NOFOLLOW, !target.follow);
-        let Ok(stat) = nix::sys::stat::fstatat(AT_FDCWD, target.path.as_c_str(), flags) else {
-            return (None, None);
-        };
-        let mode = Mode::from_bits_truncate(stat.st_mode);
-        let is_program = Kind::of(&stat) == Kind::Regular
-            && mode.intersects(Mode::S_IXUSR | Mode::S_IXGRP | Mode::S_IXOTH);
-        if !is_program || !mode.intersects(Mode::S_ISUID | Mode::S_ISGID) || is_script(target) {
-            return (None, None);
-        }
-        let owner = self.records.find(target, Kind::Regular).unwrap_or_default();
-        (
-            mode.contains(Mode::S_ISUID).then_some(owner.uid),
-            // Without the right to execute the bit means mandatory locking, chmod(2).
-            mode.contains(Mode::S_ISGID | Mode::S_IXGRP)
-                .then_some(owner.gid),
-        )
-    }
 }
 
 /// The number that a process has in the sandbox: its innermost (proc_pid_status(5), NSpid).
@@ -259,19 +278,6 @@ fn inner_pid(pid: i32) -> Option<i32> {
         .lines()
         .find_map(|line| line.strip_prefix("NSpid:"))?;
     line.split_ascii_whitespace().next_back()?.parse().ok()
-}
-
-/// The set-id bits of a script mean nothing (execve(2), "Interpreter scripts").
-fn is_script(target: &super::caller::Target) -> bool {
-    use std::io::Read as _;
-    // It may be something else by now that makes who opens it wait.
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let mut start = [0; 2];
-    nix::fcntl::open(target.path.as_c_str(), flags, Mode::empty())
-        .map(std::fs::File::from)
-        .map_err(std::io::Error::from)
-        .and_then(|mut file| file.read_exact(&mut start))
-        .is_ok_and(|()| start == *b"#!")
 }
 
 /// linux/highuid.h: what a program that knows ids of 16 bits sees.

@@ -12,6 +12,8 @@ mod attributes;
 mod caller;
 mod create;
 mod credentials;
+mod dispatch;
+mod execute;
 mod files;
 mod identity;
 mod layout;
@@ -32,10 +34,9 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Pid, getpid};
 
-use self::caller::{Caller, Lookup};
+use self::caller::Caller;
 use self::credentials::Credentials;
 use self::records::Records;
-use crate::sandbox::emulation::calls::{Call, Subject};
 use crate::sandbox::passwd::Identity;
 use crate::sandbox::spec::Emulation;
 use crate::sandbox::wire;
@@ -232,198 +233,13 @@ impl Supervisor {
         }
         // In the caller's root its absolute paths and links mean what they mean to the caller.
         nix::unistd::chroot(format!("{}/root", caller.pid()).as_str())?;
+        self.records.leave(self.root.try_clone().ok());
         let reply = self.carry_out(caller, call);
+        self.records.leave(None);
         nix::unistd::fchdir(self.root.as_fd())?;
         nix::unistd::chroot(".")?;
         nix::unistd::fchdir(self.proc.as_fd())?;
         reply
-    }
-
-    fn carry_out(&mut self, caller: &Caller<'_>, call: Call) -> nix::Result<Reply> {
-        use super::supervisor::files::id;
-        const HERE: i32 = libc::AT_FDCWD;
-        const FOLLOW: Lookup = Lookup {
-            no_follow: false,
-            allows_empty: false,
-        };
-        const NO_FOLLOW: Lookup = Lookup {
-            no_follow: true,
-            allows_empty: false,
-        };
-        let lookup = |flags: i32| Lookup {
-            no_follow: flags & libc::AT_SYMLINK_NOFOLLOW != 0,
-            allows_empty: flags & libc::AT_EMPTY_PATH != 0,
-        };
-        match call {
-            Call::Stat(layout) | Call::Lstat(layout) => {
-                let lookup = if matches!(call, Call::Stat(_)) {
-                    FOLLOW
-                } else {
-                    NO_FOLLOW
-                };
-                let target = caller.target_at(HERE, caller.address(0), lookup)?;
-                self.stat(caller, target.as_ref(), layout, caller.address(1))
-            }
-            Call::Fstat(layout) => {
-                let target = caller.descriptor(caller.int(0));
-                self.stat(caller, target.as_ref(), layout, caller.address(1))
-            }
-            Call::StatAt(layout) => {
-                let target =
-                    caller.target_at(caller.int(0), caller.address(1), lookup(caller.int(3)))?;
-                self.stat(caller, target.as_ref(), layout, caller.address(2))
-            }
-            Call::Statx => self.statx(caller),
-            Call::Chown(width) | Call::Lchown(width) => {
-                let owner = (id(caller, 1, width), id(caller, 2, width));
-                let lookup = if matches!(call, Call::Chown(_)) {
-                    FOLLOW
-                } else {
-                    NO_FOLLOW
-                };
-                self.chown_path(caller, HERE, caller.address(0), lookup, owner)
-            }
-            Call::Fchown(width) => {
-                let owner = (id(caller, 1, width), id(caller, 2, width));
-                let target = caller.descriptor(caller.int(0)).ok_or(Errno::EBADF)?;
-                self.chown(caller, &target, owner)
-            }
-            Call::ChownAt => {
-                let owner = (caller.word(2), caller.word(3));
-                let lookup = lookup(caller.int(4));
-                self.chown_path(caller, caller.int(0), caller.address(1), lookup, owner)
-            }
-            Call::Open => {
-                let (flags, mode) = (caller.int(1), caller.word(2));
-                self.open(caller, HERE, caller.address(0), flags, mode)
-            }
-            Call::OpenAt => {
-                let (flags, mode) = (caller.int(2), caller.word(3));
-                self.open(caller, caller.int(0), caller.address(1), flags, mode)
-            }
-            Call::Creat => {
-                let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
-                self.open(caller, HERE, caller.address(0), flags, caller.word(1))
-            }
-            Call::OpenAt2 => self.open_how(caller),
-            Call::Mkdir => self.make_directory(caller, HERE, caller.address(0), caller.word(1)),
-            Call::MkdirAt => {
-                self.make_directory(caller, caller.int(0), caller.address(1), caller.word(2))
-            }
-            Call::Symlink => self.make_link(caller, caller.address(0), HERE, caller.address(1)),
-            Call::SymlinkAt => {
-                self.make_link(caller, caller.address(0), caller.int(1), caller.address(2))
-            }
-            Call::Mknod => {
-                let (mode, device) = (caller.word(1), caller.word(2));
-                self.make_node(caller, HERE, caller.address(0), mode, device)
-            }
-            Call::MknodAt => {
-                let (mode, device) = (caller.word(2), caller.word(3));
-                self.make_node(caller, caller.int(0), caller.address(1), mode, device)
-            }
-            Call::Bind => self.bind(caller),
-            Call::PeerCredentials => self.peer(caller),
-            Call::Execute => self.execute(caller, HERE, caller.address(0), FOLLOW),
-            Call::ExecuteAt => {
-                let lookup = lookup(caller.int(4));
-                self.execute(caller, caller.int(0), caller.address(1), lookup)
-            }
-            Call::SetUid(width) => self.set_ids(caller, width, |who, [id, ..]| who.set_user(id)),
-            Call::SetGid(width) => self.set_ids(caller, width, |who, [id, ..]| who.set_group(id)),
-            Call::SetReUid(width) => self.set_ids(caller, width, |who, [real, effective, _]| {
-                who.set_users(real, effective)
-            }),
-            Call::SetReGid(width) => self.set_ids(caller, width, |who, [real, effective, _]| {
-                who.set_both_groups(real, effective)
-            }),
-            Call::SetResUid(width) => {
-                self.set_ids(caller, width, |who, [real, effective, saved]| {
-                    who.set_all_users(real, effective, saved)
-                })
-            }
-            Call::SetResGid(width) => {
-                self.set_ids(caller, width, |who, [real, effective, saved]| {
-                    who.set_all_groups(real, effective, saved)
-                })
-            }
-            Call::SetFsUid(width) => {
-                let id = id(caller, 0, width);
-                self.change(caller, |who| Ok(who.set_file_user(id).into()))
-            }
-            Call::SetFsGid(width) => {
-                let id = id(caller, 0, width);
-                self.change(caller, |who| Ok(who.set_file_group(id).into()))
-            }
-            Call::SetGroups(width) => self.set_groups(caller, width),
-            Call::GetUid(width) => self.get_id(caller, width, |who| who.user.real),
-            Call::GetEUid(width) => self.get_id(caller, width, |who| who.user.effective),
-            Call::GetGid(width) => self.get_id(caller, width, |who| who.group.real),
-            Call::GetEGid(width) => self.get_id(caller, width, |who| who.group.effective),
-            Call::GetResUid(width) => self.get_all(caller, width, |who| who.user),
-            Call::GetResGid(width) => self.get_all(caller, width, |who| who.group),
-            Call::GetGroups(width) => self.get_groups(caller, width),
-            Call::Prctl => self.prctl(caller),
-            Call::SetLimit => Ok(Reply::Value(0)),
-            Call::GetLimit(width) => self.get_limit(caller, caller.address(1), width),
-            Call::Prlimit => {
-                let width = crate::sandbox::emulation::calls::LimitWidth::Eight;
-                self.get_limit(caller, caller.address(3), width)
-            }
-            Call::GetAttribute(_) => Self::get_attribute(caller),
-            Call::SetAttribute(subject) => {
-                self.hold_subject(caller, subject)?;
-                Self::change_attribute(caller)
-            }
-            Call::RemoveAttribute(_) => Self::change_attribute(caller),
-            Call::ListAttributes(subject) => Self::list_attributes(caller, subject),
-            Call::Chroot => {
-                self.has_chroots = true;
-                Ok(Reply::Continue)
-            }
-            Call::Rename | Call::Link => self.hold(caller, HERE, caller.address(0), NO_FOLLOW),
-            Call::RenameAt => self.hold(caller, caller.int(0), caller.address(1), NO_FOLLOW),
-            Call::LinkAt => {
-                let lookup = Lookup {
-                    no_follow: caller.int(4) & libc::AT_SYMLINK_FOLLOW == 0,
-                    allows_empty: false,
-                };
-                self.hold(caller, caller.int(0), caller.address(1), lookup)
-            }
-            Call::SetTimesAt => self.hold(caller, caller.int(0), caller.address(1), NO_FOLLOW),
-            Call::Chmod => self.hold(caller, HERE, caller.address(0), FOLLOW),
-            Call::ChmodAt => self.hold(caller, caller.int(0), caller.address(1), FOLLOW),
-        }
-    }
-
-    /// Keeps the record of a special file that the kernel is about to copy up.
-    fn hold(
-        &mut self,
-        caller: &Caller<'_>,
-        directory: i32,
-        address: u64,
-        lookup: Lookup,
-    ) -> nix::Result<Reply> {
-        if address != 0
-            && let Ok(Some(target)) = caller.target_at(directory, address, lookup)
-        {
-            // What goes wrong here goes wrong in the kernel too, which says so.
-            let _refused = self.records.hold(&target).is_err();
-        }
-        Ok(Reply::Continue)
-    }
-
-    fn hold_subject(&mut self, caller: &Caller<'_>, subject: Subject) -> nix::Result<Reply> {
-        let lookup = Lookup {
-            no_follow: subject == Subject::Link,
-            allows_empty: false,
-        };
-        match subject {
-            Subject::Descriptor => Ok(Reply::Continue),
-            Subject::Path | Subject::Link => {
-                self.hold(caller, libc::AT_FDCWD, caller.address(0), lookup)
-            }
-        }
     }
 }
 

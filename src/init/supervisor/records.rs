@@ -23,12 +23,17 @@ const MAX_ENTRIES: usize = 10_000_000;
 pub(super) struct Records {
     /// Owners of what cannot carry attributes: what the layers' tables hold, and what this step adds.
     table: HashMap<FileId, (u32, u32)>,
+    /// What a file that was copied up in this step is shown as until the kernel forgets it, which is
+    /// different for each of its names, and what it is in the layer.
+    aliases: HashMap<FileId, FileId>,
     /// Where additions are kept for the layer.
     file: File,
     /// The layer that is being written, for the inodes that its files have there.
     upper: OwnedFd,
     /// The file system whose files are those of the layer.
     device: u64,
+    /// Its root, while the supervisor is in another one.
+    outside: Option<OwnedFd>,
     attribute: CString,
 }
 
@@ -42,9 +47,11 @@ impl Records {
             .collect();
         Self {
             table,
+            aliases: HashMap::new(),
             file,
             upper,
             device: 0,
+            outside: None,
             attribute: CString::new(ATTRIBUTE).expect("a constant without a zero byte"),
         }
     }
@@ -55,19 +62,19 @@ impl Records {
         Ok(())
     }
 
-    /// The record of `target`, which is of this kind for the kernel.
-    pub(super) fn find(&self, target: &Target, kind: Kind) -> Option<Record> {
-        match kind {
-            Kind::Regular | Kind::Directory => {
-                let mut value = [0; MAX_VALUE + 1];
-                match xattr::get_into(&target.path, target.follow, &self.attribute, &mut value) {
-                    Ok(length) => Record::decode(&value[..length]),
-                    // What could not have the attribute may be in the table.
-                    Err(_) if self.table.is_empty() => None,
-                    Err(_) => self.find_entry(target),
-                }
-            }
-            _ => self.find_entry(target),
+    /// Says that the root is another one from now on than that of the image, which is `root`; `None` when
+    /// it is that again.
+    pub(super) fn leave(&mut self, root: Option<OwnedFd>) {
+        self.outside = root;
+    }
+
+    /// The record of `target`. Most files have none, and the kernel says so in one call.
+    pub(super) fn find(&self, target: &Target) -> Option<Record> {
+        let mut value = [0; MAX_VALUE + 1];
+        match xattr::get_into(&target.path, target.follow, &self.attribute, &mut value) {
+            Ok(length) => Record::decode(&value[..length]),
+            // What could not have the attribute may be in the table.
+            Err(_) => self.find_entry(target),
         }
     }
 
@@ -82,7 +89,8 @@ impl Records {
             return None;
         }
         let file = identify(&target.path, target.follow).ok()?;
-        let (uid, gid) = self.table.get(&file)?;
+        let file = self.aliases.get(&file).unwrap_or(&file);
+        let (uid, gid) = self.table.get(file)?;
         Some(Record::owned_by(*uid, *gid))
     }
 
@@ -107,34 +115,40 @@ impl Records {
             }
         }
         let seen = identify(&path, true)?;
-        if record.is_default() && !self.table.contains_key(&seen) {
+        let known = self.aliases.contains_key(&seen) || self.table.contains_key(&seen);
+        if record.is_default() && !known {
             return Ok(());
         }
-        if self.table.len() >= MAX_ENTRIES {
+        if self.table.len() + self.aliases.len() >= MAX_ENTRIES {
             return Err(Errno::ENOSPC);
         }
         let owner = (record.uid, record.gid);
-        self.table.insert(seen, owner);
-        if stat.st_dev == self.device
-            && let Some(stored) = self.stored(&path)
-        {
-            // A link that was copied up is shown under its old inode until the kernel forgets it.
-            self.table.insert(stored, owner);
-            let entry = Entry {
-                file: stored,
-                uid: owner.0,
-                gid: owner.1,
-            };
-            self.file
-                .write_all(&entry.encode())
-                .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+        let stored = if stat.st_dev == self.device {
+            self.stored(&path)
+        } else {
+            None
+        };
+        let Some(stored) = stored else {
+            self.table.insert(seen, owner);
+            return Ok(());
+        };
+        if seen != stored {
+            self.aliases.insert(seen, stored);
         }
-        Ok(())
+        self.table.insert(stored, owner);
+        let entry = Entry {
+            file: stored,
+            uid: owner.0,
+            gid: owner.1,
+        };
+        self.file
+            .write_all(&entry.encode())
+            .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
     }
 
     /// What the file at `path` is in the directory of the layer.
     fn stored(&self, path: &CStr) -> Option<FileId> {
-        let place = nix::fcntl::readlink(path).ok()?;
+        let place = self.place(path).ok()?;
         let place = Path::new(&place).strip_prefix("/").ok()?.to_owned();
         let place = if place.as_os_str().is_empty() {
             Path::new(".").to_owned()
@@ -151,6 +165,26 @@ impl Records {
         )
         .ok()?;
         identify(&own(&file), true).ok()
+    }
+
+    /// The path in the image of the descriptor that `path` names.
+    fn place(&self, path: &CStr) -> nix::Result<std::ffi::OsString> {
+        let Some(root) = &self.outside else {
+            return nix::fcntl::readlink(path);
+        };
+        // A link of /proc is told as seen from the root of who reads it.
+        let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
+        let open = |path| nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty());
+        let (inside, proc) = (open("/")?, open(".")?);
+        let enter = |root: &OwnedFd| {
+            nix::unistd::fchdir(root)?;
+            nix::unistd::chroot(".")?;
+            nix::unistd::fchdir(&proc)
+        };
+        enter(root)?;
+        let place = nix::fcntl::readlink(path);
+        enter(&inside)?;
+        place
     }
 
     /// Keeps the record of a special file of a lower layer, which gets another inode when it is changed:

@@ -69,7 +69,9 @@ impl Unpacker<'_> {
                 path: at.shown(),
                 source,
             })?;
-        sys::fs::chmod(dir, member.mode).map_err(|source| at.unpack(source))?;
+        self.ownership
+            .set_mode(dir, member.mode)
+            .map_err(|source| at.unpack(source))?;
         set_attributes(dir, OsStr::new("."), member, self.form)?;
         self.directory_times.insert(path, member.mtime);
         Ok(())
@@ -115,7 +117,9 @@ impl Unpacker<'_> {
                 })?;
         }
         if member.mode != 0o600 {
-            sys::fs::chmod(&file, member.mode).map_err(|source| at.unpack(source))?;
+            self.ownership
+                .set_mode(&file, member.mode)
+                .map_err(|source| at.unpack(source))?;
         }
         if !member.attributes.is_empty() {
             let dir = self
@@ -228,7 +232,9 @@ impl Unpacker<'_> {
                 path: at.shown(),
                 source,
             })?;
-        sys::fs::chmod(&file, member.mode).map_err(|source| at.unpack(source))?;
+        self.ownership
+            .set_mode(&file, member.mode)
+            .map_err(|source| at.unpack(source))?;
         set_attributes(dir, name, member, self.form)?;
         let (seconds, nanoseconds) = member.mtime;
         sys::fs::set_mtime(&file, seconds, nanoseconds).map_err(|source| at.unpack(source))?;
@@ -322,7 +328,7 @@ impl Unpacker<'_> {
             .directory(&parent)
             .map_err(|source| at.unpack(source))?;
         let hide = || match place::found_at(dir, hidden)? {
-            None => sys::fs::make_node_at(dir, hidden, SFlag::S_IFCHR, 0, 0),
+            None => attributes::set_whiteout(dir, hidden),
             // What this layer has at the name stays, and hides what is below.
             Some((Kind::Directory, _)) => attributes::set_opaque(dir, hidden),
             Some(_) => Ok(()),

@@ -23,7 +23,7 @@ pub(crate) enum Call {
     OpenAt2,
     Creat,
     Bind,
-    /// SO_PEERCRED of getsockopt(2).
+    /// SO_PEERCRED and SO_PEERGROUPS of getsockopt(2).
     PeerCredentials,
     Execute,
     ExecuteAt,
@@ -54,13 +54,19 @@ pub(crate) enum Call {
     SetAttribute(Subject),
     RemoveAttribute(Subject),
     Chroot,
+    /// What gives a process another tree of mounts, in which its paths mean something else.
+    ChangeMounts,
     Rename,
     RenameAt,
+    RenameAt2,
     Link,
     LinkAt,
+    SetTimes,
     SetTimesAt,
     Chmod,
+    Fchmod,
     ChmodAt,
+    ChmodAt2,
 }
 
 /// The structure that a stat call fills.
@@ -115,17 +121,18 @@ pub(crate) enum When {
         argument: u8,
         values: &'static [u32],
     },
-    /// The one argument is this and the other one that.
+    /// The one argument is this and the other one of those.
     Both {
         one: (u8, u32),
-        other: (u8, u32),
+        other: (u8, &'static [u32]),
     },
     /// Something below has an owner of its own and cannot carry attributes: a symbolic link, a FIFO or
     /// a socket gets another inode when it is copied up.
     Specials,
-    /// The same, and only links themselves are meant: AT_SYMLINK_NOFOLLOW.
-    SpecialsNoFollow {
+    /// The same, or one of these bits of the argument is set.
+    SpecialsOrBits {
         argument: u8,
+        bits: u32,
     },
 }
 
@@ -145,16 +152,19 @@ pub(crate) const NATIVE_ARCH: u32 = 0xc000_00b7;
 #[cfg(target_arch = "x86_64")]
 pub(crate) const I386_ARCH: u32 = 0x4000_0003;
 
+/// fchmodat2(2), the same everywhere.
+const FCHMODAT2: i64 = 452;
 /// O_CREAT and __O_TMPFILE, the same everywhere.
 const CREATES: u32 = 0x40 | 0x40_0000;
-/// SOL_SOCKET and SO_PEERCRED.
+/// CLONE_NEWNS.
+const NEW_MOUNTS: u32 = 0x2_0000;
+/// SOL_SOCKET with SO_PEERCRED and SO_PEERGROUPS.
 const PEER: When = When::Both {
     one: (1, 1),
-    other: (2, 17),
+    other: (2, &[17, 59]),
 };
 const LOCKS: &[u32] = &[10];
 const PRIVILEGES: &[u32] = &[8, 28];
-pub(crate) const NO_FOLLOW: u32 = 0x100;
 
 const fn trap(number: i64, call: Call) -> Trap {
     Trap {
@@ -170,6 +180,14 @@ const fn trap_if(number: i64, call: Call, when: When) -> Trap {
 
 const fn bits(argument: u8, bits: u32) -> When {
     When::Bits { argument, bits }
+}
+
+/// chmod(2) with S_ISGID in the mode at `argument`.
+const fn sets_group(argument: u8) -> When {
+    When::SpecialsOrBits {
+        argument,
+        bits: 0o2000,
+    }
 }
 
 const fn equals(argument: u8, values: &'static [u32]) -> When {
@@ -209,7 +227,11 @@ pub(crate) const NATIVE: &[Trap] = &{
         #[cfg(target_arch = "x86_64")]
         trap_if(libc::SYS_link, Link, When::Specials),
         #[cfg(target_arch = "x86_64")]
-        trap_if(libc::SYS_chmod, Chmod, When::Specials),
+        trap_if(libc::SYS_chmod, Chmod, sets_group(1)),
+        #[cfg(target_arch = "x86_64")]
+        trap_if(libc::SYS_utime, SetTimes, When::Specials),
+        #[cfg(target_arch = "x86_64")]
+        trap_if(libc::SYS_utimes, SetTimes, When::Specials),
         trap(libc::SYS_getuid, GetUid(Full)),
         trap(libc::SYS_getgid, GetGid(Full)),
         trap(libc::SYS_geteuid, GetEUid(Full)),
@@ -257,15 +279,17 @@ pub(crate) const NATIVE: &[Trap] = &{
         trap(libc::SYS_lremovexattr, RemoveAttribute(Subject::Link)),
         trap(libc::SYS_fremovexattr, RemoveAttribute(Subject::Descriptor)),
         trap(libc::SYS_chroot, Chroot),
+        trap(libc::SYS_pivot_root, ChangeMounts),
+        trap(libc::SYS_setns, ChangeMounts),
+        trap_if(libc::SYS_unshare, ChangeMounts, bits(0, NEW_MOUNTS)),
+        trap_if(libc::SYS_clone, ChangeMounts, bits(0, NEW_MOUNTS)),
         trap_if(libc::SYS_renameat, RenameAt, When::Specials),
-        trap_if(libc::SYS_renameat2, RenameAt, When::Specials),
+        trap_if(libc::SYS_renameat2, RenameAt2, When::Specials),
         trap_if(libc::SYS_linkat, LinkAt, When::Specials),
-        trap_if(
-            libc::SYS_utimensat,
-            SetTimesAt,
-            When::SpecialsNoFollow { argument: 3 },
-        ),
-        trap_if(libc::SYS_fchmodat, ChmodAt, When::Specials),
+        trap_if(libc::SYS_utimensat, SetTimesAt, When::Specials),
+        trap_if(libc::SYS_fchmod, Fchmod, sets_group(1)),
+        trap_if(libc::SYS_fchmodat, ChmodAt, sets_group(2)),
+        trap_if(FCHMODAT2, ChmodAt2, sets_group(2)),
     ]
 };
 
@@ -358,15 +382,23 @@ pub(crate) const I386: &[Trap] = &{
         trap(236, RemoveAttribute(Subject::Link)),
         trap(237, RemoveAttribute(Subject::Descriptor)),
         trap(61, Chroot),
+        trap(217, ChangeMounts),
+        trap(346, ChangeMounts),
+        trap_if(310, ChangeMounts, bits(0, NEW_MOUNTS)),
+        trap_if(120, ChangeMounts, bits(0, NEW_MOUNTS)),
         trap_if(38, Rename, When::Specials),
         trap_if(302, RenameAt, When::Specials),
-        trap_if(353, RenameAt, When::Specials),
+        trap_if(353, RenameAt2, When::Specials),
         trap_if(9, Link, When::Specials),
         trap_if(303, LinkAt, When::Specials),
-        trap_if(320, SetTimesAt, When::SpecialsNoFollow { argument: 3 }),
-        trap_if(412, SetTimesAt, When::SpecialsNoFollow { argument: 3 }),
-        trap_if(15, Chmod, When::Specials),
-        trap_if(306, ChmodAt, When::Specials),
+        trap_if(30, SetTimes, When::Specials),
+        trap_if(271, SetTimes, When::Specials),
+        trap_if(320, SetTimesAt, When::Specials),
+        trap_if(412, SetTimesAt, When::Specials),
+        trap_if(15, Chmod, sets_group(1)),
+        trap_if(94, Fchmod, sets_group(1)),
+        trap_if(306, ChmodAt, sets_group(2)),
+        trap_if(FCHMODAT2, ChmodAt2, sets_group(2)),
     ]
 };
 

@@ -103,28 +103,26 @@ fn verdict(when: When, specials: bool) -> Option<Vec<u64>> {
     let allow = word(RETURN, 0, 0, ALLOW);
     let load = |argument: u8| word(LOAD, 0, 0, ARGUMENTS + 8 * u32::from(argument));
     let on_bits = |argument, bits| vec![load(argument), word(JUMP_SET, 0, 1, bits), notify, allow];
+    let on_values = |argument, values: &[u32]| {
+        let mut words = vec![load(argument)];
+        for value in values {
+            words.extend([word(JUMP_EQUAL, 0, 1, *value), notify]);
+        }
+        words.push(allow);
+        words
+    };
     Some(match when {
         When::Always => vec![notify],
-        When::Specials if specials => vec![notify],
-        When::SpecialsNoFollow { argument } if specials => on_bits(argument, calls::NO_FOLLOW),
-        When::Specials | When::SpecialsNoFollow { .. } => return None,
+        When::Specials | When::SpecialsOrBits { .. } if specials => vec![notify],
+        When::Specials => return None,
+        When::SpecialsOrBits { argument, bits } => on_bits(argument, bits),
         When::Bits { argument, bits } => on_bits(argument, bits),
-        When::Both { one, other } => vec![
-            load(one.0),
-            word(JUMP_EQUAL, 0, 3, one.1),
-            load(other.0),
-            word(JUMP_EQUAL, 0, 1, other.1),
-            notify,
-            allow,
-        ],
-        When::Equals { argument, values } => {
-            let mut words = vec![load(argument)];
-            for value in values {
-                words.extend([word(JUMP_EQUAL, 0, 1, *value), notify]);
-            }
-            words.push(allow);
+        When::Both { one, other } => {
+            let mut words = vec![load(one.0), word(JUMP_EQUAL, 1, 0, one.1), allow];
+            words.extend(on_values(other.0, other.1));
             words
         }
+        When::Equals { argument, values } => on_values(argument, values),
     })
 }
 
@@ -197,10 +195,9 @@ mod tests {
                     }
                     When::Both { one, other } => {
                         arguments[usize::from(one.0)] = one.1;
-                        arguments[usize::from(other.0)] = other.1;
+                        arguments[usize::from(other.0)] = other.1[0];
                     }
-                    When::SpecialsNoFollow { argument } => arguments[usize::from(argument)] = 0x100,
-                    When::Always | When::Specials => {}
+                    When::Always | When::Specials | When::SpecialsOrBits { .. } => {}
                 }
                 let number = u32::try_from(trap.number).unwrap();
                 let verdict = judge(&program(true), arch, number, arguments);
@@ -213,6 +210,7 @@ mod tests {
     fn of_socket_options_only_the_peer_is_trapped() {
         let get = |level, name| native_call(libc::SYS_getsockopt, [3, level, name, 0, 0, 0]);
         assert_eq!(get(1, 17), NOTIFY);
+        assert_eq!(get(1, 59), NOTIFY);
         assert_eq!(get(1, 4), ALLOW);
         assert_eq!(get(6, 17), ALLOW);
     }
@@ -220,10 +218,10 @@ mod tests {
     #[test]
     fn without_special_files_below_renames_are_the_kernels() {
         assert_eq!(native_call(libc::SYS_renameat2, [0; 6]), ALLOW);
-        assert_eq!(
-            native_call(libc::SYS_utimensat, [0, 0, 0, 0x100, 0, 0]),
-            ALLOW
-        );
+        assert_eq!(native_call(libc::SYS_utimensat, [0; 6]), ALLOW);
+        let chmod = |mode| native_call(libc::SYS_fchmodat, [0, 0, mode, 0, 0, 0]);
+        assert_eq!(chmod(0o755), ALLOW);
+        assert_eq!(chmod(0o2755), NOTIFY);
     }
 
     #[test]

@@ -32,12 +32,15 @@ pub(super) fn try_it(overlay: &dyn Fn() -> Answer) -> Inside {
 }
 
 fn enter_and_try(overlay: &dyn Fn() -> Answer) -> Inside {
-    let entered = match userns::enter() {
+    let entered = match userns::enter(None) {
         Ok(entered) => entered.single_reason,
         Err(userns::Error::NoUserNamespaces(obstacle)) => {
             return Inside::nothing(obstacle.into(), obstacle.to_string());
         }
         Err(userns::Error::SetUp(error)) => {
+            return Inside::nothing(Refusal::Other, error.to_string());
+        }
+        Err(error @ userns::Error::OneId(_)) => {
             return Inside::nothing(Refusal::Other, error.to_string());
         }
     };

@@ -17,6 +17,8 @@ use nix::poll::PollTimeout;
 use disk::Meter;
 use processes::Tally;
 
+use super::Spec;
+
 /// How often a sandbox is looked at.
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -70,13 +72,15 @@ pub(super) struct Watch<'a> {
     next: Option<Instant>,
     /// The id of pid 1 of the sandbox among the processes of this one.
     first: Arc<OnceLock<i32>>,
+    has_processes: bool,
     disk: Option<Meter>,
 }
 
 impl<'a> Watch<'a> {
-    /// Begins, for a sandbox that writes to `upper`.
-    pub(super) fn start(bounds: &'a Bounds, upper: PathBuf) -> std::io::Result<Self> {
+    /// Begins, for the sandbox that `spec` is about to become.
+    pub(super) fn start(spec: &Spec, bounds: &'a Bounds) -> std::io::Result<Self> {
         let now = Instant::now();
+        let upper = PathBuf::from(spec.tree.as_ref().unwrap_or(&spec.upper));
         let first = Arc::new(OnceLock::new());
         let has_disk = bounds.written_bytes.is_some() || bounds.written_files.is_some();
         let disk = has_disk
@@ -86,6 +90,8 @@ impl<'a> Watch<'a> {
                 Meter::start(bounds, directories, Arc::clone(&first))
             })
             .transpose()?;
+        // Without namespaces it has no /proc of its own.
+        let has_processes = spec.tree.is_none();
         let samples = has_disk || bounds.processes.is_some() || bounds.memory.is_some();
         Ok(Self {
             bounds,
@@ -94,6 +100,7 @@ impl<'a> Watch<'a> {
                 .and_then(|seconds| now.checked_add(Duration::from_secs(seconds))),
             next: samples.then_some(now + INTERVAL),
             first,
+            has_processes,
             disk,
         })
     }
@@ -131,7 +138,8 @@ impl<'a> Watch<'a> {
     }
 
     fn sample(&mut self, first: Option<&OwnedFd>) -> Option<Exceeded> {
-        if self.first.get().is_none()
+        if self.has_processes
+            && self.first.get().is_none()
             && let Some(pid) = first.and_then(processes::pid_of)
         {
             self.first.get_or_init(|| pid);

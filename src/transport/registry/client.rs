@@ -93,6 +93,10 @@ impl Ask {
     }
 }
 
+/// How often a request is sent until being refused is final: the first time without a token, and once more
+/// because another transfer may find that a token is over just when this one has been given it.
+pub(super) const TRIES: usize = 3;
+
 impl Client {
     /// A client for `reference`'s repository at `registry`, which is its own or a mirror. `scopes` are
     /// those of the token specification (`repository:NAME:pull`).
@@ -174,16 +178,18 @@ impl Client {
         .await
     }
 
-    /// One try. Statuses that may be others a moment later are failures.
+    /// One try, as far as the registry lets us in. Statuses that may be others a moment later are failures.
     pub(super) async fn once(&self, ask: &Ask) -> Result<Response, Failure> {
-        for _ in 0..2 {
+        for left in (0..TRIES).rev() {
             self.refresh().await?;
             let (response, redirected) = self.follow(ask).await?;
             let status = response.status();
             if status != StatusCode::UNAUTHORIZED || redirected {
                 return self.settle(response).await;
             }
-            self.answer(response.headers()).await?;
+            if left > 0 {
+                self.answer(response.headers()).await?;
+            }
         }
         Err(Failure::Final(self.unauthorized()))
     }

@@ -8,7 +8,7 @@ use futures_util::stream;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
 use reqwest::{Body, Method, Response, StatusCode, Url};
 
-use super::client::{Ask, Client, text};
+use super::client::{Ask, Client, TRIES, text};
 use super::failure::{Failure, PAUSES, innermost, pause_of};
 use super::push::{Blob, Sent};
 use crate::transport::Error;
@@ -225,7 +225,7 @@ impl Upload<'_> {
         let mut url = session.location.clone();
         url.query_pairs_mut()
             .append_pair("digest", self.blob.descriptor.digest.as_str());
-        for _ in 0..2 {
+        for _ in 0..TRIES {
             self.client.refresh().await?;
             let request = self.client.request(Method::PUT, &url);
             let response = self.watch(request.header(CONTENT_LENGTH, 0)).await?;
