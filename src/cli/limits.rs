@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::Exit;
 use super::config::Config;
 use super::report::{self, Report};
 use crate::build::limits::Limits;
 use crate::dockerfile::parse_size;
-use crate::sandbox::{Cancel, Exceeded};
+use crate::sandbox::{Cancel, Exceeded, Walls};
 use crate::{layer, reach};
 
 #[derive(Debug, Args)]
@@ -216,6 +217,27 @@ impl Chosen {
         }
     }
 
+    /// Which limit cannot be kept within `walls`: without namespaces nobody can tell which processes are
+    /// the step's, and the kernel exempts root of the host from its own count.
+    pub(super) fn unkept(&self, walls: &Walls) -> Option<&'static str> {
+        (*walls == Walls::Chroot && self.limits.processes.is_some()).then_some("processes")
+    }
+
+    /// Says which limit cannot be kept.
+    pub(super) fn require(&self, walls: &Walls) -> Result<(), Exit> {
+        let Some(name) = self.unkept(walls) else {
+            return Ok(());
+        };
+        report::print(&Report {
+            title: format!("the limit {name} cannot be kept in a chroot"),
+            help: Some(format!(
+                "--limits {name}=none builds without it; rbuild doctor says what namespaces need"
+            )),
+            ..Report::default()
+        });
+        Err(Exit::Host)
+    }
+
     /// A warning where a limit is weaker than its name says.
     pub(super) fn warning(&self) -> Option<String> {
         let memory = self.limits.memory?;
@@ -323,6 +345,19 @@ mod tests {
             assert!(change(wrong).is_err(), "{wrong}");
         }
         assert!(change("steps=1").unwrap_err().contains("step-seconds"));
+    }
+
+    #[test]
+    fn in_a_chroot_processes_cannot_be_counted() {
+        let config = Config::default();
+        for (limits, walls, unkept) in [
+            ("processes=9", Walls::Chroot, Some("processes")),
+            ("processes=9", Walls::Namespaces(None), None),
+            ("step-seconds=9", Walls::Chroot, None),
+        ] {
+            let chosen = Chosen::new(&arguments(&[limits], None), &config);
+            assert_eq!(chosen.unkept(&walls), unkept, "{limits}");
+        }
     }
 
     #[test]

@@ -278,7 +278,8 @@ pub(super) fn run(arguments: &RunArgs, root: &Path) -> Exit {
             return OWN_FAILURE;
         }
     };
-    if confined::check(arguments).is_err() {
+    let walls = confined::check(arguments).and_then(|()| session::walls());
+    if walls.and_then(|walls| chosen.require(walls)).is_err() {
         return OWN_FAILURE;
     }
     let Ok(session) = session::start_diverting(root, Mode::Quiet) else {
