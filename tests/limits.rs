@@ -262,6 +262,20 @@ fn another_build_on_the_same_store_does_not_notice() {
 }
 
 #[test]
+fn as_many_steps_as_allowed_run_at_one_time() {
+    let rig = Rig::new();
+    // Whoever is alone finds the cache empty; who is not, fails.
+    let alone = "--mount=type=cache,target=/c mkdir /c/busy && sleep 1 && rmdir /c/busy";
+    let stages: String = (0..3)
+        .map(|number| format!("FROM base AS s{number}\nRUN {alone} && touch /{number}\n"))
+        .collect();
+    rig.dockerfile(&format!(
+        "{stages}FROM base\nCOPY --from=s0 /0 /\nCOPY --from=s1 /1 /\nCOPY --from=s2 /2 /"
+    ));
+    rig.build(&["--limits", "parallel-steps=1"]).succeeds();
+}
+
+#[test]
 fn a_command_is_held_to_them_too() {
     let rig = Rig::new();
     for (limits, command, limit) in [

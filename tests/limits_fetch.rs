@@ -88,6 +88,19 @@ fn a_dockerfile_of_a_gibibyte_is_not_read() {
 }
 
 #[test]
+fn stages_are_counted() {
+    let rig = Rig::new();
+    let file = |stages: usize| format!("FROM base AS a\n{}", "FROM a AS a\n".repeat(stages - 1));
+    rig.dockerfile(&file(1000).replace("FROM a AS a", "FROM base"));
+    rig.build(&[]).succeeds();
+    rig.dockerfile(&file(100_000));
+    let build = terminal::started_by(&["timeout", "60"], &rig.build_command(&[]));
+    Outcome::of(&mut { build })
+        .exits_with(1)
+        .says(&["more than 1000 stages", "Dockerfile:1001"]);
+}
+
+#[test]
 fn variables_that_grow_with_every_line_end_the_build_before_the_memory_does() {
     let rig = Rig::new();
     let doubling = |instruction: &str| {

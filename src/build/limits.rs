@@ -13,6 +13,8 @@ pub(crate) struct Limits {
     pub(crate) step_seconds: Option<u64>,
     /// Wall time of the whole.
     pub(crate) build_seconds: Option<u64>,
+    /// RUNs that go on at one time.
+    pub(crate) parallel_steps: Option<u64>,
     /// Processes of one RUN at one time.
     pub(crate) processes: Option<u64>,
     /// Open files of each process.

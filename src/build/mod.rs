@@ -48,6 +48,7 @@ mod shared;
 mod stage;
 mod state;
 mod support;
+mod turns;
 mod unpacked;
 mod workdir;
 

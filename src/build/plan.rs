@@ -117,6 +117,9 @@ impl PlannedStage {
     }
 }
 
+/// Each stage that is needed has a thread.
+const MOST_STAGES: usize = 1000;
+
 /// Plans the build and refuses what cannot be done here. All errors of the file are reported at once.
 /// Nothing is fetched and nothing runs; of the machine it is only read what it can run, when a stage is
 /// for another architecture.
@@ -134,6 +137,10 @@ pub(crate) fn plan(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, V
 pub(crate) fn arrange(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, Vec<Diagnostic>> {
     let escape = dockerfile.directives.escape;
     let mut errors = Vec::new();
+    if let Some(stage) = dockerfile.stages.get(MOST_STAGES) {
+        let message = format!("a Dockerfile cannot have more than {MOST_STAGES} stages");
+        return Err(vec![Diagnostic::new(stage.base.span, message)]);
+    }
     let globals = globals(dockerfile, request, &mut errors);
     let source_date_epoch = epoch_of(&globals, dockerfile, &mut errors);
     let target = find_target(dockerfile, request.target.as_deref())?;

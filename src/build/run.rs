@@ -141,11 +141,16 @@ impl Run {
         id: VertexId,
     ) -> Result<Remember, StepError> {
         let events = engine.events;
+        let limits = &engine.request.limits;
+        // Before the locks of caches: who has one must be able to go on.
+        let turns = &engine.shared.turns;
+        let _turn = turns
+            .take(limits.parallel_steps, engine.cancel)
+            .ok_or(StepError::Canceled)?;
         let mut prepared = mounts.prepare(engine, state)?;
         let spec = self.spec(engine, state, active, &mut prepared)?;
         let mut tail = LogTail::new();
         let began = Instant::now();
-        let limits = &engine.request.limits;
         let mut clip = Clip::new(limits.log_bytes);
         let mut log = |stream, bytes: Vec<u8>| {
             tail.push(began.elapsed(), stream, &bytes);

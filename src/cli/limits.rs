@@ -17,7 +17,7 @@ use crate::{layer, reach};
 
 #[derive(Debug, Args)]
 pub(super) struct LimitArgs {
-    /// What a step or the whole may take, KEY=VALUE,…: step-seconds, build-seconds, processes,
+    /// What a step or the whole may take, KEY=VALUE,…: step-seconds, build-seconds, parallel-steps, processes,
     /// open-files, file-size, memory, written-bytes, written-files, log-bytes, unpack-bytes,
     /// unpack-files; none lifts a limit of the profile; repeatable
     #[arg(long = "limits", value_name = "KEY=VALUE", value_parser = change, value_delimiter = ',')]
@@ -89,12 +89,15 @@ const fn key(
 
 /// `memory` of the strict set is what programs need that reserve addresses they do not use, such as
 /// node, because without a cgroup it bounds the addresses of each process as well.
-static KEYS: [Key; 11] = [
+static KEYS: [Key; 12] = [
     key("step-seconds", Unit::Count, 1, 3600, |limits| {
         &mut limits.step_seconds
     }),
     key("build-seconds", Unit::Count, 1, 7200, |limits| {
         &mut limits.build_seconds
+    }),
+    key("parallel-steps", Unit::Count, 1, 4, |limits| {
+        &mut limits.parallel_steps
     }),
     key("processes", Unit::Count, 1, 4096, |limits| {
         &mut limits.processes
