@@ -107,6 +107,32 @@ fn memory_is_bounded_for_each_process_and_for_all_together() {
 }
 
 #[test]
+fn memory_that_no_process_maps_counts() {
+    let source = r#"
+        #define _GNU_SOURCE
+        #include <sys/mman.h>
+        #include <unistd.h>
+        int main(void) {
+            static char block[1 << 20];
+            int file = memfd_create("fill", 0);
+            for (int i = 0; i < 200; i++)
+                if (file < 0 || write(file, block, sizeof block) < 0) return 1;
+            sleep(1000);
+        }"#;
+    let Some(program) = host::compile(source) else {
+        return;
+    };
+    let rig = Rig::new();
+    rig.write("fill", program).chmod("fill", 0o755);
+    ends_for(
+        &rig,
+        "memory=100m,step-seconds=60",
+        "FROM base\nCOPY fill /usr/fill\nRUN /usr/fill",
+        "memory=100m",
+    );
+}
+
+#[test]
 fn a_full_disk_is_not_waited_for() {
     let rig = Rig::new();
     let write = "dd if=/dev/zero bs=1M count=100";

@@ -88,6 +88,30 @@ fn a_dockerfile_of_a_gibibyte_is_not_read() {
 }
 
 #[test]
+fn an_ignore_file_cannot_keep_the_build_busy() {
+    let rig = Rig::new();
+    rig.write(&"a".repeat(250), "");
+    for number in 0..100 {
+        rig.write(&format!("f{number}"), "");
+    }
+    rig.dockerfile("FROM scratch\nCOPY . /");
+    let build = |patterns: &str| {
+        rig.write(".dockerignore", patterns);
+        let build = terminal::started_by(&["timeout", "60"], &rig.build_command(&[]));
+        Outcome::of(&mut { build })
+    };
+    // A matcher that goes back would try 2^120 ways.
+    let (stars, trees) = ("*a".repeat(120), "**/*a".repeat(60));
+    build(&format!("{stars}b\n{trees}b\n").repeat(20)).succeeds();
+    build(&"*x\n".repeat(20_000))
+        .exits_with(1)
+        .says(&["line 10001", "more than 10000 patterns"]);
+    build(&"#".repeat(2 << 20))
+        .exits_with(1)
+        .says(&["1048576 bytes"]);
+}
+
+#[test]
 fn stages_are_counted() {
     let rig = Rig::new();
     let file = |stages: usize| format!("FROM base AS a\n{}", "FROM a AS a\n".repeat(stages - 1));

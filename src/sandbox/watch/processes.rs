@@ -1,8 +1,10 @@
 //! The processes of a sandbox, as its own /proc shows them.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use crate::sys;
 
@@ -10,7 +12,7 @@ use crate::sys;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) processes: u64,
-    /// Bytes of memory that no file stands for.
+    /// Bytes of memory that no file with a name stands for.
     pub(super) anonymous: u64,
 }
 
@@ -36,6 +38,7 @@ impl Tally {
             .and_then(|page| u64::try_from(page).ok())
             .unwrap_or(4096);
         let mut tally = Self::default();
+        let mut held = Held::default();
         for process in processes(first)? {
             tally.processes += 1;
             if !memory {
@@ -45,7 +48,9 @@ impl Tally {
             if let Ok(statm) = fs::read_to_string(process.join("statm")) {
                 tally.anonymous += anonymous_pages(&statm) * page;
             }
+            held.add(&process);
         }
+        tally.anonymous += held.in_memory;
         Some(tally)
     }
 }
@@ -68,23 +73,44 @@ fn anonymous_pages(statm: &str) -> u64 {
     }
 }
 
-/// Bytes of the files without a name that the processes of the sandbox hold open.
+/// Bytes of the files without a name that the processes of the sandbox hold open on disk.
 pub(super) fn held_bytes(first: i32) -> u64 {
-    let mut seen = std::collections::HashSet::new();
-    let mut bytes = 0;
+    let mut held = Held::default();
     for process in processes(first).into_iter().flatten() {
+        held.add(&process);
+    }
+    held.on_disk
+}
+
+/// The files without a name that processes hold open, each once.
+#[derive(Debug, Default)]
+struct Held {
+    seen: HashSet<(u64, u64)>,
+    on_disk: u64,
+    /// memfd_create(2): memory that no process has to map.
+    in_memory: u64,
+}
+
+impl Held {
+    fn add(&mut self, process: &Path) {
         let descriptors = fs::read_dir(process.join("fd")).into_iter().flatten();
-        for descriptor in descriptors.flatten() {
-            let Ok(stat) = nix::sys::stat::stat(&descriptor.path()) else {
+        for path in descriptors.flatten().map(|descriptor| descriptor.path()) {
+            let Ok(stat) = nix::sys::stat::stat(&path) else {
                 continue;
             };
             let is_file = sys::fs::Kind::of(&stat) == sys::fs::Kind::Regular;
-            if is_file && stat.st_nlink == 0 && seen.insert((stat.st_dev, stat.st_ino)) {
-                bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+            if !is_file || stat.st_nlink > 0 || !self.seen.insert((stat.st_dev, stat.st_ino)) {
+                continue;
+            }
+            let bytes = u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+            let name = fs::read_link(&path).unwrap_or_default();
+            if name.as_os_str().as_bytes().starts_with(b"/memfd:") {
+                self.in_memory += bytes;
+            } else {
+                self.on_disk += bytes;
             }
         }
     }
-    bytes
 }
 
 #[cfg(test)]
