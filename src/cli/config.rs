@@ -9,7 +9,6 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -55,7 +54,8 @@ impl Config {
         };
         match std::fs::read(&path) {
             Ok(bytes) => Self::parse(&bytes).map_err(|why| format!("{}: {why}", path.display())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !chosen => Ok(Self::default()),
+            // A home that is no directory of this user's has no file either.
+            Err(_) if !chosen && path.symlink_metadata().is_err() => Ok(Self::default()),
             Err(error) => Err(format!("{}: {error}", path.display())),
         }
     }
