@@ -382,7 +382,7 @@ fn platforms_that_are_none_are_refused_with_their_reason() {
     let rig = Rig::new();
     rig.dockerfile("FROM scratch\nLABEL a=b");
     for (platform, why) in [
-        ("linux/amd64,", "cannot parse platform specifier"),
+        ("linux/amd64,", "is an invalid component"),
         ("commodore", "unknown operating system or architecture"),
         ("a/b/c/d", "cannot parse platform specifier"),
         ("linux/", "is an invalid component"),

@@ -152,7 +152,8 @@ fn keys_arrive_and_the_shell_has_job_control() {
     terminal.wait_for("42");
     terminal.clear();
     // An interrupt ends what runs in the foreground, not the shell.
-    terminal.type_keys("echo started-$((1+1)); sleep 100\r");
+    // What says that it has started is what gets the signal.
+    terminal.type_keys("sh -c 'echo started-$((1+1)); exec sleep 100'\r");
     terminal.wait_for("started-2");
     terminal.type_keys("\u{3}");
     terminal.wait_for("prompt> ");
@@ -161,7 +162,7 @@ fn keys_arrive_and_the_shell_has_job_control() {
     terminal.wait_for("code-130");
     // And a stop puts it into the background.
     terminal.clear();
-    terminal.type_keys("echo started-$((2+2)); sleep 100\r");
+    terminal.type_keys("sh -c 'echo started-$((2+2)); exec sleep 100'\r");
     terminal.wait_for("started-4");
     terminal.type_keys("\u{1a}");
     terminal.wait_for("Stopped");

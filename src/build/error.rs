@@ -88,7 +88,7 @@ pub(crate) enum StepError {
     },
     #[error(transparent)]
     Limit { source: Exceeded },
-    #[error("cannot start the command")]
+    #[error("cannot run the command")]
     Sandbox { source: sandbox::Error },
     #[error("cannot copy what the command is to find")]
     Tree { source: layer::tree::Error },

@@ -164,6 +164,7 @@ fn is_host(error: &StepError) -> bool {
                 | Step::User
                 | Step::Workdir
                 | Step::FindProgram
+                | Step::Supervisor
                 | Step::Execute
         ),
         sandbox::Error::Start(_) => true,

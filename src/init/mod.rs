@@ -187,7 +187,7 @@ fn watch(
     let ended = supervisor.end().at(Step::Wait)?;
     if !is_over && polled[2].any() == Some(true) {
         return Err(Failure {
-            step: Step::Supervise,
+            step: Step::Supervisor,
             errno: 0,
             detail: format!("the supervisor of the sandbox ended {ended}"),
         });

@@ -206,6 +206,8 @@ pub(crate) enum Step {
     Seccomp,
     /// The supervisor of a sandbox with one id.
     Supervise,
+    /// The supervisor ended before the command, which was killed for it.
+    Supervisor,
     Privileges,
     /// The command was not found in PATH (ENOENT), or found without execute permission (EACCES).
     FindProgram,
@@ -236,6 +238,7 @@ impl Step {
             Self::Workdir => "cannot enter the working directory",
             Self::Seccomp => "cannot install the system call filters",
             Self::Supervise => "cannot answer the system calls of the command",
+            Self::Supervisor => "who answers the system calls of the command is gone",
             Self::Privileges => "cannot drop privileges",
             Self::FindProgram | Self::Execute => "cannot execute the command",
             Self::Wait => "cannot wait for the command",
