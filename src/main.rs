@@ -16,6 +16,7 @@ mod layer;
 mod oci;
 mod ownership;
 mod progress;
+mod reach;
 mod remote;
 mod sandbox;
 mod store;

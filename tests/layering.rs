@@ -22,6 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "oci",
             "ownership",
             "progress",
+            "reach",
             "remote",
             "sandbox",
             "store",
@@ -71,8 +72,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("layer", &["oci", "ownership", "sys"]),
     ("context", &["oci", "ownership", "sys"]),
     ("sandbox", &["oci", "ownership", "sys"]),
-    ("remote", &["oci", "sys"]),
-    ("transport", &["layer::decompress", "oci", "sys"]),
+    ("reach", &[]),
+    ("remote", &["oci", "reach", "sys"]),
+    ("transport", &["layer::decompress", "oci", "reach", "sys"]),
     ("store", &["layer", "oci", "ownership", "sys"]),
 ];
 

@@ -46,6 +46,8 @@ mod images_platforms;
 mod import;
 mod language;
 mod layering;
+mod limits;
+mod limits_fetch;
 mod metadata;
 mod mounts;
 mod multi_platform;

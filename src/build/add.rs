@@ -301,7 +301,7 @@ impl CopyStep {
             let sniff = &|file: &mut File| Ok(brought.may_unpack(file)? && is_archive(file)?);
             let extract = &mut |file: File, directory: BorrowedFd<'_>| {
                 let mut tar = Decoder::detect(file)?;
-                let limits = Limits::default();
+                let limits = Limits::in_force();
                 unpack_as(
                     &mut tar,
                     directory,

@@ -66,6 +66,7 @@ impl Changes {
             scope: Scope::of_environment(&config.config.env, &globals),
             config: config.clone(),
             cmd_set: false,
+            expanded: 0,
         };
         let evaluation = Evaluation {
             escape: '\\',

@@ -11,7 +11,7 @@ use crate::dockerfile::{Diagnostic, Span, WordError};
 use crate::image;
 use crate::oci::DiffId;
 use crate::remote;
-use crate::sandbox::{self, passwd};
+use crate::sandbox::{self, Exceeded, passwd};
 use crate::store;
 use crate::transport;
 use crate::{context, layer, ownership, sys};
@@ -77,12 +77,17 @@ pub(crate) enum Error {
 /// Why an instruction failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StepError {
-    #[error("process \"{command}\" did not complete successfully: {how}")]
+    #[error("process \"{command}\" did not complete successfully: {how}{}",
+        limit.as_ref().map_or_else(String::new, |limit| format!(": {limit}")))]
     Run {
         command: String,
         how: String,
+        /// What it may have failed for.
+        limit: Option<Box<Exceeded>>,
         log: Vec<String>,
     },
+    #[error(transparent)]
+    Limit { source: Exceeded },
     #[error("cannot run the command")]
     Sandbox { source: sandbox::Error },
     #[error("cannot copy what the command is to find")]

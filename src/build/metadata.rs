@@ -1,10 +1,13 @@
 //! The instructions that change the configuration and no files.
 
+use std::cell::Cell;
+
 use super::error::StepError;
 use super::scope::Globals;
 use super::state::StageState;
 use crate::dockerfile::{
-    Healthcheck, Instruction, PortRange, ShellOrExec, Statement, expand_to_words, is_signal,
+    Healthcheck, Instruction, MAX_TOTAL, PortRange, ShellOrExec, Statement, expand_to_words,
+    is_signal,
 };
 use crate::oci;
 
@@ -26,11 +29,22 @@ pub(crate) fn apply(
     let escape = evaluation.escape;
     // Every word of an instruction sees the variables as they were before it.
     let scope = state.scope.clone();
+    let total = Cell::new(state.expanded);
+    let count = |text: &str| {
+        total.set(total.get() + text.len());
+        if total.get() > MAX_TOTAL {
+            return Err(value(
+                "the instructions of this stage are longer than 4 MiB once their variables are \
+                 expanded",
+            ));
+        }
+        Ok(())
+    };
     let expand = |word: &str| {
-        scope
-            .expand(word, escape)
-            .map(|expanded| expanded.value)
-            .map_err(|source| StepError::Word { source })
+        let expanded = scope.expand(word, escape);
+        let expanded = expanded.map_err(|source| StepError::Word { source })?;
+        count(&expanded.value)?;
+        Ok::<_, StepError>(expanded.value)
     };
     let created_by = match &statement.instruction {
         Instruction::Arg(declarations) => {
@@ -41,6 +55,7 @@ pub(crate) fn apply(
                     .declare(declaration, escape, evaluation.globals)
                     .map_err(|source| StepError::Word { source })?;
                 let name = &declaration.name.value;
+                count(state.scope.declared(name).unwrap_or_default())?;
                 shown.push(match state.scope.declared(name) {
                     Some(value) => format!("{name}={value}"),
                     None => name.clone(),
@@ -79,9 +94,13 @@ pub(crate) fn apply(
                 let (words, _) = expand_to_words(word, escape, &scope)
                     .map_err(|source| StepError::Word { source })?;
                 for word in words {
+                    count(&word)?;
                     let range =
                         PortRange::parse(&word).map_err(|error| value(error.to_string()))?;
-                    shown.extend(range.entries());
+                    for entry in range.entries() {
+                        count(&entry)?;
+                        shown.push(entry);
+                    }
                 }
             }
             let exposed = &mut state.config.config.exposed_ports;
@@ -152,6 +171,8 @@ pub(crate) fn apply(
         | Instruction::Run(_)
         | Instruction::Workdir(_) => return Ok(false),
     };
+    count(&created_by)?;
+    state.expanded = total.get();
     state.add_history(created_by, evaluation.epoch);
     Ok(true)
 }

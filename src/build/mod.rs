@@ -25,6 +25,7 @@ mod input;
 pub(crate) mod inspect;
 pub(crate) mod joined;
 mod key;
+pub(crate) mod limits;
 pub(crate) mod log_lines;
 mod log_tail;
 mod metadata;
@@ -47,6 +48,7 @@ mod shared;
 mod stage;
 mod state;
 mod support;
+mod turns;
 mod unpacked;
 mod workdir;
 

@@ -12,8 +12,8 @@ use super::resolve::{find_target, named_base, plan_base, plan_from, plan_mounts}
 use super::scope::Globals;
 use super::support;
 use crate::dockerfile::{
-    Diagnostic, Dockerfile, Instruction, Lookup as _, Span, Spanned, Stage, Statement, expand,
-    parse_trigger,
+    Diagnostic, Dockerfile, Instruction, Lookup as _, Span, Spanned, Stage, Statement, WordError,
+    expand, parse_trigger,
 };
 use crate::oci::Platform;
 use crate::sandbox::binfmt;
@@ -117,6 +117,9 @@ impl PlannedStage {
     }
 }
 
+/// Each stage that is needed has a thread.
+const MOST_STAGES: usize = 1000;
+
 /// Plans the build and refuses what cannot be done here. All errors of the file are reported at once.
 /// Nothing is fetched and nothing runs; of the machine it is only read what it can run, when a stage is
 /// for another architecture.
@@ -134,6 +137,10 @@ pub(crate) fn plan(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, V
 pub(crate) fn arrange(dockerfile: &Dockerfile, request: &Request) -> Result<Plan, Vec<Diagnostic>> {
     let escape = dockerfile.directives.escape;
     let mut errors = Vec::new();
+    if let Some(stage) = dockerfile.stages.get(MOST_STAGES) {
+        let message = format!("a Dockerfile cannot have more than {MOST_STAGES} stages");
+        return Err(vec![Diagnostic::new(stage.base.span, message)]);
+    }
     let globals = globals(dockerfile, request, &mut errors);
     let source_date_epoch = epoch_of(&globals, dockerfile, &mut errors);
     let target = find_target(dockerfile, request.target.as_deref())?;
@@ -183,6 +190,10 @@ fn globals(dockerfile: &Dockerfile, request: &Request, errors: &mut Vec<Diagnost
         for declaration in declarations {
             if let Err(error) = globals.declare(declaration, dockerfile.directives.escape) {
                 errors.push(Diagnostic::new(statement.span, error.to_string()));
+                // Every later one would be too much as well.
+                if error == WordError::TooMuch {
+                    return globals;
+                }
             }
         }
     }

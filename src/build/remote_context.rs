@@ -208,7 +208,7 @@ fn unpack(store: &Store, archive: File) -> Result<Context, StepError> {
     let unpack = |file: File, root: BorrowedFd<'_>| {
         let mut tar = Decoder::detect(file)?;
         let ownership = Ownership::Discarded;
-        layer::unpack(&mut tar, root, &ownership, Form::Plain, &Limits::default())
+        layer::unpack(&mut tar, root, &ownership, Form::Plain, &Limits::in_force())
             .map(drop)
             .map_err(Box::<dyn std::error::Error + Send + Sync>::from)
     };

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::limits::Limits;
 use super::run_options::RunOptions;
 use super::secret::Secret;
 use crate::layer::Compression;
@@ -25,6 +26,7 @@ pub(crate) struct Request {
     pub(crate) network: Network,
     pub(crate) secrets: Vec<Secret>,
     pub(crate) run: RunOptions,
+    pub(crate) limits: Limits,
     /// What RUN is shut in with.
     pub(crate) walls: Walls,
     pub(crate) outputs: Vec<Output>,

@@ -9,6 +9,7 @@ use super::engine::Engine;
 use super::error::StepError;
 use super::event::{Event, Stream, VertexId};
 use super::key::KeyBuilder;
+use super::limits::Clip;
 use super::log_tail::LogTail;
 use super::mount::{Mounts, Prepared};
 use super::redact::Redactor;
@@ -140,13 +141,21 @@ impl Run {
         id: VertexId,
     ) -> Result<Remember, StepError> {
         let events = engine.events;
+        let limits = &engine.request.limits;
+        // Before the locks of caches: who has one must be able to go on.
+        let turns = &engine.shared.turns;
+        let _turn = turns
+            .take(limits.parallel_steps, engine.cancel)
+            .ok_or(StepError::Canceled)?;
         let mut prepared = mounts.prepare(engine, state)?;
         let spec = self.spec(engine, state, active, &mut prepared)?;
         let mut tail = LogTail::new();
         let began = Instant::now();
+        let mut clip = Clip::new(limits.log_bytes);
         let mut log = |stream, bytes: Vec<u8>| {
+            tail.push(began.elapsed(), stream, &bytes);
+            let bytes = clip.cut(bytes);
             if !bytes.is_empty() {
-                tail.push(began.elapsed(), stream, &bytes);
                 events.send(Event::Log { id, stream, bytes });
             }
         };
@@ -154,6 +163,7 @@ impl Run {
         let mut redactors = [redactor(), redactor()];
         let exit = sandbox::run(
             &spec,
+            &limits.of_sandbox(prepared.written_directories()),
             &mut |output, bytes| match output {
                 sandbox::Output::Stdout => log(Stream::Stdout, redactors[0].push(bytes)),
                 sandbox::Output::Stderr => log(Stream::Stderr, redactors[1].push(bytes)),
@@ -164,6 +174,7 @@ impl Run {
         log(Stream::Stderr, redactors[1].finish());
         let exit = exit.map_err(|source| match source {
             sandbox::Error::Canceled => StepError::Canceled,
+            sandbox::Error::Exceeded(source) => StepError::Limit { source },
             source => StepError::Sandbox { source },
         })?;
         engine.store.renew(active, &exit.restored)?;
@@ -191,10 +202,12 @@ impl Run {
                 format!("killed by {name}")
             }
         };
+        let log = tail.lines(began.elapsed());
         Err(StepError::Run {
             command: self.shown.clone(),
             how,
-            log: tail.lines(began.elapsed()),
+            limit: limits.blame(exit.status, &log).map(Box::new),
+            log,
         })
     }
 
@@ -238,6 +251,8 @@ impl Run {
                 .to_vec()
         };
         let hostname = state.scope.hostname().unwrap_or(spec::DEFAULT_HOSTNAME);
+        let limits = &engine.request.limits;
+        limits.bound_mounts(&mut prepared.mounts);
         Ok(Spec {
             tree: store.tree(active)?.map(OsString::from),
             lowers: lowers.into_iter().map(OsString::from).collect(),
@@ -255,7 +270,7 @@ impl Run {
             resolv_conf: resolv_conf(self.network),
             hosts: hosts(hostname, &options.extra_hosts),
             shm_size: options.shm_size.unwrap_or(spec::DEFAULT_SHM_SIZE),
-            limits: options.limits.clone(),
+            limits: [limits.of_processes(), options.limits.clone()].concat(),
             insecure: self.insecure,
             mounts: mounts.chain(prepared.mounts.drain(..)).collect(),
             filters,

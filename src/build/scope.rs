@@ -1,6 +1,6 @@
 //! The variables of a build: global arguments, and what a stage sees of ARG and ENV.
 
-use crate::dockerfile::{ArgDeclaration, Expanded, Lookup, WordError, expand};
+use crate::dockerfile::{ArgDeclaration, Expanded, Lookup, MAX_TOTAL, WordError, expand};
 use crate::oci::Platform;
 
 /// Arguments that need no ARG in either case of letters, go to RUN when given, and stay out of
@@ -99,6 +99,14 @@ impl Globals {
             (None, None) => self.get(&name).map(str::to_owned),
         };
         self.values.retain(|(there, _)| *there != name);
+        let values = self
+            .values
+            .iter()
+            .flat_map(|(_, value)| value)
+            .chain(&value);
+        if values.map(String::len).sum::<usize>() > MAX_TOTAL {
+            return Err(WordError::TooMuch);
+        }
         self.values.push((name, value));
         Ok(unset)
     }

@@ -8,6 +8,7 @@ use super::add::OpenContext;
 use super::engine::{ContextPlace, lock};
 use super::event::VertexId;
 use super::remote_context::FetchedContexts;
+use super::turns::Turns;
 use crate::context::digest::Memo;
 use crate::oci::Digest;
 
@@ -17,6 +18,7 @@ pub(crate) struct Shared {
     pub(super) place: ContextPlace,
     pub(super) context: OnceLock<Arc<OpenContext>>,
     pub(super) fetched: FetchedContexts,
+    pub(super) turns: Turns,
     next_vertex: AtomicU32,
     made: Mutex<BTreeSet<Digest>>,
 }
@@ -39,6 +41,7 @@ impl Shared {
             place,
             context,
             fetched: FetchedContexts::default(),
+            turns: Turns::default(),
             next_vertex: AtomicU32::new(0),
             made: Mutex::default(),
         }

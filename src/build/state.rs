@@ -27,6 +27,8 @@ pub(crate) struct StageState {
     pub(crate) scope: Scope,
     /// CMD was set in this stage, so ENTRYPOINT leaves it.
     pub(crate) cmd_set: bool,
+    /// Bytes that its instructions had once they were expanded.
+    pub(crate) expanded: usize,
 }
 
 impl StageState {
@@ -68,6 +70,7 @@ impl StageState {
             config,
             scope,
             cmd_set: false,
+            expanded: 0,
         }
     }
 

@@ -97,7 +97,7 @@ pub(crate) fn unpack_blob(
         root.as_fd(),
         active.ownership(),
         Form::Overlay,
-        &Limits::default(),
+        &Limits::in_force(),
     )
     .map_err(UnpackFailure::Unpack)?;
     io::copy(&mut tar, &mut io::sink()).map_err(UnpackFailure::Decode)?;

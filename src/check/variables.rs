@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::rule::{UNDEFINED_VAR, WORKDIR_RELATIVE_PATH};
 use super::{Check, Subject};
 use crate::dockerfile::{
-    ArgDeclaration, CopyInstruction, Diagnostic, Expanded, Instruction, Source, Span, Spanned,
-    Statement, WordError, expand, expand_heredoc, nearest,
+    ArgDeclaration, CopyInstruction, Diagnostic, Expanded, Instruction, MAX_TOTAL, Source, Span,
+    Spanned, Statement, WordError, expand, expand_heredoc, nearest,
 };
 use crate::oci::Platform;
 
@@ -42,6 +42,7 @@ pub(super) fn globals(
     let target = subject.target.unwrap_or("default").to_owned();
     values.insert("TARGETSTAGE".to_owned(), target);
     let escape = subject.dockerfile.directives.escape;
+    let mut length = 0;
     for statement in &subject.dockerfile.global_args {
         let Instruction::Arg(declarations) = &statement.instruction else {
             continue;
@@ -49,6 +50,10 @@ pub(super) fn globals(
         for declaration in declarations {
             let name = &declaration.name.value;
             if let Some(value) = value_of(declaration, build_args, escape, &values) {
+                length += value.len();
+                if length > MAX_TOTAL {
+                    return values;
+                }
                 values.insert(name.clone(), value);
             }
         }
@@ -76,6 +81,19 @@ fn value_of(
 /// A suggestion is looked for among so many names; a file with more was written by a program.
 const MOST_COMPARED: usize = 1000;
 
+impl Variables {
+    /// A build of a file that says more than [`MAX_TOTAL`] fails there, so the rest is not looked at.
+    fn set(&mut self, name: String, value: String) {
+        self.length += value.len();
+        if self.length <= MAX_TOTAL {
+            self.values.insert(name, value);
+        }
+    }
+}
+
+/// Words are expanded to so many bytes in all before the rest of the file is left unchecked.
+const MOST_EXPANDED: usize = 32 << 20;
+
 /// What is known of the variables at one point of a stage.
 #[derive(Debug, Clone, Default)]
 struct Variables {
@@ -87,12 +105,15 @@ struct Variables {
     complete: bool,
     /// A WORKDIR was seen.
     workdir: bool,
+    /// Bytes of all values that were ever set.
+    length: usize,
 }
 
 pub(super) fn check(check: &mut Check<'_>) {
     let stages = &check.subject.dockerfile.stages;
     let globals = globals(check.subject, check.subject.build_args);
     let of_globals = positions(&check.subject.dockerfile.global_args);
+    let mut left = MOST_EXPANDED;
     let mut ends: Vec<Variables> = Vec::with_capacity(stages.len());
     for stage in stages {
         let mut variables = match check.bases[stage.index] {
@@ -111,10 +132,15 @@ pub(super) fn check(check: &mut Check<'_>) {
         };
         for statement in &stage.statements {
             if checked.unwrap_or(true) {
-                undefined(check, statement, &variables, &places);
+                undefined(check, statement, &variables, &places, &mut left);
                 relative(check, statement, &variables);
             }
+            let before = variables.length;
             take(check, statement, &mut variables, &globals);
+            left = left.saturating_sub(variables.length - before);
+            if left == 0 {
+                return;
+            }
         }
         ends.push(variables);
     }
@@ -137,7 +163,7 @@ fn take(
                     .or_else(|| globals.get(name).cloned());
                 variables.declared.insert(name.clone());
                 if let Some(value) = value {
-                    variables.values.insert(name.clone(), value);
+                    variables.set(name.clone(), value);
                 }
             }
         }
@@ -151,7 +177,9 @@ fn take(
                 .iter()
                 .filter_map(|(key, value)| Some((expanded(key).ok()?, expanded(value).ok()?)))
                 .collect();
-            variables.values.extend(set);
+            for (name, value) in set {
+                variables.set(name, value);
+            }
         }
         Instruction::Workdir(_) => variables.workdir = true,
         _ => {}
@@ -163,6 +191,7 @@ fn undefined(
     statement: &Statement,
     variables: &Variables,
     places: &Declarations<'_>,
+    left: &mut usize,
 ) {
     let escape = check.subject.dockerfile.directives.escape;
     let mut seen = BTreeSet::new();
@@ -170,6 +199,10 @@ fn undefined(
         let Ok(expanded) = word.expand(escape, &variables.values) else {
             continue;
         };
+        *left = left.saturating_sub(expanded.value.len());
+        if *left == 0 {
+            return;
+        }
         for name in expanded.unset {
             if variables.declared.contains(&name) || !seen.insert(name.clone()) {
                 continue;

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::check::{self, Call};
+use super::config::Config;
 use super::epoch;
 use super::failure;
+use super::limits::{Chosen, Deadline, LimitArgs};
 use super::machine::ErrorFormat;
 use super::output;
 use super::platform;
@@ -80,6 +82,8 @@ pub(super) struct BuildArgs {
     secrets: Vec<Secret>,
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// How progress is shown on stderr: auto, plain, tty, quiet, rawjson
     #[arg(
         long,
@@ -175,13 +179,16 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
         }
     };
     let files = (arguments.iidfile.clone(), arguments.metadata_file.clone());
-    let mut request = match arguments.into_request() {
+    let chosen = Config::load().map(|config| Chosen::new(&arguments.limits, &config));
+    let request = chosen.and_then(|chosen| Ok((arguments.into_request(&chosen)?, chosen)));
+    let (mut request, chosen) = match request {
         Ok(request) => request,
         Err(message) => {
             print_error(&message);
             return Exit::Usage;
         }
     };
+    chosen.enforce();
     if let Some(question) = call.question {
         return check::answer(question, call, &request, format);
     }
@@ -189,6 +196,9 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
         Ok(walls) => walls.clone(),
         Err(exit) => return exit,
     };
+    if let Err(exit) = chosen.require(&request.walls) {
+        return exit;
+    }
     let input = match build::load(&request) {
         Ok(input) => input,
         Err(failure) => return failure::report(&failure, None),
@@ -197,6 +207,16 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
         Ok(session) => session,
         Err(exit) => return exit,
     };
+    let deadline = match Deadline::start(&chosen.limits, &session.cancel) {
+        Ok(deadline) => deadline,
+        Err(error) => {
+            print_error(&format!("cannot start: {error}"));
+            return Exit::Host;
+        }
+    };
+    if let Some(message) = chosen.warning() {
+        session.events.send(Event::Warning { id: None, message });
+    }
     let built = match input {
         Input::Loaded(loaded) => Ok(loaded),
         Input::Archive(file) => build::load_archive(&request, file, &session.store),
@@ -231,6 +251,7 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
     }
     session::exit(match built {
         Ok((_, Ok(built))) => succeed(&built, &request, &files),
+        _ if deadline.is_some_and(|deadline| deadline.report()) => Exit::Failed,
         Ok((_, Err(failure))) | Err(failure) => failure::report(&failure, single_reason.as_deref()),
     })
 }
@@ -285,7 +306,7 @@ fn metadata(built: &Built, request: &Request) -> Vec<u8> {
 }
 
 impl BuildArgs {
-    fn into_request(mut self) -> Result<Request, String> {
+    fn into_request(mut self, chosen: &Chosen) -> Result<Request, String> {
         if self.push {
             self.outputs.push(output::parse("type=registry")?);
         }
@@ -372,6 +393,7 @@ impl BuildArgs {
             network: self.network,
             secrets: self.secrets,
             run: self.run.into_options(),
+            limits: chosen.limits.clone(),
             // Only who builds asks the host.
             walls: Walls::Namespaces(None),
             outputs: self.outputs,

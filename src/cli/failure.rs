@@ -2,9 +2,11 @@
 
 use super::Exit;
 use super::check;
+use super::limits;
 use super::report::{self, Excerpt, FailedStep, Report};
 use crate::build::{Error, Failure, StepError};
 use crate::dockerfile::{Diagnostic, Span};
+use crate::layer::UnpackError;
 use crate::sandbox::{self, Step};
 
 /// Prints why the build failed. `single_reason` says why the build had only one id, when it had.
@@ -185,8 +187,25 @@ fn help_of(error: &StepError, unmapped: bool, single_reason: Option<&str>) -> Op
         StepError::Store { source } if source.is_full() => Some(full()),
         StepError::Remote { source } if source.is_full() => Some(full()),
         StepError::Remote { source } => source.hint(),
-        _ => None,
+        StepError::Limit { source } => Some(limits::advice(source.name)),
+        StepError::Run {
+            limit: Some(limit), ..
+        } => Some(limits::advice(limit.name)),
+        other => limit_of_archive(other).map(limits::advice),
     }
+}
+
+/// The limit that an archive does not keep.
+fn limit_of_archive(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let exceeded = error.downcast_ref().and_then(UnpackError::exceeded);
+        if exceeded.is_some() {
+            return exceeded;
+        }
+        next = error.source();
+    }
+    None
 }
 
 fn help_of_build(error: &Error) -> Option<String> {

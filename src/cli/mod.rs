@@ -2,6 +2,7 @@
 
 mod build;
 mod check;
+mod config;
 mod disk;
 mod doctor;
 mod epoch;
@@ -14,6 +15,7 @@ mod image;
 mod images;
 mod import;
 mod inspect;
+mod limits;
 mod load;
 mod login;
 mod machine;
@@ -168,6 +170,11 @@ impl Command {
         }
     }
 
+    /// Whether it has the options of limits itself.
+    fn has_limits(&self) -> bool {
+        self.as_build().is_some() || matches!(self, Self::Run(_) | Self::Container(_))
+    }
+
     /// Whether it looks into the store at all.
     fn needs_store(&self) -> bool {
         match self {
@@ -193,6 +200,15 @@ fn carry_out(command: Command, named: Option<PathBuf>) -> Exit {
         PathBuf::new()
     };
     let root = root.as_path();
+    if command.needs_store() && !command.has_limits() {
+        match config::Config::load() {
+            Ok(config) => limits::Chosen::of_config(&config).enforce(),
+            Err(message) => {
+                report::print_error(&message);
+                return Exit::Usage;
+            }
+        }
+    }
     match command {
         Command::Build(arguments)
         | Command::Image(Image::Build(arguments))

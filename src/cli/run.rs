@@ -16,6 +16,8 @@ use std::sync::mpsc;
 
 use clap::{Args, Subcommand};
 
+use super::config::Config;
+use super::limits::{Chosen, Deadline, LimitArgs};
 use super::report::{self, Report, causes_of};
 use super::session::{self, Session};
 use super::{Exit, epoch, failure, platform, run_options};
@@ -98,6 +100,8 @@ pub(super) struct RunArgs {
     /// A resource limit, NAME=SOFT[:HARD], not above rbuild's own; repeatable
     #[arg(long = "ulimit", value_name = "LIMIT", value_parser = run_options::limit)]
     ulimit: Vec<Limit>,
+    #[command(flatten)]
+    held_to: LimitArgs,
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
@@ -214,7 +218,7 @@ impl RunArgs {
         }))
     }
 
-    fn request(&self) -> Result<Request, String> {
+    fn request(&self, chosen: &Chosen) -> Result<Request, String> {
         if self.image.is_empty() {
             return Err("the name of the image is empty".to_owned());
         }
@@ -245,6 +249,7 @@ impl RunArgs {
             network: self.network,
             shm_size: self.shm_size,
             limits: self.ulimit.clone(),
+            held_to: chosen.limits.clone(),
             read_only: self.read_only,
             console,
             reads_input: self.interactive,
@@ -261,28 +266,43 @@ fn window_size() -> (u16, u16) {
 
 /// Runs `rbuild run`.
 pub(super) fn run(arguments: &RunArgs, root: &Path) -> Exit {
-    let asked = arguments
-        .request()
-        .and_then(|request| Ok((request, arguments.keep()?)));
-    let (request, keep) = match asked {
+    let chosen = Config::load().map(|config| Chosen::new(&arguments.held_to, &config));
+    let asked = chosen.and_then(|chosen| {
+        let request = arguments.request(&chosen)?;
+        Ok((chosen, request, arguments.keep()?))
+    });
+    let (chosen, request, keep) = match asked {
         Ok(asked) => asked,
         Err(message) => {
             report::print_error(&message);
             return OWN_FAILURE;
         }
     };
-    if confined::check(arguments).is_err() {
+    let walls = confined::check(arguments).and_then(|()| session::walls());
+    if walls.and_then(|walls| chosen.require(walls)).is_err() {
         return OWN_FAILURE;
     }
     let Ok(session) = session::start_diverting(root, Mode::Quiet) else {
         return OWN_FAILURE;
     };
+    chosen.enforce();
+    let Ok(deadline) = Deadline::start(&chosen.limits, &session.cancel) else {
+        return OWN_FAILURE;
+    };
+    if let Some(title) = chosen.warning() {
+        report::print(&Report {
+            title,
+            warning: true,
+            ..Report::default()
+        });
+    }
     let single_reason = session.single_reason.clone();
     let ended = carry_out(&session, arguments, &request, keep.as_ref());
     session.finish();
     match ended {
         Ok(exit) => exit,
         Err(_) if session::was_interrupted() => Exit::Interrupted,
+        Err(_) if deadline.is_some_and(|deadline| deadline.report()) => OWN_FAILURE,
         Err(error) => {
             let (help, _) = failure::advise(&error, single_reason.as_deref());
             report::print(&Report {
@@ -312,8 +332,10 @@ fn carry_out(
         return Err(StepError::Canceled);
     }
     let container = Container::new(&session.store, &found, &snapshot, request)?;
-    let ended = in_foreground(session, request, &container)
-        .map_err(|source| StepError::Sandbox { source })?;
+    let ended = in_foreground(session, request, &container).map_err(|source| match source {
+        sandbox::Error::Exceeded(source) => StepError::Limit { source },
+        source => StepError::Sandbox { source },
+    })?;
     container.settle(&session.store, &ended)?;
     for message in ended.warnings {
         report::print(&Report {
@@ -377,7 +399,8 @@ fn in_foreground(
         window,
         signals: signals.as_fd(),
     };
-    let ended = sandbox::run_attached(&container.spec, &attachment, &session.cancel);
+    let bounds = request.held_to.of_sandbox(Vec::new());
+    let ended = sandbox::run_attached(&container.spec, &bounds, &attachment, &session.cancel);
     drop(raw);
     ended
 }

@@ -41,6 +41,9 @@ enum Pattern {
     Glob(Glob),
 }
 
+/// Every file of a context is compared with every rule.
+const MOST_RULES: usize = 10_000;
+
 /// A line that is no rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
@@ -53,6 +56,8 @@ pub(crate) struct Error {
 pub(crate) enum Problem {
     #[error("illegal exclusion pattern: \"!\"")]
     LoneException,
+    #[error("more than {MOST_RULES} patterns")]
+    TooMany,
     #[error(transparent)]
     BadPattern(#[from] BadPattern),
 }
@@ -80,6 +85,12 @@ impl Ignore {
         for (index, line) in text.split('\n').enumerate() {
             if let Some(rule) = Rule::parse(index + 1, line)? {
                 rules.push(rule);
+            }
+            if rules.len() > MOST_RULES {
+                return Err(Error {
+                    line: index + 1,
+                    problem: Problem::TooMany,
+                });
             }
         }
         Ok(Self {

@@ -44,7 +44,9 @@ pub(crate) use signal::is_signal;
 pub(crate) use size::parse_size;
 pub(crate) use span::{Span, Spanned};
 pub(crate) use syntax::syntax;
-pub(crate) use words::{Expanded, Lookup, WordError, expand, expand_heredoc, expand_to_words};
+pub(crate) use words::{
+    Expanded, Lookup, MAX_TOTAL, WordError, expand, expand_heredoc, expand_to_words,
+};
 
 /// A parsed Dockerfile; it has at least one stage.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,6 +14,10 @@ use super::pattern::Pattern;
 /// The longest value that the expansion of one word may have, in bytes.
 pub(crate) const MAX_LENGTH: usize = 1 << 20;
 
+/// The most bytes that all values of the global arguments may have together, and all that the
+/// instructions of a stage say once they are expanded.
+pub(crate) const MAX_TOTAL: usize = 4 << 20;
+
 /// How deep `${a:-${b:-...}}` may be nested.
 pub(crate) const MAX_DEPTH: usize = 32;
 
@@ -67,6 +71,8 @@ pub(crate) enum WordError {
     InvalidPattern { pattern: String, escape: String },
     #[error("expansion is longer than {MAX_LENGTH} bytes")]
     TooLong,
+    #[error("the values of all arguments together are longer than 4 MiB")]
+    TooMuch,
     #[error("substitutions are nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
 }

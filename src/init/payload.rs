@@ -263,7 +263,7 @@ fn limit(spec: &Spec) -> sys::Result<()> {
     set_limit("RLIMIT_CORE", Resource::RLIMIT_CORE, 1)?;
     set_limit("RLIMIT_NOFILE", Resource::RLIMIT_NOFILE, MAX_OPEN_FILES)?;
     for limit in &spec.limits {
-        let resource = limits::find(&limit.name)
+        let resource = limits::of_spec(&limit.name)
             .ok_or_else(|| sys::Error::new("setrlimit", limit.name.as_str(), Errno::EINVAL))?;
         let failed = |call| {
             let name = limit.name.clone();

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -52,6 +53,22 @@ impl Default for Limits {
             file_bytes: 64 << 30,
             total_bytes: 100 << 30,
         }
+    }
+}
+
+/// What the user allows archives; set before any is read.
+static IN_FORCE: OnceLock<Limits> = OnceLock::new();
+
+/// From now on [`Limits::in_force`] are `limits`. The first call counts.
+pub(crate) fn restrict(limits: Limits) {
+    // A second one would be of the same command line.
+    drop(IN_FORCE.set(limits));
+}
+
+impl Limits {
+    /// Those of [`restrict`], else the default ones.
+    pub(crate) fn in_force() -> Self {
+        IN_FORCE.get().cloned().unwrap_or_default()
     }
 }
 
@@ -121,6 +138,18 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+impl Error {
+    /// The name of the limit that the archive does not keep, as users set it.
+    pub(crate) fn exceeded(&self) -> Option<&'static str> {
+        match self {
+            Self::Archive(archive::Error::TooLarge { .. }) => Some("unpack-bytes"),
+            Self::Limit { of: "entries", .. } => Some("unpack-files"),
+            Self::Limit { .. } => Some("unpack-bytes"),
+            _ => None,
+        }
+    }
 }
 
 /// Unpacks `tar` below `root` and reads it to its very end. An archive without members, even without

@@ -15,6 +15,13 @@ pub(crate) enum Error {
         host: String,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error("cannot fetch {url}: {source}")]
+    Private {
+        url: String,
+        source: crate::reach::Refused,
+    },
+    #[error("cannot fetch {url}: {why}, and private addresses are refused")]
+    Unchecked { url: String, why: &'static str },
     #[error("cannot fetch {url}: {host} answered {status}")]
     Status {
         url: String,

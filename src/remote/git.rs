@@ -10,7 +10,8 @@ use super::error::Error;
 use super::git_reference::{GitReference, Mtime, Transport, is_commit};
 use super::program::{Failure, Program};
 use super::tree::{Settling, settle};
-use crate::sys;
+use super::tunnel::Tunnel;
+use crate::{reach, sys};
 
 pub(crate) use super::program::is_installed;
 
@@ -21,6 +22,8 @@ const SUBMODULE_PROTOCOLS: &str = "https:http:ssh:git";
 pub(crate) struct Repository<'a> {
     reference: &'a GitReference,
     program: Program<'a>,
+    /// The only way to servers, where not all are allowed.
+    tunnel: Option<Tunnel>,
 }
 
 /// What a reference stands for at the moment.
@@ -61,6 +64,11 @@ impl<'a> Repository<'a> {
             // git sends the header wherever it was redirected to.
             settings.push(("http.followRedirects".to_owned(), "false".to_owned()));
         }
+        let tunnel = open_tunnel(reference)?;
+        if let Some(tunnel) = &tunnel {
+            settings.push(("http.proxy".to_owned(), tunnel.url()));
+            settings.push(("http.proxyAuthMethod".to_owned(), "basic".to_owned()));
+        }
         Ok(Self {
             reference,
             program: Program {
@@ -70,6 +78,7 @@ impl<'a> Repository<'a> {
                 agent,
                 stop,
             },
+            tunnel,
         })
     }
 
@@ -318,9 +327,19 @@ impl<'a> Repository<'a> {
         arguments: &[&str],
     ) -> Result<String, Error> {
         let url = || self.reference.shown();
+        // Of the others nobody could tell where they lead.
+        let protocols = if reach::is_restricted() {
+            "https"
+        } else {
+            protocols
+        };
+        let refused = || self.tunnel.as_ref().and_then(Tunnel::refused);
         self.program
             .run(directory, protocols, arguments)
             .map_err(|failure| match failure {
+                Failure::Failed(_) if let Some(source) = refused() => {
+                    Error::Private { url: url(), source }
+                }
                 Failure::Stopped => Error::Stopped { url: url() },
                 Failure::Start(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     Error::NoGit { url: url() }
@@ -333,6 +352,28 @@ impl<'a> Repository<'a> {
                 },
             })
     }
+}
+
+/// The proxy through which git goes where private addresses are refused. With a proxy of the user's,
+/// that one decides what names stand for.
+fn open_tunnel(reference: &GitReference) -> Result<Option<Tunnel>, Error> {
+    if !reach::is_restricted() {
+        return Ok(None);
+    }
+    if reference.transport != Transport::Https {
+        return Err(Error::Unchecked {
+            url: reference.shown(),
+            why: "the address that git connects to is known for https only",
+        });
+    }
+    if !reach::proxies().is_empty() {
+        return Ok(None);
+    }
+    let started = Tunnel::start().map_err(|source| Error::StartGit {
+        url: reference.shown(),
+        source,
+    })?;
+    Ok(Some(started))
 }
 
 /// Whether a server's complaint is that it cannot send a part of the history.

@@ -11,6 +11,7 @@ use super::address::{self, HttpAddress};
 use super::authorization::Authorization;
 use super::error::Error;
 use crate::oci::{Digest, Hasher};
+use crate::reach;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -79,13 +80,15 @@ pub(crate) fn fetch(
         .map_err(|error| fail(error.into()))?;
     // An error means that a provider is installed already, which serves as well.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let client = Client::builder()
+    let mut client = Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(IDLE_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("rbuild/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|error| fail(error.into()))?;
+        .user_agent(concat!("rbuild/", env!("CARGO_PKG_VERSION")));
+    if let Some(public) = reach::resolver(&[]) {
+        client = client.dns_resolver(public);
+    }
+    let client = client.build().map_err(|error| fail(error.into()))?;
     let Watch { progress, stop } = watch;
     let mut transfer = Transfer {
         request,
@@ -252,7 +255,15 @@ impl Transfer<'_> {
                     get = get.header(header::IF_MODIFIED_SINCE, time);
                 }
             }
+            let private = |source| {
+                let url = self.request.address.shown();
+                Failure::Final(Error::Private { url, source })
+            };
+            reach::check(&url, &[]).map_err(private)?;
             let response = get.send().await.map_err(|error| {
+                if let Some(refused) = reach::refused_in(&error) {
+                    return private(refused);
+                }
                 let source = innermost(error).into();
                 let host = url.host_str().unwrap_or_default().to_owned();
                 let url = self.request.address.shown();

@@ -13,6 +13,7 @@ mod git_reference;
 mod http;
 mod program;
 mod tree;
+mod tunnel;
 
 pub(crate) use address::{Address, HttpAddress};
 pub(crate) use authorization::Authorization;

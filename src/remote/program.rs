@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::authorization::Authorization;
+use crate::reach;
 
 /// More than git says in an error or lists of a reference.
 const MOST_OUTPUT: usize = 1 << 20;
@@ -126,6 +127,10 @@ impl Program<'_> {
             .process_group(0)
             .env_clear();
         for name in INHERITED {
+            // What goes around a proxy goes around the check of addresses.
+            if reach::is_restricted() && name.eq_ignore_ascii_case("NO_PROXY") {
+                continue;
+            }
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }

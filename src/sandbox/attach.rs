@@ -10,7 +10,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use super::stand_ins::StandIns;
-use super::supervise::{Error, Exit, Init, conclude};
+use super::supervise::{End, Error, Exit, Init, conclude};
+use super::watch::{Bounds, Watch};
 use super::wire::Message;
 use super::{Cancel, Console, Spec, wire};
 use crate::sys::{self, process, terminal};
@@ -39,22 +40,24 @@ pub(crate) struct Attachment<'a> {
 /// Runs the command of `spec`, whose console is not [`Console::Captured`], as [`super::run`] does.
 pub(crate) fn run_attached(
     spec: &Spec,
+    bounds: &Bounds,
     attachment: &Attachment<'_>,
     cancel: &Cancel,
 ) -> Result<Exit, Error> {
     let stand_ins = StandIns::put(spec).map_err(Error::StandIns)?;
+    let mut watch = Watch::start(spec, bounds).map_err(Error::Start)?;
     let mut attached = Attached {
         init: Init::start()?,
         attachment,
         flows: Vec::new(),
         waiting: Vec::new(),
     };
-    let talked = attached.talk(spec, cancel);
+    let talked = attached.talk(spec, &mut watch, cancel);
     let status = attached.init.reap(spec, talked.is_err());
-    let canceled = talked?;
+    let end = talked?;
     let status = status.map_err(Error::Start)?;
     attached.drain()?;
-    conclude(spec, stand_ins, &attached.init, status, canceled)
+    conclude(spec, stand_ins, &attached.init, status, end, watch)
 }
 
 struct Attached<'a> {
@@ -66,19 +69,25 @@ struct Attached<'a> {
 }
 
 impl Attached<'_> {
-    /// Passes everything on until init and pid 1 are gone; true when canceled.
-    fn talk(&mut self, spec: &Spec, cancel: &Cancel) -> Result<bool, Error> {
+    /// Passes everything on until init and pid 1 are gone; says why they are.
+    fn talk(&mut self, spec: &Spec, watch: &mut Watch<'_>, cancel: &Cancel) -> Result<End, Error> {
         wire::send_spec(&self.init.socket, spec).map_err(Error::Send)?;
         self.connect(spec.console)?;
-        let mut canceled = false;
+        let mut end = End::Itself;
         let mut has_terminal = false;
         loop {
+            let is_running = matches!(end, End::Itself);
             let watched = [
                 Some(self.init.socket.as_fd()),
                 Some(self.attachment.signals),
-                (!canceled).then(|| cancel.as_fd()),
+                is_running.then(|| cancel.as_fd()),
             ];
-            let ready = wait(watched, &mut self.flows, PollTimeout::NONE)?;
+            let timeout = if is_running {
+                watch.timeout()
+            } else {
+                PollTimeout::NONE
+            };
+            let ready = wait(watched, &mut self.flows, timeout)?;
             let [socket, signals, cancel] = ready.others;
             if signals {
                 self.read_signals()?;
@@ -91,11 +100,19 @@ impl Attached<'_> {
             }
             self.deliver()?;
             if cancel {
-                canceled = true;
+                end = End::Canceled;
+                self.init.kill()?;
+            }
+            if let End::Itself = end
+                && let Some(exceeded) = self.init.look(watch)
+            {
+                end = End::Exceeded(exceeded);
+            }
+            if let End::Exceeded(_) = end {
                 self.init.kill()?;
             }
             if !open {
-                return Ok(canceled);
+                return Ok(end);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The resource limits that a user may lower, by docker's names.
+//! The resource limits of setrlimit(2) by docker's names.
 
 use nix::sys::resource::Resource;
 
@@ -20,10 +20,19 @@ const NAMES: [(&str, Resource); 15] = [
     ("stack", Resource::RLIMIT_STACK),
 ];
 
+/// The address space, which docker has no name for: `--limits memory` sets it.
+const ADDRESS_SPACE: (&str, Resource) = ("as", Resource::RLIMIT_AS);
+
 /// The limit called `name`, as in `--ulimit name=…`.
 pub(crate) fn find(name: &str) -> Option<Resource> {
     let (_, resource) = NAMES.iter().find(|(there, _)| *there == name)?;
     Some(*resource)
+}
+
+/// The limit that a [`super::Spec`] calls `name`.
+pub(crate) fn of_spec(name: &str) -> Option<Resource> {
+    let (own, resource) = ADDRESS_SPACE;
+    find(name).or((name == own).then_some(resource))
 }
 
 /// Every name that [`find`] knows.

@@ -20,6 +20,7 @@ mod subids;
 mod supervise;
 pub(crate) mod userns;
 pub(crate) mod walls;
+mod watch;
 pub(crate) mod wire;
 
 pub(crate) use attach::{Attachment, run_attached};
@@ -27,3 +28,4 @@ pub(crate) use cancel::Cancel;
 pub(crate) use spec::{Console, Emulation, Limit, Mount, Network, Spec, Step, Writable};
 pub(crate) use supervise::{Error, Exit, Output, Status, run};
 pub(crate) use walls::Walls;
+pub(crate) use watch::{Bounds, Exceeded, size};

@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::spec::{Failure, INIT_NAME, Outcome, Report, Spec, Usage};
 use super::stand_ins::StandIns;
+use super::watch::{Bounds, Exceeded, Watch};
 use super::wire::Message;
 use super::{Cancel, stubs, wire};
 use crate::sys::{self, process};
@@ -47,6 +48,9 @@ pub(crate) enum Status {
 pub(crate) enum Error {
     #[error("canceled")]
     Canceled,
+    /// The sandbox was ended because it took more than it may.
+    #[error(transparent)]
+    Exceeded(Exceeded),
     /// The command never ran; `Failure::step` tells a missing program or user from a broken wall.
     #[error("{0}")]
     Setup(Failure),
@@ -66,12 +70,22 @@ pub(crate) enum Error {
     Leftovers,
 }
 
-/// Runs one command in a fresh sandbox and waits for it. `output` gets what it writes, as it comes.
+/// What ended a sandbox.
+#[derive(Debug)]
+pub(super) enum End {
+    Itself,
+    Canceled,
+    Exceeded(Exceeded),
+}
+
+/// Runs one command in a fresh sandbox and waits for it, or ends it when it takes more than `bounds`.
+/// `output` gets what it writes, as it comes.
 ///
 /// When this returns, whatever the result, no process of the sandbox is left and `upper` is quiet.
 /// May be called from several threads at once, after [`super::userns::enter`].
 pub(crate) fn run(
     spec: &Spec,
+    bounds: &Bounds,
     output: &mut dyn FnMut(Output, &[u8]),
     cancel: &Cancel,
 ) -> Result<Exit, Error> {
@@ -79,13 +93,14 @@ pub(crate) fn run(
         return Err(Error::Canceled);
     }
     let stand_ins = StandIns::put(spec).map_err(Error::StandIns)?;
+    let mut watch = Watch::start(spec, bounds).map_err(Error::Start)?;
     let mut init = Init::start()?;
-    let talked = init.talk(spec, output, cancel);
+    let talked = init.talk(spec, &mut watch, output, cancel);
     let status = init.reap(spec, talked.is_err());
-    let canceled = talked?;
+    let end = talked?;
     let status = status.map_err(Error::Start)?;
     init.drain(output);
-    conclude(spec, stand_ins, &init, status, canceled)
+    conclude(spec, stand_ins, &init, status, end, watch)
 }
 
 /// What the end of `init`, of which no process is left, means. Takes the mount targets away.
@@ -94,16 +109,22 @@ pub(super) fn conclude(
     stand_ins: Option<StandIns>,
     init: &Init,
     status: ExitStatus,
-    canceled: bool,
+    end: End,
+    watch: Watch<'_>,
 ) -> Result<Exit, Error> {
+    let last = watch.finish();
     let report = wire::parse_report(&init.report);
     if let Some(report) = &report {
         remove_targets(spec, report)?;
     }
     let taken_out = stand_ins.map(StandIns::take_out).transpose();
     let restored = taken_out.map_err(Error::StandIns)?.unwrap_or_default();
-    if canceled {
-        return Err(Error::Canceled);
+    match (end, last) {
+        (End::Canceled, _) => return Err(Error::Canceled),
+        (End::Exceeded(exceeded), _) | (End::Itself, Some(exceeded)) => {
+            return Err(Error::Exceeded(exceeded));
+        }
+        (End::Itself, None) => {}
     }
     let report = report.ok_or(Error::NoReport(status))?;
     let ended_well = status.success();
@@ -185,21 +206,25 @@ impl Init {
         })
     }
 
-    /// Sends the spec and passes on output until init and pid 1 are gone; true when canceled.
+    /// Sends the spec and passes on output until init and pid 1 are gone; says why they are.
     fn talk(
         &mut self,
         spec: &Spec,
+        watch: &mut Watch<'_>,
         output: &mut dyn FnMut(Output, &[u8]),
         cancel: &Cancel,
-    ) -> Result<bool, Error> {
+    ) -> Result<End, Error> {
         wire::send_spec(&self.socket, spec).map_err(Error::Send)?;
         for pipe in [&self.stdout, &self.stderr].into_iter().flatten() {
             fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
                 .map_err(|errno| Error::Watch(sys::Error::new("fcntl", "F_SETFL", errno)))?;
         }
-        let mut canceled = false;
+        let mut end = End::Itself;
         loop {
-            let ready = self.wait(if canceled { None } else { Some(cancel) })?;
+            let ready = match end {
+                End::Itself => self.wait(Some(cancel), watch.timeout())?,
+                End::Canceled | End::Exceeded(_) => self.wait(None, PollTimeout::NONE)?,
+            };
             if ready.stdout {
                 pass_on(&mut self.stdout, Output::Stdout, output);
             }
@@ -207,20 +232,30 @@ impl Init {
                 pass_on(&mut self.stderr, Output::Stderr, output);
             }
             if ready.cancel {
-                canceled = true;
+                end = End::Canceled;
             }
             let open = !ready.socket || self.listen()?;
-            if canceled {
+            if let End::Itself = end
+                && let Some(exceeded) = self.look(watch)
+            {
+                end = End::Exceeded(exceeded);
+            }
+            if let End::Canceled | End::Exceeded(_) = end {
                 self.kill()?;
             }
             if !open {
-                return Ok(canceled);
+                return Ok(end);
             }
         }
     }
 
-    /// Waits until something can be read; a switch that is `None` is not watched.
-    fn wait(&self, cancel: Option<&Cancel>) -> Result<Ready, Error> {
+    /// What the sandbox has taken too much of.
+    pub(super) fn look(&self, watch: &mut Watch<'_>) -> Option<Exceeded> {
+        watch.look(self.first.as_ref())
+    }
+
+    /// Waits until something can be read, or for `timeout`; a switch that is `None` is not watched.
+    fn wait(&self, cancel: Option<&Cancel>, timeout: PollTimeout) -> Result<Ready, Error> {
         let fds = [
             Some(self.socket.as_fd()),
             self.stdout.as_ref().map(|pipe| pipe.as_fd()),
@@ -233,7 +268,7 @@ impl Init {
             .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
             .collect();
         loop {
-            match poll(&mut polled, PollTimeout::NONE) {
+            match poll(&mut polled, timeout) {
                 Ok(_) => break,
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(Error::Watch(sys::Error::new("poll", "", errno))),

@@ -32,6 +32,12 @@ pub(crate) enum Error {
         registry: String,
         why: String,
     },
+    #[error("{name}: {registry} is not asked: {why}")]
+    Private {
+        name: String,
+        registry: String,
+        why: String,
+    },
     #[error("{name}: the configuration of registries cannot be used: {why}")]
     BadConfiguration { name: String, why: String },
     #[error("{name}: {what} should have the digest {expected} and has {actual}")]

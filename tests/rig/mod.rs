@@ -100,6 +100,7 @@ impl Rig {
             .current_dir(&self.directory)
             .env_remove("SOURCE_DATE_EPOCH")
             .env_remove("RBUILD_ROOT")
+            .env_remove("RBUILD_CONFIG")
             .env_remove("DOCKER_DEFAULT_PLATFORM")
             .env("NO_COLOR", "1")
             .env("DOCKER_CONFIG", self.path("docker-config"));

@@ -17,6 +17,7 @@ use super::changes::Changes;
 use super::commit::{LayerOptions, commit as commit_layer};
 use super::error::StepError;
 use super::image::{self, Dialect};
+use super::limits::Limits;
 use super::request::Encoding;
 use super::run;
 use super::scope::Scope;
@@ -47,6 +48,7 @@ pub(crate) struct Request {
     pub(crate) network: Network,
     pub(crate) shm_size: Option<u64>,
     pub(crate) limits: Vec<Limit>,
+    pub(crate) held_to: Limits,
     pub(crate) read_only: bool,
     pub(crate) console: Console,
     /// The command reads what the caller types or pipes.
@@ -98,6 +100,8 @@ impl Container {
             .as_deref()
             .unwrap_or(&config.working_dir);
         let user = request.user.as_ref().unwrap_or(&config.user);
+        let mut mounts = in_order(&request.mounts)?;
+        request.held_to.bound_mounts(&mut mounts);
         let active = store.prepare(snapshot)?;
         let lowers = store.layer_paths(active.parent()).into_iter();
         let spec = Spec {
@@ -117,9 +121,9 @@ impl Container {
             hosts: run::hosts(&hostname, &request.extra_hosts),
             hostname,
             shm_size: request.shm_size.unwrap_or(spec::DEFAULT_SHM_SIZE),
-            limits: request.limits.clone(),
+            limits: [request.held_to.of_processes(), request.limits.clone()].concat(),
             insecure: false,
-            mounts: in_order(&request.mounts)?,
+            mounts,
             filters: sandbox::seccomp::filters()
                 .map_err(|source| StepError::Filters {
                     source: source.clone(),
@@ -182,6 +186,7 @@ impl Container {
             config,
             scope: Scope::default(),
             cmd_set: false,
+            expanded: 0,
         };
         let blobs = image::assemble(store, &state, &state.config, encoding, Dialect::Oci, None)?;
         let id = blobs.config.digest.clone();

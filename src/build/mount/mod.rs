@@ -80,6 +80,16 @@ pub(crate) struct Prepared {
     _proxies: Vec<Proxy>,
 }
 
+impl Prepared {
+    /// What the command writes to besides its layer.
+    pub(crate) fn written_directories(&self) -> Vec<PathBuf> {
+        let caches = self._caches.iter().map(|cache| cache.path().to_owned());
+        caches
+            .chain(self._uppers.iter().map(Active::upper))
+            .collect()
+    }
+}
+
 impl Mounts {
     /// The mounts that `instruction` means in `state`. Fetches and digests what they bind.
     pub(crate) fn resolve(

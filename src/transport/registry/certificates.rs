@@ -11,12 +11,15 @@ use reqwest::{Certificate, Identity};
 use super::super::credentials;
 use super::client::Options;
 use super::hosts::is_loopback;
+use crate::reach;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client for one registry: no redirects of its own, the certificates for this registry.
+/// A client for one registry: no redirects of its own, the certificates for this registry. Of hosts
+/// with private addresses it knows those of `private` where such addresses are refused.
 pub(super) fn http_client(
     registry: &str,
+    private: &[String],
     options: &Options,
 ) -> Result<reqwest::Client, Box<dyn std::error::Error + Send + Sync>> {
     // An error means that a provider is installed already, which serves as well.
@@ -30,6 +33,9 @@ pub(super) fn http_client(
         .tls_certs_merge(certificates.authorities);
     if let Some(identity) = certificates.identity {
         builder = builder.identity(identity);
+    }
+    if let Some(public) = reach::resolver(private) {
+        builder = builder.dns_resolver(public);
     }
     // A proxy's loopback is another one.
     if is_loopback(registry) {

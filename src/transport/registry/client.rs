@@ -15,6 +15,7 @@ use super::failure::{Failure, innermost, retry, wanted_pause};
 use super::hosts::Hosts;
 use super::token::{self, Token};
 use crate::oci::Reference;
+use crate::reach;
 use crate::transport::error::Credentials;
 use crate::transport::{Error, Stop};
 
@@ -43,6 +44,8 @@ pub(super) struct Client {
     pub(super) name: String,
     credential: Option<Credential>,
     token_hosts: Vec<String>,
+    /// Hosts that may have private addresses where those are refused.
+    private: Vec<String>,
     /// The silence after which a connection is given up.
     pub(super) stall: Duration,
     pub(super) stop: Stop,
@@ -121,7 +124,8 @@ impl Client {
             text: name.clone(),
             why: error.to_string(),
         })?;
-        let http = http_client(registry, options).map_err(|cause| Error::Client {
+        let private = hosts.chosen(registry);
+        let http = http_client(registry, &private, options).map_err(|cause| Error::Client {
             name: name.clone(),
             registry: registry.to_owned(),
             cause,
@@ -134,6 +138,7 @@ impl Client {
             name,
             credential,
             token_hosts: host.token_hosts,
+            private,
             stall: hosts.stall(),
             stop: options.stop.clone(),
             scopes,
@@ -229,9 +234,13 @@ impl Client {
 
     /// Sends a request whose answer begins before the silence is too long.
     async fn timed(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        self.allow(&self.base).map_err(Failure::Final)?;
         match tokio::time::timeout(self.stall, request.send()).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(self.unreachable(innermost(error))),
+            Ok(Err(error)) => Err(match reach::refused_in(&error) {
+                Some(refused) => Failure::Final(self.private(&refused)),
+                None => self.unreachable(innermost(error)),
+            }),
             Err(_) => Err(self.silent()),
         }
     }
@@ -242,6 +251,7 @@ impl Client {
             return Err(self.refused("an address that is none"));
         };
         let target = || format!("{}://{}", to.scheme(), to.host_str().unwrap_or_default());
+        self.allow(&to)?;
         match (from.scheme(), to.scheme()) {
             ("https", "http") => {
                 let answer = format!("go on at {}, which is not encrypted", target());
@@ -253,6 +263,19 @@ impl Client {
                 Ok(to)
             }
             _ => Err(self.refused(&format!("go on at {}, which is no web address", target()))),
+        }
+    }
+
+    /// Refuses an address that must not be connected to.
+    fn allow(&self, url: &Url) -> Result<(), Error> {
+        reach::check(url, &self.private).map_err(|refused| self.private(&refused))
+    }
+
+    fn private(&self, refused: &reach::Refused) -> Error {
+        Error::Private {
+            name: self.name.clone(),
+            registry: self.registry.clone(),
+            why: refused.to_string(),
         }
     }
 

@@ -25,6 +25,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::reach;
+
 const DEFAULT_STALL: Duration = Duration::from_secs(30);
 
 /// The configuration file. A key that is not known is an error.
@@ -90,6 +92,19 @@ impl Hosts {
 
     pub(super) fn host(&self, registry: &str) -> Host {
         self.registries.get(registry).cloned().unwrap_or_default()
+    }
+
+    /// The hosts that `registry` may lead to whatever their addresses are: those that the file names.
+    pub(super) fn chosen(&self, registry: &str) -> Vec<String> {
+        let mut mirrors = self.registries.values().flat_map(|host| &host.mirrors);
+        let is_mirror = mirrors.any(|mirror| mirror == registry);
+        let token_hosts = match self.registries.get(registry) {
+            Some(host) => host.token_hosts.as_slice(),
+            None if is_mirror => &[],
+            None => return Vec::new(),
+        };
+        let hosts = token_hosts.iter().map(String::as_str).chain([registry]);
+        hosts.map(|host| reach::host_of(host).to_owned()).collect()
     }
 
     pub(super) fn stall(&self) -> Duration {
