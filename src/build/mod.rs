@@ -31,6 +31,7 @@ mod log_tail;
 mod metadata;
 mod mount;
 mod named;
+mod order;
 mod outputs;
 mod owner;
 mod plan;

@@ -1,6 +1,7 @@
 //! The command line: what was typed becomes a request, and its end becomes an exit code.
 
 mod build;
+mod build_values;
 mod check;
 mod config;
 mod disk;
