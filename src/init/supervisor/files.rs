@@ -9,6 +9,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag};
 
 use super::caller::{Caller, Lookup, Target};
 use super::credentials::{Credentials, UNCHANGED};
+#[cfg(target_arch = "x86_64")]
 use super::layout;
 use super::records::touch;
 use super::{Reply, Supervisor};
