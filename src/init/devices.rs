@@ -10,18 +10,9 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::makedev;
 
 use super::targets::Targets;
+use crate::sandbox::spec::DEVICES;
 use crate::sys::mount::{Attributes, Context};
 use crate::sys::{self, fs, mount};
-
-/// Name, major and minor number (Linux, `Documentation/admin-guide/devices.txt`).
-const NODES: [(&str, u64, u64); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
 
 const LINKS: [(&str, &str); 6] = [
     ("core", "/proc/kcore"),
@@ -61,7 +52,7 @@ pub(super) fn mount(targets: &mut Targets, shm_size: u64) -> sys::Result<()> {
     let dev = context.mount(NO_SUID_NO_EXEC)?;
     mount::attach(&dev, target)?;
 
-    for (name, major, minor) in NODES {
+    for (name, major, minor) in DEVICES {
         let node = clone_node(name, major, minor)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
         mount::attach(node, fs::open_at(&dev, OsStr::new(name), flags, 0o666)?)?;
@@ -79,7 +70,7 @@ pub(super) fn mount(targets: &mut Targets, shm_size: u64) -> sys::Result<()> {
 
 /// A detached mount of the host's /dev/null.
 pub(super) fn clone_null() -> sys::Result<OwnedFd> {
-    let (name, major, minor) = NODES[0];
+    let (name, major, minor) = DEVICES[0];
     clone_node(name, major, minor)
 }
 

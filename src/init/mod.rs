@@ -19,6 +19,7 @@
 //! | first | socket (0), pipes (1, 2), pidfd of pid 1 | all of the build's user namespace | host |
 //! | pid 1 until the pivot | those, and the mounts it makes | the same | host |
 //! | pid 1 afterwards | socket, pipes | the same; not dumpable, so closed to the command | image |
+//! | supervisor | the filter's listener, /proc and the upper directory as they were, pipes | all of the build's user namespace | image |
 //! | command | /dev/null (0), pipes (1, 2); or what `Spec::console` says | `payload::CAPABILITIES` for uid 0, else none | image |
 
 mod chroot;

@@ -1,6 +1,8 @@
 //! Records of owners that the file system cannot hold: the extended attribute of a file or directory,
 //! and an entry of a layer's table for what cannot have attributes.
 
+use crate::sys::statx::Birth;
+
 /// The attribute of a regular file or directory whose owner is not 0:0, or that stands for a device.
 /// Names that begin with [`RESERVED`] are rbuild's own: programs neither see nor set them, and no
 /// layer holds them.
@@ -92,6 +94,15 @@ pub(crate) struct FileId {
     pub(crate) inode: u64,
     /// Seconds and nanoseconds (`stx_btime` of statx(2)); zero where the file system has none.
     pub(crate) born: (i64, u32),
+}
+
+impl From<Birth> for FileId {
+    fn from(birth: Birth) -> Self {
+        Self {
+            inode: birth.inode,
+            born: birth.time,
+        }
+    }
 }
 
 /// One entry of a table: who owns the symbolic link, FIFO or socket. Later entries of a table

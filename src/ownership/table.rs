@@ -165,9 +165,5 @@ impl Tables {
 }
 
 fn id_of(dir: impl AsFd, name: &OsStr) -> sys::Result<FileId> {
-    let birth = sys::fs::birth_at(dir, name)?;
-    Ok(FileId {
-        inode: birth.inode,
-        born: birth.time,
-    })
+    Ok(sys::statx::birth_at(dir, name)?.into())
 }

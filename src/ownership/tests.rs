@@ -156,7 +156,7 @@ fn an_inode_that_is_used_again_has_no_owner_from_before() {
     symlink("a", &path).unwrap();
     layer.set("link", (7, 7));
     let dir = sys::fs::open_directory(&layer.diff()).unwrap();
-    let birth = sys::fs::birth_at(&dir, "link".as_ref()).unwrap();
+    let birth = sys::statx::birth_at(&dir, "link".as_ref()).unwrap();
     if birth.time == (0, 0) {
         return;
     }

@@ -66,6 +66,17 @@ pub(crate) struct Emulation {
 /// The argv[0] with which this program is the init of a sandbox.
 pub(crate) const INIT_NAME: &str = "rbuild-init";
 
+/// The devices that a command finds: name, major and minor number (OCI runtime-spec, "Default Devices";
+/// Linux, `Documentation/admin-guide/devices.txt`).
+pub(crate) const DEVICES: [(&str, u64, u64); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
 /// Docker's default for /dev/shm.
 pub(crate) const DEFAULT_SHM_SIZE: u64 = 64 << 20;
 

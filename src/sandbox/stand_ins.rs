@@ -17,18 +17,8 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, makedev};
 
-use super::spec::{Mount, Spec};
+use super::spec::{DEVICES, Mount, Spec};
 use crate::sys::{self, fs};
-
-/// The devices of the OCI runtime-spec that a step needs: name, major and minor number.
-const NODES: [(&str, u64, u64); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
 
 /// Files of the host's /proc that tell of the machine and not of its processes.
 const PROC_FILES: [&str; 15] = [
@@ -175,7 +165,7 @@ impl StandIns {
     /// written to and reads as empty, and the others are missing.
     fn put_dev(&mut self) -> sys::Result<()> {
         let dev = self.directory("/dev", 0o755)?;
-        for (name, major, minor) in NODES {
+        for (name, major, minor) in DEVICES {
             let name = OsStr::new(name);
             let device = makedev(major, minor);
             match fs::make_node_at(&dev, name, SFlag::S_IFCHR, 0o666, device) {

@@ -70,39 +70,57 @@ impl Place {
 /// Bytes gathered before a write(2).
 const BUFFER: usize = 256 * 1024;
 
+/// Where the store at `root` keeps a blob.
+pub(super) fn path_of(root: &Path, digest: &Digest) -> PathBuf {
+    let blobs = root.join("oci/blobs");
+    blobs.join(digest.algorithm()).join(digest.hex())
+}
+
+/// [`Store::has_blob`].
+pub(super) fn is_there(root: &Path, descriptor: &Descriptor) -> bool {
+    path_of(root, &descriptor.digest)
+        .metadata()
+        .is_ok_and(|metadata| metadata.len() == descriptor.size)
+}
+
+/// [`Store::open_blob`].
+pub(super) fn open(root: &Path, digest: &Digest) -> Result<File, Error> {
+    let path = path_of(root, digest);
+    File::open(&path).map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            Error::MissingBlob(digest.clone())
+        } else {
+            Error::io("open", &path)(error)
+        }
+    })
+}
+
+/// [`Store::read_blob`].
+pub(super) fn read(root: &Path, digest: &Digest) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut open(root, digest)?, &mut bytes)
+        .map_err(Error::io("read", &path_of(root, digest)))?;
+    Ok(bytes)
+}
+
 impl Store {
     fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.root
-            .join("oci/blobs")
-            .join(digest.algorithm())
-            .join(digest.hex())
+        path_of(&self.root, digest)
     }
 
     /// Whether the blob is there, with the size its descriptor promises.
     pub(crate) fn has_blob(&self, descriptor: &Descriptor) -> bool {
-        self.blob_path(&descriptor.digest)
-            .metadata()
-            .is_ok_and(|metadata| metadata.len() == descriptor.size)
+        is_there(&self.root, descriptor)
     }
 
     /// Opens a blob for reading. Its bytes were verified when it was published.
     pub(crate) fn open_blob(&self, digest: &Digest) -> Result<File, Error> {
-        let path = self.blob_path(digest);
-        File::open(&path).map_err(|error| {
-            if error.kind() == io::ErrorKind::NotFound {
-                Error::MissingBlob(digest.clone())
-            } else {
-                Error::io("open", &path)(error)
-            }
-        })
+        open(&self.root, digest)
     }
 
     /// The whole of a small blob: a manifest or a configuration.
     pub(crate) fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut self.open_blob(digest)?, &mut bytes)
-            .map_err(Error::io("read", &self.blob_path(digest)))?;
-        Ok(bytes)
+        read(&self.root, digest)
     }
 
     /// Starts a blob. With `expected`, [`BlobWriter::finish`] refuses any other bytes.

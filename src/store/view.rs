@@ -3,10 +3,9 @@
 //! Nothing here depends on owners or writes to `tmp`, so a view needs no user namespace and no space.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::{Error, KINDS, tags};
+use super::{Error, KINDS, blobs, tags};
 use crate::oci::{Descriptor, DiffId, Digest, Index, Reference};
 
 /// The blobs and tags of a store. Holds the store's lock, so that nothing it reads is removed.
@@ -75,34 +74,22 @@ impl View {
     }
 
     pub(super) fn blob_path(&self, digest: &Digest) -> PathBuf {
-        let blobs = self.root.join("oci/blobs");
-        blobs.join(digest.algorithm()).join(digest.hex())
+        blobs::path_of(&self.root, digest)
     }
 
-    /// Opens a blob for reading. Its bytes were verified when it was published.
+    /// As [`super::Store::open_blob`].
     pub(crate) fn open_blob(&self, digest: &Digest) -> Result<File, Error> {
-        let path = self.blob_path(digest);
-        File::open(&path).map_err(|error| {
-            if error.kind() == io::ErrorKind::NotFound {
-                Error::MissingBlob(digest.clone())
-            } else {
-                Error::io("open", &path)(error)
-            }
-        })
+        blobs::open(&self.root, digest)
     }
 
-    /// The whole of a small blob: a manifest or a configuration.
+    /// As [`super::Store::read_blob`].
     pub(crate) fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::new();
-        let read = self.open_blob(digest)?.read_to_end(&mut bytes);
-        read.map_err(Error::io("read", &self.blob_path(digest)))?;
-        Ok(bytes)
+        blobs::read(&self.root, digest)
     }
 
+    /// As [`super::Store::has_blob`].
     pub(crate) fn has_blob(&self, descriptor: &Descriptor) -> bool {
-        self.blob_path(&descriptor.digest)
-            .metadata()
-            .is_ok_and(|metadata| metadata.len() == descriptor.size)
+        blobs::is_there(&self.root, descriptor)
     }
 
     /// Bytes of the layer's tar, where the store has seen it.

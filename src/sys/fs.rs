@@ -1,7 +1,7 @@
 //! Files relative to directory descriptors, confined to a root where the names come from others.
 
-use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
@@ -127,44 +127,6 @@ pub(crate) fn try_stat_at(dir: impl AsFd, name: &OsStr) -> Result<Option<FileSta
 /// `fstat(2)`.
 pub(crate) fn stat(fd: impl AsFd) -> Result<FileStat> {
     nix::sys::stat::fstat(fd).map_err(|errno| Error::new("fstat", "", errno))
-}
-
-/// What tells a file from every other of its file system, also from one that had its inode before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Birth {
-    pub(crate) inode: u64,
-    /// Seconds since 1970 and nanoseconds; zero where the file system does not know.
-    pub(crate) time: (i64, u32),
-}
-
-/// `statx(2)` of `name` in `dir` without following a link; an empty name is `dir` itself.
-#[expect(unsafe_code, reason = "nix does not wrap the call")]
-pub(crate) fn birth_at(dir: impl AsFd, name: &OsStr) -> Result<Birth> {
-    let path =
-        CString::new(name.as_bytes()).map_err(|_| Error::on("statx", name, Errno::EINVAL))?;
-    let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: `path` is NUL-terminated, `found` is writable for a whole record; both outlive the call.
-    let status = unsafe {
-        libc::statx(
-            dir.as_fd().as_raw_fd(),
-            path.as_ptr(),
-            libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH,
-            libc::STATX_INO | libc::STATX_BTIME,
-            found.as_mut_ptr(),
-        )
-    };
-    Errno::result(status).map_err(|errno| Error::on("statx", name, errno))?;
-    // SAFETY: every value of its bytes is a valid record, and they were all set to zero.
-    let found = unsafe { found.assume_init() };
-    let time = if found.stx_mask & libc::STATX_BTIME == 0 {
-        (0, 0)
-    } else {
-        (found.stx_btime.tv_sec, found.stx_btime.tv_nsec)
-    };
-    Ok(Birth {
-        inode: found.stx_ino,
-        time,
-    })
 }
 
 /// The names in a directory, sorted by bytes, without `.` and `..`. The descriptor must be readable

@@ -263,16 +263,6 @@ pub(crate) fn steal_descriptor(pid: i32, fd: i32) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// `statx(2)` of a path relative to the working directory.
-pub(crate) fn statx(path: &std::ffi::CStr, flags: i32, mask: u32) -> nix::Result<libc::statx> {
-    // SAFETY: the structure holds integers only, for which zero is a value.
-    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
-    // SAFETY: `path` is NUL-terminated, `stat` is writable; both outlive the call.
-    let status = unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, mask, &raw mut stat) };
-    Errno::result(status)?;
-    Ok(stat)
-}
-
 /// A structure as the kernel writes it into the memory of a program.
 pub(crate) trait Plain: Copy {}
 impl Plain for libc::stat {}

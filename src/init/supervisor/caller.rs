@@ -1,6 +1,7 @@
 //! Who asks: arguments, memory, and the files that its arguments name.
 
 use std::ffi::{CString, OsStr};
+use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::rc::Rc;
@@ -303,10 +304,15 @@ impl<'a> Caller<'a> {
 
     /// Whether descriptor `fd` was opened with O_PATH: some calls do not take it.
     pub(super) fn is_path_only(&self, fd: i32) -> bool {
-        let information = std::fs::read_to_string(format!("{}/fdinfo/{fd}", self.notification.pid));
-        information.is_ok_and(|text| {
-            let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+        // The second line, of a file that is written anew for whoever reads it: one read has it.
+        let mut information = [0; 128];
+        let path = format!("{}/fdinfo/{fd}", self.notification.pid);
+        let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut information));
+        read.is_ok_and(|length| {
+            let mut lines = information[..length].split(|byte| *byte == b'\n');
+            let flags = lines.find_map(|line| line.strip_prefix(b"flags:"));
             flags
+                .and_then(|flags| std::str::from_utf8(flags).ok())
                 .and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok())
                 .is_some_and(|flags| flags & libc::O_PATH != 0)
         })

@@ -17,6 +17,7 @@ use crate::ownership::record::Record;
 use crate::sandbox::emulation::calls::{Layout, Width};
 use crate::sys::fs::Kind;
 use crate::sys::notify;
+use crate::sys::statx::statx;
 
 /// What an id of 16 bits says for "leave it".
 #[cfg(target_arch = "x86_64")]
@@ -105,7 +106,7 @@ impl Supervisor {
         let Some(record) = self.records.find(&target) else {
             return Ok(Reply::Continue);
         };
-        let Ok(mut stat) = notify::statx(&target.path, follow | sync, caller.word(3)) else {
+        let Ok(mut stat) = statx(AT_FDCWD, &target.path, follow | sync, caller.word(3)) else {
             return Ok(Reply::Continue);
         };
         let record = of_contents(record, stat.stx_size > 0);
@@ -181,13 +182,13 @@ impl Supervisor {
             gid: choose(gid, old.gid),
             device: old.device,
         };
-        if !may_chown(self.credentials(caller)?, old, (uid, gid))
-            && !self.is_capable_on_files(caller, Capability::CAP_CHOWN)?
-        {
+        let who = self.credentials(caller)?;
+        let is_root = || who.is_capable_on_files() && caller.has(Capability::CAP_CHOWN);
+        if !may_chown(who, old, (uid, gid)) && !is_root() {
             return Err(Errno::EPERM);
         }
         touch(&fd)?;
-        if new != old && !is_of_proc(&fd) {
+        if new != old && (self.records.are_of(&stat) || !is_of_proc(&fd)) {
             self.records.set(&fd, &stat, new)?;
         }
         Ok(Reply::Value(0))

@@ -8,13 +8,14 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::AtFlags;
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::FileStat;
 
 use super::caller::Target;
 use crate::ownership::record::{ATTRIBUTE, Entry, FileId, MAX_VALUE, Record};
 use crate::sys::fs::Kind;
-use crate::sys::{notify, xattr};
+use crate::sys::statx::{Birth, statx};
+use crate::sys::xattr;
 
 /// Entries of the table in memory. No image has so many links of other users.
 const MAX_ENTRIES: usize = 10_000_000;
@@ -78,6 +79,11 @@ impl Records {
         }
     }
 
+    /// Whether the file is the layer's, and not of something mounted into it.
+    pub(super) fn are_of(&self, stat: &FileStat) -> bool {
+        stat.st_dev == self.device
+    }
+
     /// Whether a new file that cannot carry attributes may look like one that the table has: a birth time
     /// is only as fine as the clock's tick, and an inode number may be given again within one.
     pub(super) fn may_mistake(&self) -> bool {
@@ -123,7 +129,7 @@ impl Records {
             return Err(Errno::ENOSPC);
         }
         let owner = (record.uid, record.gid);
-        let stored = if stat.st_dev == self.device {
+        let stored = if self.are_of(stat) {
             self.stored(&path)
         } else {
             None
@@ -208,16 +214,8 @@ pub(super) fn touch(fd: impl AsFd) -> nix::Result<()> {
 
 fn identify(path: &CStr, follow: bool) -> nix::Result<FileId> {
     let flags = if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW };
-    let stat = notify::statx(path, flags, libc::STATX_INO | libc::STATX_BTIME)?;
-    let born = if stat.stx_mask & libc::STATX_BTIME == 0 {
-        (0, 0)
-    } else {
-        (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)
-    };
-    Ok(FileId {
-        inode: stat.stx_ino,
-        born,
-    })
+    let found = statx(AT_FDCWD, path, flags, Birth::MASK)?;
+    Ok(Birth::of(&found).into())
 }
 
 /// A descriptor of the supervisor's own, as a path below its /proc.

@@ -32,7 +32,7 @@ pub(super) struct Stamp {
     pub(super) ctime: (i64, i64),
     /// When the inode was made: the number of a removed one may be given to the next. `None` where
     /// the file system does not know; asked for with directories only.
-    pub(super) born: Option<(i64, i64)>,
+    pub(super) born: Option<(i64, u32)>,
 }
 
 impl Stamp {

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Seek as _, SeekFrom, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use nix::errno::Errno;
@@ -77,6 +77,22 @@ impl Unpacker<'_> {
         Ok(())
     }
 
+    /// Makes an empty file, 0600, in the place of what is there; the file, and what it replaced.
+    fn new_file(
+        &mut self,
+        parent: &OsStr,
+        name: &OsStr,
+        at: Subject<'_>,
+    ) -> Result<(OwnedFd, Option<Kind>), Error> {
+        let dir = self
+            .place
+            .directory(parent)
+            .map_err(|source| at.unpack(source))?;
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+        place::replace(dir, name, || sys::fs::open_at(dir, name, flags, 0o600))
+            .map_err(|source| at.unpack(source))
+    }
+
     pub(super) fn unpack_file(
         &mut self,
         member: &Member,
@@ -85,14 +101,7 @@ impl Unpacker<'_> {
         path: &EntryPath,
     ) -> Result<(), Error> {
         let at = Subject(&member.path);
-        let dir = self
-            .place
-            .directory(parent)
-            .map_err(|source| at.unpack(source))?;
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
-        let (file, replaced) =
-            place::replace(dir, name, || sys::fs::open_at(dir, name, flags, 0o600))
-                .map_err(|source| at.unpack(source))?;
+        let (file, replaced) = self.new_file(parent, name, at)?;
         let mut file = std::fs::File::from(file);
         match self.archive.take_sparse() {
             None => self.write_data(&mut file, u64::MAX, at)?,
@@ -218,14 +227,7 @@ impl Unpacker<'_> {
         if matches!(self.ownership, Ownership::Discarded) {
             return Ok(());
         }
-        let dir = self
-            .place
-            .directory(parent)
-            .map_err(|source| at.unpack(source))?;
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
-        let (file, replaced) =
-            place::replace(dir, name, || sys::fs::open_at(dir, name, flags, 0o600))
-                .map_err(|source| at.unpack(source))?;
+        let (file, replaced) = self.new_file(parent, name, at)?;
         self.ownership
             .set_device(&file, device, member.uid, member.gid)
             .map_err(|source| Error::Owner {
@@ -234,6 +236,10 @@ impl Unpacker<'_> {
             })?;
         self.ownership
             .set_mode(&file, member.mode)
+            .map_err(|source| at.unpack(source))?;
+        let dir = self
+            .place
+            .directory(parent)
             .map_err(|source| at.unpack(source))?;
         set_attributes(dir, name, member, self.form)?;
         let (seconds, nanoseconds) = member.mtime;
