@@ -29,6 +29,8 @@
 //! `partial` is no content: only a download of the same blob goes on with it, and what is old or too much
 //! is removed (`partials.rs`).
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod assertions;
 mod blobs;
 mod cache_mounts;
 mod check;

@@ -113,7 +113,14 @@ impl Store {
             let bytes =
                 fs::read(&path).map_err(|_| Error::MissingSnapshot(chain_id.to_string()))?;
             let record: Record =
-                serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })?;
+                serde_json::from_slice(&bytes).map_err(|source| Error::Damaged {
+                    path: path.clone(),
+                    source,
+                })?;
+            // A name that holds has no circle in what is below it.
+            if ChainId::on(record.parent.as_ref(), &record.diff_id) != chain_id {
+                return Err(Error::OtherSnapshot { path });
+            }
             next = record.parent;
             chain.push(Layer {
                 chain_id,
