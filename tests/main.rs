@@ -58,6 +58,7 @@ mod owners;
 mod peers;
 mod place;
 mod platform;
+mod power_loss;
 mod progress;
 mod pull;
 mod push;

@@ -68,6 +68,9 @@ pub(super) struct Record {
     /// How the tar of the layer is made of its files; `None` for one that came from elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) packed: Option<Packing>,
+    /// The run that made it, which may have a marker in `unsynced`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) run: Option<String>,
 }
 
 /// How an own layer was packed.
@@ -168,8 +171,7 @@ impl Store {
     }
 
     /// Puts the only layer of `linked`, a stack of one layer with `diff_id`, on `parent`: no file is
-    /// copied, the new snapshot names the one that has them. Like every snapshot it is listed as
-    /// unsynced after the one it names, so what survives a crash names what survived.
+    /// copied, the new snapshot names the one that has them.
     pub(crate) fn link(
         &self,
         linked: &Snapshot,
@@ -346,14 +348,13 @@ impl Store {
             diff_id,
             content,
             packed,
+            run: Some(self.mark_run()?),
         });
         write_atomically(
             &active.directory.join("snapshot.json"),
             &record,
             Durable::No,
         )?;
-        let marker = self.root.join("unsynced").join(chain_id.0.hex());
-        fs::write(&marker, boot_id()).map_err(Error::io("write", &marker))?;
         let place = self.snapshot_path(&chain_id);
         match fs::rename(&active.directory, &place) {
             Ok(()) => Ok(snapshot),
@@ -361,38 +362,6 @@ impl Store {
             Err(_) if self.has_snapshot(&chain_id) => self.snapshot(Some(&chain_id)),
             Err(source) => Err(Error::io("publish", &place)(source)),
         }
-    }
-
-    /// Deals with the snapshots that were never flushed: after a restart of the machine they are
-    /// dropped, and once they are old enough to be on disk anyway they are flushed for good.
-    pub(super) fn settle_snapshots(&self) -> Result<(), Error> {
-        let directory = self.root.join("unsynced");
-        let entries = fs::read_dir(&directory).map_err(Error::io("list", &directory))?;
-        let boot = boot_id();
-        let mut aged = Vec::new();
-        for entry in entries.filter_map(Result::ok) {
-            let marker = entry.path();
-            let same_boot = fs::read_to_string(&marker).is_ok_and(|text| text == boot);
-            if !same_boot {
-                let hex = entry.file_name();
-                for kind in super::KINDS {
-                    tmp::remove_tree(&self.root.join("snapshots").join(kind).join(&hex))?;
-                }
-                drop(fs::remove_file(&marker));
-            } else if entry.metadata().is_ok_and(|metadata| is_aged(&metadata)) {
-                aged.push(marker);
-            }
-        }
-        if !aged.is_empty() {
-            let root = sys::fs::open_directory(&self.root)
-                .map_err(|error| Error::io("open", &self.root)(error.into()))?;
-            sys::fs::sync_file_system(&root)
-                .map_err(|error| Error::io("sync", &self.root)(error.into()))?;
-            for marker in aged {
-                drop(fs::remove_file(marker));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -430,19 +399,4 @@ impl Drop for Active {
         // After publication the directory is elsewhere; otherwise what stays, the next run removes.
         drop(tmp::remove_tree(&self.directory));
     }
-}
-
-/// Written back by the kernel on its own: twice the default `vm.dirty_expire_centisecs`.
-fn is_aged(marker: &fs::Metadata) -> bool {
-    marker
-        .modified()
-        .ok()
-        .and_then(|time| time.elapsed().ok())
-        .is_some_and(|age| age.as_secs() >= 60)
-}
-
-/// Names this run of the kernel; empty where /proc does not tell, which never equals itself later
-/// only by chance.
-pub(super) fn boot_id() -> String {
-    fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default()
 }
