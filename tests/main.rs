@@ -82,6 +82,7 @@ mod ssh;
 mod stages;
 mod store_check;
 mod store_damages;
+mod store_private;
 mod store_stress;
 mod transfers;
 mod tutorial;
