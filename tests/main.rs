@@ -33,6 +33,7 @@ mod errors;
 mod escape;
 mod expansion;
 mod export;
+mod full_disk;
 mod git;
 mod git_security;
 mod heredoc;
