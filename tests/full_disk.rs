@@ -10,8 +10,8 @@ use crate::rig::{Rig, base, host};
 /// File systems that hold from next to nothing up to the whole build: options of a tmpfs.
 fn disks() -> Vec<String> {
     let many = points().max(4);
-    let sizes = (0..many).map(|number| format!("size={}k", 120 + number * 4400 / many));
-    let inodes = (0..many).map(|number| format!("nr_inodes={}", 20 + number * 260 / many));
+    let sizes = (0..many).map(|number| format!("size={}k", 120 + number * 9000 / many));
+    let inodes = (0..many).map(|number| format!("nr_inodes={}", 20 + number * 700 / many));
     sizes.chain(inodes).collect()
 }
 
