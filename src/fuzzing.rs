@@ -1,15 +1,17 @@
 //! What strangers' bytes must not do: the targets of `fuzz/`, and the replay of their corpora.
 //!
-//! A target takes any bytes, and panics where something does not hold. The assertions stand in the
-//! rooms that they are about.
+//! The assertions stand in the rooms that they are about.
 
 #[cfg(test)]
 mod tests;
 
 use crate::{context, dockerfile, layer, oci, ownership, remote, store, transport};
 
+/// Takes any bytes, and panics where something does not hold.
+type Target = fn(&[u8]);
+
 /// The targets, by their names in `fuzz/`.
-const TARGETS: [(&str, fn(&[u8])); 7] = [
+const TARGETS: [(&str, Target); 7] = [
     ("dockerfile", dockerfile),
     ("document", transport::assertions::documents_hold),
     ("expansion", expansion),

@@ -287,11 +287,12 @@ impl Cut<'_> {
         strace.extend(["-e", calls]);
         let at = 1 + numbers.next(40);
         let inject = format!("inject=rename,fsync,fdatasync:signal=KILL:when={at}");
-        if state % 2 == 0 {
+        let is_killed = state.is_multiple_of(2);
+        if is_killed {
             strace.extend(["-e", &inject]);
         }
         let ended = Outcome::of(&mut started_by(&strace, &(self.build)(state)));
-        assert!(state % 2 == 0 || ended.code == Some(0), "{}", ended.stderr);
+        assert!(is_killed || ended.code == Some(0), "{}", ended.stderr);
         Flushed::of(&fs::read_to_string(&trace).unwrap())
     }
 }

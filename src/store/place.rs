@@ -45,11 +45,7 @@ pub(crate) enum Fit {
 const XFS: FsType = FsType(0x5846_5342);
 
 /// File systems that hold overlay layers, attributes included, in every kernel that rbuild supports.
-const GOOD: [FsType; 3] = [
-    statfs::EXT4_SUPER_MAGIC,
-    XFS,
-    statfs::BTRFS_SUPER_MAGIC,
-];
+const GOOD: [FsType; 3] = [statfs::EXT4_SUPER_MAGIC, XFS, statfs::BTRFS_SUPER_MAGIC];
 
 /// File systems of which the kernel never takes an upper directory: overlay itself, and network file
 /// systems without whiteouts.

@@ -59,8 +59,8 @@ impl Store {
         if markers.iter().any(is_lost) {
             // Who comes second must not drop what the first has made since.
             let _lock = tags::lock_index(&self.root)?;
-            let lost = list(&directory)?.into_iter().filter(is_lost).collect();
-            self.drop_lost(lost)?;
+            let lost: Vec<PathBuf> = list(&directory)?.into_iter().filter(is_lost).collect();
+            self.drop_lost(&lost)?;
         }
         let mut aged = markers;
         aged.retain(|marker| is_aged(marker) && !self.is_alive(marker));
@@ -85,7 +85,7 @@ impl Store {
 
     /// Drops the snapshots of the markers' runs, those that cannot be read, and those that stand on
     /// what is not there; then the markers.
-    fn drop_lost(&self, markers: Vec<PathBuf>) -> Result<(), Error> {
+    fn drop_lost(&self, markers: &[PathBuf]) -> Result<(), Error> {
         let names: BTreeSet<&str> = markers
             .iter()
             .filter_map(|marker| name_of(marker))
@@ -158,4 +158,133 @@ fn is_aged(marker: &Path) -> bool {
 /// only by chance.
 pub(super) fn boot_id() -> String {
     fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::oci::{DiffId, Digest};
+    use crate::ownership::{Ownership, Table};
+    use crate::store::Snapshot;
+
+    fn open(root: &Path) -> Store {
+        Store::open(root, Ownership::Recorded(Table::default())).unwrap()
+    }
+
+    /// Publishes a layer with nothing in it.
+    fn layer(store: &Store, parent: &Snapshot, text: &str) -> Snapshot {
+        let active = store.prepare(parent).unwrap();
+        let diff_id = DiffId(Digest::of(text.as_bytes()));
+        store
+            .publish_snapshot(store.stage(active, diff_id, None))
+            .unwrap()
+    }
+
+    fn markers(root: &Path) -> Vec<PathBuf> {
+        list(&root.join("unsynced")).unwrap()
+    }
+
+    fn is_there(store: &Store, snapshot: &Snapshot) -> bool {
+        store.has_snapshot(snapshot.chain_id().unwrap())
+    }
+
+    #[test]
+    fn the_snapshots_of_a_run_before_the_power_cut_go_with_what_stands_on_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("store");
+        let first = open(&root);
+        let settled = layer(&first, &Snapshot::default(), "settled");
+        drop(first);
+        fs::remove_file(&markers(&root)[0]).unwrap();
+        let second = open(&root);
+        let lost = layer(&second, &settled, "lost");
+        let other = layer(&second, &Snapshot::default(), "other");
+        drop(second);
+        let [marker] = &markers(&root)[..] else {
+            panic!("one marker for a run");
+        };
+        fs::write(marker, "another boot").unwrap();
+        let third = open(&root);
+        assert!(is_there(&third, &settled));
+        assert!(!is_there(&third, &lost) && !is_there(&third, &other));
+        assert!(markers(&root).is_empty());
+        // Of another run, which has been flushed, on one that has not.
+        let below = layer(&third, &settled, "below");
+        drop(third);
+        let [marker] = &markers(&root)[..] else {
+            panic!("one marker for a run");
+        };
+        let fourth = open(&root);
+        let above = layer(&fourth, &below, "above");
+        drop(fourth);
+        fs::write(marker, "").unwrap();
+        let fifth = open(&root);
+        assert!(!is_there(&fifth, &below) && !is_there(&fifth, &above));
+        assert!(is_there(&fifth, &settled));
+    }
+
+    #[test]
+    fn a_snapshot_without_a_record_that_can_be_read_gives_its_place_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("store");
+        let store = open(&root);
+        let one = layer(&store, &Snapshot::default(), "one");
+        let two = layer(&store, &Snapshot::default(), "two");
+        let place = |snapshot: &Snapshot| {
+            let hex = snapshot.chain_id().unwrap().0.hex();
+            root.join("snapshots/recorded").join(hex)
+        };
+        fs::write(place(&one).join("snapshot.json"), "").unwrap();
+        fs::remove_file(place(&two).join("snapshot.json")).unwrap();
+        drop(store);
+        fs::write(&markers(&root)[0], "another boot").unwrap();
+        let store = open(&root);
+        for text in ["one", "two"] {
+            let again = layer(&store, &Snapshot::default(), text);
+            assert!(is_there(&store, &again));
+        }
+    }
+
+    #[test]
+    fn a_marker_goes_when_its_run_has_ended_and_everything_was_flushed() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("store");
+        let alive = open(&root);
+        layer(&alive, &Snapshot::default(), "text");
+        let [marker] = &markers(&root)[..] else {
+            panic!("one marker for a run");
+        };
+        let set = |time: SystemTime| {
+            let file = File::options().write(true).open(marker).unwrap();
+            file.set_modified(time).unwrap();
+        };
+        let past = SystemTime::now() - Duration::from_secs(3600);
+        set(past);
+        drop(open(&root));
+        assert!(marker.exists(), "its run goes on");
+        drop(alive);
+        // A clock that went back: its age is not known.
+        set(SystemTime::now() + Duration::from_secs(3600));
+        drop(open(&root));
+        assert!(marker.exists());
+        set(past);
+        drop(open(&root));
+        assert!(!marker.exists());
+    }
+
+    #[test]
+    fn a_marker_of_one_snapshot_is_still_understood() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("store");
+        let store = open(&root);
+        let snapshot = layer(&store, &Snapshot::default(), "text");
+        drop(store);
+        fs::remove_file(&markers(&root)[0]).unwrap();
+        let hex = snapshot.chain_id().unwrap().0.hex().to_owned();
+        fs::write(root.join("unsynced").join(hex), "another boot").unwrap();
+        let store = open(&root);
+        assert!(!is_there(&store, &snapshot) && markers(&root).is_empty());
+    }
 }
