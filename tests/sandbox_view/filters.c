@@ -1,0 +1,185 @@
+/* What the filters of a sandbox answer to every system call, without making one of them.
+ *
+ * Of several seccomp filters that judge a call the kernel takes the strictest verdict, and an errno is
+ * stricter than SECCOMP_RET_TRACE. So a child puts a filter on itself that traces everything: what the
+ * sandbox refuses comes back with its errno, what it lets pass stops at the parent, which skips the call.
+ *
+ * Prints lines "x86_64|x32|i386 NUMBER ANSWER" and "CALL VALUE ANSWER", where the answer is `passed`, the
+ * name of an errno, or `answered` for a call that somebody else has answered. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum abi { X86_64, X32, I386 };
+static const char *const abis[] = {"x86_64", "x32", "i386"};
+
+/* No errno of the kernel. */
+#define PASSED (-7777)
+#define NUMBERS 601
+/* uretprobe and uprobe, of which the kernel asks no filter (since Linux 6.13). */
+#define UNFILTERED(abi, number) ((abi) == X86_64 && ((number) == 335 || (number) == 336))
+#define X32_BIT 0x40000000
+#define HIGH(value) ((1UL << 32) + (value))
+
+static struct {
+    volatile int is_probing;
+    long answers[3][NUMBERS];
+    long calls[1024];
+} *shared;
+
+static long call(enum abi abi, long number, long one, long two) {
+    long result;
+    shared->is_probing = 1;
+    if (abi == I386) {
+        __asm__ volatile("int $0x80"
+                         : "=a"(result)
+                         : "a"(number), "b"(one), "c"(two), "d"(-1L), "S"(-1L), "D"(-1L)
+                         : "memory", "r8", "r9", "r10", "r11");
+        result = (int)result;
+    } else {
+        register long r10 __asm__("r10") = -1, r8 __asm__("r8") = -1, r9 __asm__("r9") = -1;
+        __asm__ volatile("syscall"
+                         : "=a"(result)
+                         : "a"(abi == X32 ? number | X32_BIT : number), "D"(one), "S"(two), "d"(-1L),
+                           "r"(r10), "r"(r8), "r"(r9)
+                         : "memory", "rcx", "r11");
+    }
+    shared->is_probing = 0;
+    return result;
+}
+
+/* Calls whose answer depends on an argument. */
+struct attempt {
+    const char *name;
+    enum abi abi;
+    int number;
+    unsigned long one, two;
+    int shown;
+};
+
+static struct attempt attempts[1024];
+static int many;
+
+static void attempt(const char *name, enum abi abi, int number, unsigned long one, unsigned long two, int shown) {
+    attempts[many++] = (struct attempt){name, abi, number, one, two, shown};
+}
+
+static void plan(void) {
+    for (int family = 0; family <= 46; family++) {
+        attempt("socket", X86_64, SYS_socket, family, 1, 0);
+        attempt("socket+2^32", X86_64, SYS_socket, HIGH(family), 1, 0);
+        attempt("socketpair", X86_64, SYS_socketpair, family, 1, 0);
+        attempt("socketpair+2^32", X86_64, SYS_socketpair, HIGH(family), 1, 0);
+        attempt("i386:socket", I386, 359, family, 1, 0);
+        attempt("i386:socketpair", I386, 360, family, 1, 0);
+    }
+    /* TCGETS, TIOCSTI, TIOCGWINSZ, TIOCLINUX */
+    static const unsigned long requests[] = {0x5401, 0x5412, 0x5413, 0x541c};
+    for (int i = 0; i < 4; i++) {
+        attempt("ioctl", X86_64, SYS_ioctl, 0, requests[i], 1);
+        attempt("ioctl+2^32", X86_64, SYS_ioctl, 0, HIGH(requests[i]), 1);
+        attempt("ioctl+2^63", X86_64, SYS_ioctl, 0, 1UL << 63 | requests[i], 1);
+        attempt("i386:ioctl", I386, 54, 0, requests[i], 1);
+    }
+    static const unsigned long personalities[] = {0, 1, 8, 0x20000, 0x20008, 0x40000, 0x800000, 0x400000, 0xffffffff};
+    for (unsigned i = 0; i < sizeof personalities / sizeof *personalities; i++) {
+        attempt("personality", X86_64, SYS_personality, personalities[i], 0, 0);
+        attempt("personality+2^32", X86_64, SYS_personality, HIGH(personalities[i]), 0, 0);
+        attempt("i386:personality", I386, 136, personalities[i], 0, 0);
+    }
+    static const unsigned long flags[] = {
+        0, SIGCHLD, CLONE_VM | CLONE_VFORK | SIGCHLD, CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC,
+        CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWUSER | CLONE_NEWNS | SIGCHLD,
+    };
+    for (unsigned i = 0; i < sizeof flags / sizeof *flags; i++) {
+        attempt("clone", X86_64, SYS_clone, flags[i], 0, 0);
+        attempt("clone+2^32", X86_64, SYS_clone, HIGH(flags[i]), 0, 0);
+        attempt("i386:clone", I386, 120, flags[i], 0, 0);
+        attempt("unshare", X86_64, SYS_unshare, flags[i], 0, 0);
+    }
+    /* socketcall(SYS_SOCKET), ipc, and those of prctl that reach outside a process. */
+    attempt("i386:socketcall", I386, 102, 1, 0, 0);
+    attempt("prctl", X86_64, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0);
+    attempt("prctl", X86_64, SYS_prctl, PR_SET_PTRACER, 1, 0);
+    attempt("prctl", X86_64, SYS_prctl, PR_SET_MM, 1, 0);
+    attempt("prctl", X86_64, SYS_prctl, PR_CAPBSET_DROP, 63, 0);
+}
+
+static void child(void) {
+    struct sock_filter trace[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE)};
+    struct sock_fprog program = {1, trace};
+    if (ptrace(PTRACE_TRACEME, 0, 0, 0)) _exit(101);
+    raise(SIGSTOP);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) _exit(102);
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program)) _exit(103);
+    for (int abi = X86_64; abi <= I386; abi++)
+        for (int number = 0; number < NUMBERS; number++)
+            if (!UNFILTERED(abi, number)) shared->answers[abi][number] = call(abi, number, -1, -1);
+    for (int i = 0; i < many; i++)
+        shared->calls[i] = call(attempts[i].abi, attempts[i].number, attempts[i].one, attempts[i].two);
+    _exit(0);
+}
+
+static int watch(pid_t pid) {
+    int status;
+    waitpid(pid, &status, 0);
+    if (ptrace(PTRACE_SETOPTIONS, pid, 0, PTRACE_O_TRACESECCOMP | PTRACE_O_EXITKILL)) {
+        perror("ptrace");
+        return 1;
+    }
+    for (int signal = 0;; signal = 0) {
+        if (ptrace(PTRACE_CONT, pid, 0, signal)) break;
+        if (waitpid(pid, &status, 0) < 0 || WIFEXITED(status) || WIFSIGNALED(status)) break;
+        if (status >> 8 != (SIGTRAP | PTRACE_EVENT_SECCOMP << 8)) {
+            signal = WSTOPSIG(status) == SIGSTOP ? 0 : WSTOPSIG(status);
+            continue;
+        }
+        if (!shared->is_probing) continue;
+        ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, regs.orig_rax), -1L);
+        ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, regs.rax), (long)PASSED);
+    }
+    if (!WIFEXITED(status) || WEXITSTATUS(status)) fprintf(stderr, "the child ended with %#x\n", status);
+    return !WIFEXITED(status) || WEXITSTATUS(status);
+}
+
+static const char *name(long answer) {
+    switch (answer) {
+    case PASSED: return "passed";
+    case -EPERM: return "EPERM";
+    case -ENOSYS: return "ENOSYS";
+    default: return "answered";
+    }
+}
+
+int main(void) {
+    shared = mmap(0, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) return 1;
+    plan();
+    alarm(100);
+    pid_t pid = fork();
+    if (!pid) child();
+    if (watch(pid)) return 1;
+    for (int abi = X86_64; abi <= I386; abi++)
+        for (int number = 0; number < NUMBERS; number++)
+            if (!UNFILTERED(abi, number))
+                printf("%s %d %s\n", abis[abi], number, name(shared->answers[abi][number]));
+    for (int i = 0; i < many; i++) {
+        struct attempt *a = &attempts[i];
+        printf("%s %#lx %s\n", a->name, (a->shown ? a->two : a->one) & 0xffffffff, name(shared->calls[i]));
+    }
+    return 0;
+}
