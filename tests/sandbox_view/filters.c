@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -78,45 +79,55 @@ static void attempt(const char *name, enum abi abi, int number, unsigned long on
     attempts[many++] = (struct attempt){name, abi, number, one, two, shown};
 }
 
+#define LENGTH(array) (sizeof(array) / sizeof *(array))
+
+static void vary_first(const char *name, enum abi abi, int number, unsigned long high, const unsigned long *values, int count) {
+    for (int i = 0; i < count; i++) attempt(name, abi, number, high + values[i], 1, 0);
+}
+
+static void vary_second(const char *name, enum abi abi, int number, unsigned long high, const unsigned long *values, int count) {
+    for (int i = 0; i < count; i++) attempt(name, abi, number, 0, high + values[i], 1);
+}
+
 static void plan(void) {
-    for (int family = 0; family <= 46; family++) {
-        attempt("socket", X86_64, SYS_socket, family, 1, 0);
-        attempt("socket+2^32", X86_64, SYS_socket, HIGH(family), 1, 0);
-        attempt("socketpair", X86_64, SYS_socketpair, family, 1, 0);
-        attempt("socketpair+2^32", X86_64, SYS_socketpair, HIGH(family), 1, 0);
-        attempt("i386:socket", I386, 359, family, 1, 0);
-        attempt("i386:socketpair", I386, 360, family, 1, 0);
-    }
-    /* TCGETS, TIOCSTI, TIOCGWINSZ, TIOCLINUX */
-    static const unsigned long requests[] = {0x5401, 0x5412, 0x5413, 0x541c};
-    for (int i = 0; i < 4; i++) {
-        attempt("ioctl", X86_64, SYS_ioctl, 0, requests[i], 1);
-        attempt("ioctl+2^32", X86_64, SYS_ioctl, 0, HIGH(requests[i]), 1);
-        attempt("ioctl+2^63", X86_64, SYS_ioctl, 0, 1UL << 63 | requests[i], 1);
-        attempt("i386:ioctl", I386, 54, 0, requests[i], 1);
-    }
-    static const unsigned long personalities[] = {0, 1, 8, 0x20000, 0x20008, 0x40000, 0x800000, 0x400000, 0xffffffff};
-    for (unsigned i = 0; i < sizeof personalities / sizeof *personalities; i++) {
-        attempt("personality", X86_64, SYS_personality, personalities[i], 0, 0);
-        attempt("personality+2^32", X86_64, SYS_personality, HIGH(personalities[i]), 0, 0);
-        attempt("i386:personality", I386, 136, personalities[i], 0, 0);
-    }
+    unsigned long families[47];
+    for (unsigned i = 0; i < LENGTH(families); i++) families[i] = i;
+    vary_first("socket", X86_64, SYS_socket, 0, families, LENGTH(families));
+    vary_first("socket+2^32", X86_64, SYS_socket, HIGH(0), families, LENGTH(families));
+    vary_first("i386:socket", I386, 359, 0, families, LENGTH(families));
+    vary_first("socketpair", X86_64, SYS_socketpair, 0, families, LENGTH(families));
+    vary_first("socketpair+2^32", X86_64, SYS_socketpair, HIGH(0), families, LENGTH(families));
+    vary_first("i386:socketpair", I386, 360, 0, families, LENGTH(families));
+    /* socketcall(SYS_SOCKET) would hide the family. */
+    attempt("i386:socketcall", I386, 102, 1, 0, 0);
+
+    static const unsigned long requests[] = {TCGETS, TIOCSTI, TIOCGWINSZ, TIOCLINUX};
+    vary_second("ioctl", X86_64, SYS_ioctl, 0, requests, LENGTH(requests));
+    vary_second("ioctl+2^32", X86_64, SYS_ioctl, HIGH(0), requests, LENGTH(requests));
+    vary_second("ioctl+2^63", X86_64, SYS_ioctl, 1UL << 63, requests, LENGTH(requests));
+    vary_second("i386:ioctl", I386, 54, 0, requests, LENGTH(requests));
+
+    static const unsigned long personalities[] = {0, 1, 8, 0x20000, 0x20008, 0x40000, 0x400000, 0x800000, 0xffffffff};
+    vary_first("personality", X86_64, SYS_personality, 0, personalities, LENGTH(personalities));
+    vary_first("personality+2^32", X86_64, SYS_personality, HIGH(0), personalities, LENGTH(personalities));
+    vary_first("i386:personality", I386, 136, 0, personalities, LENGTH(personalities));
+
     static const unsigned long flags[] = {
         0, SIGCHLD, CLONE_VM | CLONE_VFORK | SIGCHLD, CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC,
         CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWUSER | CLONE_NEWNS | SIGCHLD,
     };
-    for (unsigned i = 0; i < sizeof flags / sizeof *flags; i++) {
-        attempt("clone", X86_64, SYS_clone, flags[i], 0, 0);
-        attempt("clone+2^32", X86_64, SYS_clone, HIGH(flags[i]), 0, 0);
-        attempt("i386:clone", I386, 120, flags[i], 0, 0);
-        attempt("unshare", X86_64, SYS_unshare, flags[i], 0, 0);
-    }
-    /* socketcall(SYS_SOCKET), ipc, and those of prctl that reach outside a process. */
-    attempt("i386:socketcall", I386, 102, 1, 0, 0);
-    attempt("prctl", X86_64, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0);
-    attempt("prctl", X86_64, SYS_prctl, PR_SET_PTRACER, 1, 0);
-    attempt("prctl", X86_64, SYS_prctl, PR_SET_MM, 1, 0);
-    attempt("prctl", X86_64, SYS_prctl, PR_CAPBSET_DROP, 63, 0);
+    vary_first("clone", X86_64, SYS_clone, 0, flags, LENGTH(flags));
+    vary_first("clone+2^32", X86_64, SYS_clone, HIGH(0), flags, LENGTH(flags));
+    vary_first("i386:clone", I386, 120, 0, flags, LENGTH(flags));
+    vary_first("unshare", X86_64, SYS_unshare, 0, flags, LENGTH(flags));
+
+    static const unsigned long traces[] = {PTRACE_TRACEME, PTRACE_PEEKDATA, PTRACE_CONT, PTRACE_ATTACH, PTRACE_SEIZE};
+    vary_first("ptrace", X86_64, SYS_ptrace, 0, traces, LENGTH(traces));
+    vary_first("ptrace+2^32", X86_64, SYS_ptrace, HIGH(0), traces, LENGTH(traces));
+    vary_first("i386:ptrace", I386, 26, 0, traces, LENGTH(traces));
+
+    static const unsigned long options[] = {PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_MM, PR_SET_NO_NEW_PRIVS, PR_SET_PTRACER};
+    vary_first("prctl", X86_64, SYS_prctl, 0, options, LENGTH(options));
 }
 
 static void child(void) {
