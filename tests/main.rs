@@ -76,6 +76,7 @@ mod run_image;
 mod run_options;
 mod run_terminal;
 mod run_volumes;
+mod sandbox_view;
 mod secrets;
 mod ssh;
 mod stages;

@@ -241,20 +241,18 @@ impl Run {
             env.push((name, value));
         }
         // As with BuildKit: what the capabilities are for is not in the list of what is allowed.
+        let tree = store.tree(active)?;
         let filters = if self.insecure {
             Vec::new()
         } else {
-            sandbox::seccomp::filters()
-                .map_err(|source| StepError::Filters {
-                    source: source.clone(),
-                })?
-                .to_vec()
+            sandbox::seccomp::filters(tree.is_some())
+                .map_err(|source| StepError::Filters { source })?
         };
         let hostname = state.scope.hostname().unwrap_or(spec::DEFAULT_HOSTNAME);
         let limits = &engine.request.limits;
         limits.bound_mounts(&mut prepared.mounts);
         Ok(Spec {
-            tree: store.tree(active)?.map(OsString::from),
+            tree: tree.map(OsString::from),
             lowers: lowers.into_iter().map(OsString::from).collect(),
             upper: active.upper().into(),
             work: active.work()?.into(),
