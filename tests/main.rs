@@ -82,5 +82,6 @@ mod stages;
 mod store_check;
 mod store_damages;
 mod store_stress;
+mod timings;
 mod transfers;
 mod tutorial;

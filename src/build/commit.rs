@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::error::StepError;
+use super::event::{Phase, Spent};
 use super::request::Encoding;
 use crate::layer::{Compression, Decoder, Encoder, PackOptions, pack};
 use crate::oci::{Descriptor, DiffId, Hasher, media_type};
@@ -24,13 +26,26 @@ pub(crate) struct LayerOptions {
 struct TarSink {
     hasher: Hasher,
     blob: Option<Encoder<BlobWriter>>,
+    /// How long the encoder kept what was written to it waiting.
+    compressing: Duration,
+}
+
+/// What became of a directory.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) snapshot: Snapshot,
+    /// `None` when nothing had changed.
+    pub(crate) diff_id: Option<DiffId>,
+    pub(crate) spent: Vec<Spent>,
 }
 
 impl Write for TarSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.hasher.update(bytes);
         if let Some(blob) = &mut self.blob {
+            let began = Instant::now();
             blob.write_all(bytes)?;
+            self.compressing += began.elapsed();
         }
         Ok(bytes.len())
     }
@@ -46,7 +61,8 @@ pub(crate) fn commit(
     store: &Store,
     active: Active,
     options: LayerOptions,
-) -> Result<(Snapshot, Option<DiffId>), StepError> {
+) -> Result<Committed, StepError> {
+    let began = Instant::now();
     store.settle(&active)?;
     let upper = open(&active.upper())?;
     let below = store.layer_paths(active.parent());
@@ -60,17 +76,49 @@ pub(crate) fn commit(
     };
     let packed = pack(upper.as_fd(), &lowers, &owners, &pack_options, &mut sink)
         .map_err(|source| StepError::Pack { source })?;
+    let mut compressing = sink.compressing;
+    let captured = Spent {
+        bytes: Some(sink.hasher.length()),
+        files: Some(packed.entries),
+        ..Spent::new(Phase::Capture, began.elapsed().saturating_sub(compressing))
+    };
     if packed.entries == 0 {
         let parent = active.parent().clone();
         store.abandon(active);
-        return Ok((parent, None));
+        return Ok(Committed {
+            snapshot: parent,
+            diff_id: None,
+            spent: vec![captured],
+        });
     }
-    let diff_id = finish(store, sink, options.blob)?;
+    let began = Instant::now();
+    let encoded = sink.blob.map(Encoder::finish).transpose();
+    let encoded = encoded.map_err(|source| StepError::Compress { source })?;
+    compressing += began.elapsed();
+    let began = Instant::now();
+    let size = sink.hasher.length();
+    let diff_id = DiffId(sink.hasher.finish());
+    store.remember_layer_size(&diff_id, size)?;
+    let mut compressed = None;
+    if let (Some(blob), Some(encoding)) = (encoded, options.blob) {
+        compressed = Some(publish(store, blob, encoding, &diff_id)?.size);
+    }
     let packing = Packing {
         clamp_mtime: options.clamp_mtime,
     };
     let staged = store.stage(active, diff_id.clone(), Some(packing));
-    Ok((store.publish_snapshot(staged)?, Some(diff_id)))
+    let snapshot = store.publish_snapshot(staged)?;
+    let mut spent = vec![captured];
+    spent.extend(compressed.map(|bytes| Spent {
+        bytes: Some(bytes),
+        ..Spent::new(Phase::Compress, compressing)
+    }));
+    spent.push(Spent::new(Phase::Publish, began.elapsed()));
+    Ok(Committed {
+        snapshot,
+        diff_id: Some(diff_id),
+        spent,
+    })
 }
 
 fn open(path: &std::path::Path) -> Result<OwnedFd, StepError> {
@@ -92,6 +140,7 @@ fn sink(store: &Store, encoding: Option<Encoding>) -> Result<TarSink, StepError>
     Ok(TarSink {
         hasher: Hasher::new(),
         blob,
+        compressing: Duration::ZERO,
     })
 }
 
@@ -106,27 +155,14 @@ fn encoder(store: &Store, encoding: Encoding) -> Result<Encoder<BlobWriter>, Ste
     .map_err(|source| StepError::Compress { source })
 }
 
-/// Ends the blob, if there is one, puts it in the store and remembers which layer it holds.
-fn finish(store: &Store, sink: TarSink, encoding: Option<Encoding>) -> Result<DiffId, StepError> {
-    let size = sink.hasher.length();
-    let diff_id = DiffId(sink.hasher.finish());
-    store.remember_layer_size(&diff_id, size)?;
-    if let (Some(encoder), Some(encoding)) = (sink.blob, encoding) {
-        publish(store, encoder, encoding, &diff_id)?;
-    }
-    Ok(diff_id)
-}
-
+/// Puts a whole blob in the store and remembers which layer it holds.
 fn publish(
     store: &Store,
-    encoder: Encoder<BlobWriter>,
+    blob: BlobWriter,
     encoding: Encoding,
     diff_id: &DiffId,
 ) -> Result<Descriptor, StepError> {
-    let staged = encoder
-        .finish()
-        .map_err(|source| StepError::Compress { source })?
-        .finish()?;
+    let staged = blob.finish()?;
     let descriptor = Descriptor::new(
         media_type_of(encoding.compression),
         staged.digest.clone(),
@@ -221,5 +257,8 @@ pub(crate) fn layer_blob(
         });
     }
     let encoder = sink.blob.expect("the sink was made with an encoding");
-    publish(store, encoder, encoding, diff_id)
+    let blob = encoder
+        .finish()
+        .map_err(|source| StepError::Compress { source })?;
+    publish(store, blob, encoding, diff_id)
 }
