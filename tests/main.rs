@@ -17,6 +17,7 @@ mod add_attacks;
 mod args;
 mod cache;
 mod cache_mounts;
+mod cached_path;
 mod check;
 mod chroot;
 mod copy;

@@ -108,8 +108,8 @@ fn timings_are_a_table_below_the_progress() {
     assert_eq!(
         columns,
         [
-            "total", "start", "key", "sandbox", "command", "teardown", "capture", "publish",
-            "other", "bytes", "files"
+            "total", "start", "key", "sandbox", "command", "teardown", "capture", "compress",
+            "publish", "other", "bytes", "files"
         ]
     );
     let step = table.lines().find(|line| line.contains("RUN echo > /made"));

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
@@ -370,11 +371,25 @@ impl Store {
     }
 
     /// Deals with the snapshots that were never flushed: after a restart of the machine they are
-    /// dropped, and once they are old enough to be on disk anyway they are flushed for good.
+    /// dropped, and once they are old enough to be on disk anyway they are flushed for good. There may be
+    /// thousands, so they are looked at only by the first build after a restart, and once a minute.
     pub(super) fn settle_snapshots(&self) -> Result<(), Error> {
+        let stamp = self.root.join("settled");
+        let boot = boot_id();
+        if !boot.is_empty()
+            && fs::read_to_string(&stamp).is_ok_and(|text| text == boot)
+            && fs::metadata(&stamp)
+                .is_ok_and(|metadata| age(&metadata).is_some_and(|age| age < FLUSHED))
+        {
+            return Ok(());
+        }
+        self.settle_all(&boot)?;
+        write_atomically(&stamp, boot.as_bytes(), Durable::No)
+    }
+
+    fn settle_all(&self, boot: &str) -> Result<(), Error> {
         let directory = self.root.join("unsynced");
         let entries = fs::read_dir(&directory).map_err(Error::io("list", &directory))?;
-        let boot = boot_id();
         let mut aged = Vec::new();
         for entry in entries.filter_map(Result::ok) {
             let marker = entry.path();
@@ -385,7 +400,10 @@ impl Store {
                     tmp::remove_tree(&self.root.join("snapshots").join(kind).join(&hex))?;
                 }
                 drop(fs::remove_file(&marker));
-            } else if entry.metadata().is_ok_and(|metadata| is_aged(&metadata)) {
+            } else if entry
+                .metadata()
+                .is_ok_and(|metadata| age(&metadata).is_some_and(|age| age >= FLUSHED))
+            {
                 aged.push(marker);
             }
         }
@@ -438,13 +456,12 @@ impl Drop for Active {
     }
 }
 
-/// Written back by the kernel on its own: twice the default `vm.dirty_expire_centisecs`.
-fn is_aged(marker: &fs::Metadata) -> bool {
-    marker
-        .modified()
-        .ok()
-        .and_then(|time| time.elapsed().ok())
-        .is_some_and(|age| age.as_secs() >= 60)
+/// When the kernel has written a file back on its own: twice the default `vm.dirty_expire_centisecs`.
+const FLUSHED: Duration = Duration::from_secs(60);
+
+/// `None` for a file from the future.
+fn age(file: &fs::Metadata) -> Option<Duration> {
+    file.modified().ok()?.elapsed().ok()
 }
 
 /// Names this run of the kernel; empty where /proc does not tell, which never equals itself later
