@@ -10,7 +10,7 @@ use super::event::{Phase, Spent};
 use super::request::Encoding;
 use crate::layer::{Compression, Decoder, Encoder, PackOptions, pack};
 use crate::oci::{Descriptor, DiffId, Hasher, media_type};
-use crate::store::{Active, BlobWriter, LayerBlob, Packing, Snapshot, Store};
+use crate::store::{Active, BlobWriter, LayerBlob, Packing, Snapshot, StagedBlob, Store};
 use crate::sys;
 
 /// How a build writes its layers.
@@ -22,14 +22,6 @@ pub(crate) struct LayerOptions {
     pub(crate) blob: Option<Encoding>,
 }
 
-/// A tar on its way: hashed as it is, and compressed into a blob.
-struct TarSink {
-    hasher: Hasher,
-    blob: Option<Encoder<BlobWriter>>,
-    /// How long the encoder kept what was written to it waiting.
-    compressing: Duration,
-}
-
 /// What became of a directory.
 #[derive(Debug)]
 pub(crate) struct Committed {
@@ -39,13 +31,83 @@ pub(crate) struct Committed {
     pub(crate) spent: Vec<Spent>,
 }
 
+/// A tar on its way.
+enum TarSink {
+    /// Nobody wants a blob of it.
+    Hashed(Hasher),
+    /// Hashed as it is, and compressed into a blob.
+    Compressed(Hasher, Blob),
+    /// The blob is the tar, and its digest the DiffId.
+    Plain(Blob),
+}
+
+/// A blob on its way.
+struct Blob {
+    encoder: Encoder<BlobWriter>,
+    /// How long it kept what was written to it waiting.
+    waited: Duration,
+}
+
+impl Blob {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let began = Instant::now();
+        self.encoder.write_all(bytes)?;
+        self.waited += began.elapsed();
+        Ok(())
+    }
+
+    fn end(self) -> Result<StagedBlob, StepError> {
+        let writer = self.encoder.finish();
+        let writer = writer.map_err(|source| StepError::Compress { source })?;
+        Ok(writer.finish()?)
+    }
+}
+
+/// A tar that is complete.
+struct EndedTar {
+    diff_id: DiffId,
+    length: u64,
+    blob: Option<StagedBlob>,
+}
+
+impl TarSink {
+    fn waited(&self) -> Duration {
+        match self {
+            Self::Hashed(_) => Duration::ZERO,
+            Self::Compressed(_, blob) | Self::Plain(blob) => blob.waited,
+        }
+    }
+
+    fn end(self) -> Result<EndedTar, StepError> {
+        let hashed = |hasher: Hasher, blob| EndedTar {
+            length: hasher.length(),
+            diff_id: DiffId(hasher.finish()),
+            blob,
+        };
+        Ok(match self {
+            Self::Hashed(hasher) => hashed(hasher, None),
+            Self::Compressed(hasher, blob) => hashed(hasher, Some(blob.end()?)),
+            Self::Plain(blob) => {
+                let blob = blob.end()?;
+                EndedTar {
+                    diff_id: DiffId(blob.digest.clone()),
+                    length: blob.size,
+                    blob: Some(blob),
+                }
+            }
+        })
+    }
+}
+
 impl Write for TarSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.hasher.update(bytes);
-        if let Some(blob) = &mut self.blob {
-            let began = Instant::now();
-            blob.write_all(bytes)?;
-            self.compressing += began.elapsed();
+        match self {
+            Self::Hashed(hasher) => hasher.update(bytes),
+            Self::Compressed(hasher, blob) => {
+                hasher.update(bytes);
+                blob.write_all(bytes)?;
+            }
+            Self::Plain(blob) => blob.write_all(bytes)?,
         }
         Ok(bytes.len())
     }
@@ -76,11 +138,10 @@ pub(crate) fn commit(
     };
     let packed = pack(upper.as_fd(), &lowers, &owners, &pack_options, &mut sink)
         .map_err(|source| StepError::Pack { source })?;
-    let mut compressing = sink.compressing;
-    let captured = Spent {
-        bytes: Some(sink.hasher.length()),
+    let waited = sink.waited();
+    let mut captured = Spent {
         files: Some(packed.entries),
-        ..Spent::new(Phase::Capture, began.elapsed().saturating_sub(compressing))
+        ..Spent::new(Phase::Capture, began.elapsed().saturating_sub(waited))
     };
     if packed.entries == 0 {
         let parent = active.parent().clone();
@@ -92,27 +153,21 @@ pub(crate) fn commit(
         });
     }
     let began = Instant::now();
-    let encoded = sink.blob.map(Encoder::finish).transpose();
-    let encoded = encoded.map_err(|source| StepError::Compress { source })?;
-    compressing += began.elapsed();
+    let tar = sink.end()?;
+    captured.bytes = Some(tar.length);
+    let compressed = tar.blob.as_ref().map(|blob| Spent {
+        bytes: Some(blob.size),
+        ..Spent::new(Phase::Compress, waited + began.elapsed())
+    });
     let began = Instant::now();
-    let size = sink.hasher.length();
-    let diff_id = DiffId(sink.hasher.finish());
-    store.remember_layer_size(&diff_id, size)?;
-    let mut compressed = None;
-    if let (Some(blob), Some(encoding)) = (encoded, options.blob) {
-        compressed = Some(publish(store, blob, encoding, &diff_id)?.size);
-    }
+    let diff_id = keep(store, tar, options.blob)?;
     let packing = Packing {
         clamp_mtime: options.clamp_mtime,
     };
     let staged = store.stage(active, diff_id.clone(), Some(packing));
     let snapshot = store.publish_snapshot(staged)?;
     let mut spent = vec![captured];
-    spent.extend(compressed.map(|bytes| Spent {
-        bytes: Some(bytes),
-        ..Spent::new(Phase::Compress, compressing)
-    }));
+    spent.extend(compressed);
     spent.push(Spent::new(Phase::Publish, began.elapsed()));
     Ok(Committed {
         snapshot,
@@ -133,14 +188,16 @@ fn open_all(paths: &[PathBuf]) -> Result<Vec<OwnedFd>, StepError> {
 }
 
 fn sink(store: &Store, encoding: Option<Encoding>) -> Result<TarSink, StepError> {
-    let blob = match encoding {
-        None => None,
-        Some(encoding) => Some(encoder(store, encoding)?),
+    let Some(encoding) = encoding else {
+        return Ok(TarSink::Hashed(Hasher::new()));
     };
-    Ok(TarSink {
-        hasher: Hasher::new(),
-        blob,
-        compressing: Duration::ZERO,
+    let blob = Blob {
+        encoder: encoder(store, encoding)?,
+        waited: Duration::ZERO,
+    };
+    Ok(match encoding.compression {
+        Compression::Uncompressed => TarSink::Plain(blob),
+        Compression::Gzip | Compression::Zstd => TarSink::Compressed(Hasher::new(), blob),
     })
 }
 
@@ -155,14 +212,21 @@ fn encoder(store: &Store, encoding: Encoding) -> Result<Encoder<BlobWriter>, Ste
     .map_err(|source| StepError::Compress { source })
 }
 
-/// Puts a whole blob in the store and remembers which layer it holds.
+/// Puts the blob, if there is one, in the store and remembers which layer it holds.
+fn keep(store: &Store, tar: EndedTar, encoding: Option<Encoding>) -> Result<DiffId, StepError> {
+    store.remember_layer_size(&tar.diff_id, tar.length)?;
+    if let (Some(blob), Some(encoding)) = (tar.blob, encoding) {
+        publish(store, blob, encoding, &tar.diff_id)?;
+    }
+    Ok(tar.diff_id)
+}
+
 fn publish(
     store: &Store,
-    blob: BlobWriter,
+    staged: StagedBlob,
     encoding: Encoding,
     diff_id: &DiffId,
 ) -> Result<Descriptor, StepError> {
-    let staged = blob.finish()?;
     let descriptor = Descriptor::new(
         media_type_of(encoding.compression),
         staged.digest.clone(),
@@ -247,18 +311,15 @@ pub(crate) fn layer_blob(
                 .map_err(|source| StepError::Pack { source })?;
         }
     }
-    let actual = DiffId(sink.hasher.finish());
-    if actual != *diff_id {
+    let tar = sink.end()?;
+    if tar.diff_id != *diff_id {
         let name = "the store".to_owned();
         return Err(StepError::DiffId {
             name,
             expected: diff_id.clone(),
-            actual,
+            actual: tar.diff_id,
         });
     }
-    let encoder = sink.blob.expect("the sink was made with an encoding");
-    let blob = encoder
-        .finish()
-        .map_err(|source| StepError::Compress { source })?;
+    let blob = tar.blob.expect("the sink was made with an encoding");
     publish(store, blob, encoding, diff_id)
 }

@@ -73,7 +73,8 @@ pub(crate) enum Phase {
     Write,
     /// The changed files are found, read, packed and hashed.
     Capture,
-    /// What capturing waits for the compressor, which may have threads of its own.
+    /// What capturing waits for the compressor, which may have threads of its own, and for its blob to be
+    /// written. One that is not compressed is hashed here.
     Compress,
     /// The layer and its records are put in the store.
     Publish,
