@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::error::StepError;
+use super::event::{Phase, Spent};
 use super::request::Encoding;
 use crate::layer::{Compression, Decoder, Encoder, PackOptions, pack};
 use crate::oci::{Descriptor, DiffId, Hasher, media_type};
@@ -20,14 +22,45 @@ pub(crate) struct LayerOptions {
     pub(crate) blob: Option<Encoding>,
 }
 
+/// What became of a directory.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) snapshot: Snapshot,
+    /// `None` when nothing had changed.
+    pub(crate) diff_id: Option<DiffId>,
+    pub(crate) spent: Vec<Spent>,
+}
+
 /// A tar on its way.
 enum TarSink {
     /// Nobody wants a blob of it.
     Hashed(Hasher),
     /// Hashed as it is, and compressed into a blob.
-    Compressed(Hasher, Encoder<BlobWriter>),
+    Compressed(Hasher, Blob),
     /// The blob is the tar, and its digest the DiffId.
-    Plain(Encoder<BlobWriter>),
+    Plain(Blob),
+}
+
+/// A blob on its way.
+struct Blob {
+    encoder: Encoder<BlobWriter>,
+    /// How long it kept what was written to it waiting.
+    waited: Duration,
+}
+
+impl Blob {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let began = Instant::now();
+        self.encoder.write_all(bytes)?;
+        self.waited += began.elapsed();
+        Ok(())
+    }
+
+    fn end(self) -> Result<StagedBlob, StepError> {
+        let writer = self.encoder.finish();
+        let writer = writer.map_err(|source| StepError::Compress { source })?;
+        Ok(writer.finish()?)
+    }
 }
 
 /// A tar that is complete.
@@ -38,12 +71,14 @@ struct EndedTar {
 }
 
 impl TarSink {
+    fn waited(&self) -> Duration {
+        match self {
+            Self::Hashed(_) => Duration::ZERO,
+            Self::Compressed(_, blob) | Self::Plain(blob) => blob.waited,
+        }
+    }
+
     fn end(self) -> Result<EndedTar, StepError> {
-        let staged = |encoder: Encoder<BlobWriter>| -> Result<StagedBlob, StepError> {
-            let writer = encoder.finish();
-            let writer = writer.map_err(|source| StepError::Compress { source })?;
-            Ok(writer.finish()?)
-        };
         let hashed = |hasher: Hasher, blob| EndedTar {
             length: hasher.length(),
             diff_id: DiffId(hasher.finish()),
@@ -51,9 +86,9 @@ impl TarSink {
         };
         Ok(match self {
             Self::Hashed(hasher) => hashed(hasher, None),
-            Self::Compressed(hasher, encoder) => hashed(hasher, Some(staged(encoder)?)),
-            Self::Plain(encoder) => {
-                let blob = staged(encoder)?;
+            Self::Compressed(hasher, blob) => hashed(hasher, Some(blob.end()?)),
+            Self::Plain(blob) => {
+                let blob = blob.end()?;
                 EndedTar {
                     diff_id: DiffId(blob.digest.clone()),
                     length: blob.size,
@@ -68,11 +103,11 @@ impl Write for TarSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Hashed(hasher) => hasher.update(bytes),
-            Self::Compressed(hasher, encoder) => {
+            Self::Compressed(hasher, blob) => {
                 hasher.update(bytes);
-                encoder.write_all(bytes)?;
+                blob.write_all(bytes)?;
             }
-            Self::Plain(encoder) => encoder.write_all(bytes)?,
+            Self::Plain(blob) => blob.write_all(bytes)?,
         }
         Ok(bytes.len())
     }
@@ -88,7 +123,8 @@ pub(crate) fn commit(
     store: &Store,
     active: Active,
     options: LayerOptions,
-) -> Result<(Snapshot, Option<DiffId>), StepError> {
+) -> Result<Committed, StepError> {
+    let began = Instant::now();
     store.settle(&active)?;
     let upper = open(&active.upper())?;
     let below = store.layer_paths(active.parent());
@@ -102,17 +138,42 @@ pub(crate) fn commit(
     };
     let packed = pack(upper.as_fd(), &lowers, &owners, &pack_options, &mut sink)
         .map_err(|source| StepError::Pack { source })?;
+    let waited = sink.waited();
+    let mut captured = Spent {
+        files: Some(packed.entries),
+        ..Spent::new(Phase::Capture, began.elapsed().saturating_sub(waited))
+    };
     if packed.entries == 0 {
         let parent = active.parent().clone();
         store.abandon(active);
-        return Ok((parent, None));
+        return Ok(Committed {
+            snapshot: parent,
+            diff_id: None,
+            spent: vec![captured],
+        });
     }
-    let diff_id = finish(store, sink, options.blob)?;
+    let began = Instant::now();
+    let tar = sink.end()?;
+    captured.bytes = Some(tar.length);
+    let compressed = tar.blob.as_ref().map(|blob| Spent {
+        bytes: Some(blob.size),
+        ..Spent::new(Phase::Compress, waited + began.elapsed())
+    });
+    let began = Instant::now();
+    let diff_id = keep(store, tar, options.blob)?;
     let packing = Packing {
         clamp_mtime: options.clamp_mtime,
     };
     let staged = store.stage(active, diff_id.clone(), Some(packing));
-    Ok((store.publish_snapshot(staged)?, Some(diff_id)))
+    let snapshot = store.publish_snapshot(staged)?;
+    let mut spent = vec![captured];
+    spent.extend(compressed);
+    spent.push(Spent::new(Phase::Publish, began.elapsed()));
+    Ok(Committed {
+        snapshot,
+        diff_id: Some(diff_id),
+        spent,
+    })
 }
 
 fn open(path: &std::path::Path) -> Result<OwnedFd, StepError> {
@@ -130,10 +191,13 @@ fn sink(store: &Store, encoding: Option<Encoding>) -> Result<TarSink, StepError>
     let Some(encoding) = encoding else {
         return Ok(TarSink::Hashed(Hasher::new()));
     };
-    let encoder = encoder(store, encoding)?;
+    let blob = Blob {
+        encoder: encoder(store, encoding)?,
+        waited: Duration::ZERO,
+    };
     Ok(match encoding.compression {
-        Compression::Uncompressed => TarSink::Plain(encoder),
-        Compression::Gzip | Compression::Zstd => TarSink::Compressed(Hasher::new(), encoder),
+        Compression::Uncompressed => TarSink::Plain(blob),
+        Compression::Gzip | Compression::Zstd => TarSink::Compressed(Hasher::new(), blob),
     })
 }
 
@@ -148,9 +212,8 @@ fn encoder(store: &Store, encoding: Encoding) -> Result<Encoder<BlobWriter>, Ste
     .map_err(|source| StepError::Compress { source })
 }
 
-/// Ends the blob, if there is one, puts it in the store and remembers which layer it holds.
-fn finish(store: &Store, sink: TarSink, encoding: Option<Encoding>) -> Result<DiffId, StepError> {
-    let tar = sink.end()?;
+/// Puts the blob, if there is one, in the store and remembers which layer it holds.
+fn keep(store: &Store, tar: EndedTar, encoding: Option<Encoding>) -> Result<DiffId, StepError> {
     store.remember_layer_size(&tar.diff_id, tar.length)?;
     if let (Some(blob), Some(encoding)) = (tar.blob, encoding) {
         publish(store, blob, encoding, &tar.diff_id)?;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use super::add::{self, OpenContext, SourceTree};
 use super::commit::LayerOptions;
 use super::error::{Error, StepError};
-use super::event::{Event, EventSender, VertexId};
+use super::event::{Event, EventSender, Spent, VertexId};
 use super::fetch::Fetch;
 use super::images::{Image, ImageKey, ImageSource};
 use super::input::DockerfileText;
@@ -141,6 +141,12 @@ impl<'a> Engine<'a> {
     pub(crate) fn cached_vertex(&self, id: VertexId) {
         lock(&self.cached).insert(id);
         self.events.send(Event::Cached { id });
+    }
+
+    /// Tells what a phase of the vertex took.
+    pub(crate) fn spent(&self, id: VertexId, spent: Spent) {
+        let id = Some(id);
+        self.events.send(Event::Spent { id, spent });
     }
 
     /// Tells how the vertex ended.
