@@ -44,6 +44,7 @@ mod images_archives;
 mod images_garbage;
 mod images_platforms;
 mod import;
+mod isolated;
 mod language;
 mod layering;
 mod limits;

@@ -118,13 +118,16 @@ impl Request {
 }
 
 /// The network of RUN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Network {
     /// The host's network, which is what an unprivileged process can share.
+    #[default]
     Default,
     Host,
     /// Only a loopback interface.
     None,
+    /// A way out, and none to the host or private networks.
+    Isolated,
 }
 
 /// One `--output`.

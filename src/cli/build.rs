@@ -73,9 +73,10 @@ pub(super) struct BuildArgs {
         default_value_t = false, hide_default_value = true, value_name = "BOOL",
         action = clap::ArgAction::Set)]
     pull: bool,
-    /// Network of RUN: default and host share the host's, none has loopback only
-    #[arg(long, value_name = "MODE", default_value = "default", value_parser = parse_network)]
-    network: Network,
+    /// Network of RUN: default and host share the host's, none has loopback only, isolated leads to
+    /// public addresses only (through pasta) [default: what config.json or the profile says, or default]
+    #[arg(long, value_name = "MODE", value_parser = parse_network)]
+    network: Option<Network>,
     /// A secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=VARIABLE]; repeatable
     #[arg(long = "secret", value_name = "SECRET", value_parser = secret::parse)]
     secrets: Vec<Secret>,
@@ -380,7 +381,7 @@ impl BuildArgs {
             named_contexts,
             no_cache: self.no_cache,
             pull: self.pull,
-            network: self.network,
+            network: self.network.unwrap_or(chosen.network),
             secrets: self.secrets,
             run: self.run.into_options(),
             limits: chosen.limits.clone(),

@@ -14,7 +14,10 @@ pub(super) fn parse_network(text: &str) -> Result<Network, String> {
         "default" => Ok(Network::Default),
         "host" => Ok(Network::Host),
         "none" => Ok(Network::None),
-        _ => Err(format!("{text:?} is not known (default, none, host)")),
+        "isolated" => Ok(Network::Isolated),
+        _ => Err(format!(
+            "{text:?} is not known (default, none, host, isolated)"
+        )),
     }
 }
 
