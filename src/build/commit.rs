@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::error::StepError;
 use super::request::Encoding;
+use super::secret_scan::{LayerScan, Leak};
 use crate::layer::{Compression, Decoder, Encoder, PackOptions, pack};
 use crate::oci::{Descriptor, DiffId, Hasher, media_type};
 use crate::store::{Active, BlobWriter, LayerBlob, Packing, Snapshot, Store};
@@ -20,17 +21,21 @@ pub(crate) struct LayerOptions {
     pub(crate) blob: Option<Encoding>,
 }
 
-/// A tar on its way: hashed as it is, and compressed into a blob.
-struct TarSink {
+/// A tar on its way: hashed as it is, compressed into a blob, and looked through.
+struct TarSink<'p> {
     hasher: Hasher,
     blob: Option<Encoder<BlobWriter>>,
+    scan: Option<LayerScan<'p>>,
 }
 
-impl Write for TarSink {
+impl Write for TarSink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.hasher.update(bytes);
         if let Some(blob) = &mut self.blob {
             blob.write_all(bytes)?;
+        }
+        if let Some(scan) = &mut self.scan {
+            scan.write_all(bytes)?;
         }
         Ok(bytes.len())
     }
@@ -41,12 +46,14 @@ impl Write for TarSink {
 }
 
 /// Commits what `active` holds. Without a change there is no layer, and the parent is returned as it
-/// is. Nothing of the step may be running any more.
+/// is. Nothing of the step may be running any more. A secret that `scan` finds is an error, of which
+/// nothing stays, or is returned.
 pub(crate) fn commit(
     store: &Store,
     active: Active,
     options: LayerOptions,
-) -> Result<(Snapshot, Option<DiffId>), StepError> {
+    scan: Option<LayerScan<'_>>,
+) -> Result<Committed, StepError> {
     store.settle(&active)?;
     let upper = open(&active.upper())?;
     let below = store.layer_paths(active.parent());
@@ -54,6 +61,7 @@ pub(crate) fn commit(
     let layers: Vec<PathBuf> = std::iter::once(active.upper()).chain(below).collect();
     let owners = store.owners_of(&layers);
     let mut sink = sink(store, options.blob)?;
+    sink.scan = scan;
     let pack_options = PackOptions {
         clamp_mtime: options.clamp_mtime,
         include_parents: true,
@@ -63,14 +71,40 @@ pub(crate) fn commit(
     if packed.entries == 0 {
         let parent = active.parent().clone();
         store.abandon(active);
-        return Ok((parent, None));
+        return Ok(Committed {
+            snapshot: parent,
+            diff_id: None,
+            leaks: Vec::new(),
+        });
     }
+    let leaks = sink.scan.take().map(LayerScan::finish).transpose();
+    let leaks = match leaks {
+        Ok(leaks) => leaks.unwrap_or_default(),
+        Err(leak) => {
+            store.abandon(active);
+            return Err(leak);
+        }
+    };
     let diff_id = finish(store, sink, options.blob)?;
     let packing = Packing {
         clamp_mtime: options.clamp_mtime,
     };
     let staged = store.stage(active, diff_id.clone(), Some(packing));
-    Ok((store.publish_snapshot(staged)?, Some(diff_id)))
+    Ok(Committed {
+        snapshot: store.publish_snapshot(staged)?,
+        diff_id: Some(diff_id),
+        leaks,
+    })
+}
+
+/// What [`commit`] made.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) snapshot: Snapshot,
+    /// The layer, if there was a change.
+    pub(crate) diff_id: Option<DiffId>,
+    /// Secrets in it that are only warned of.
+    pub(crate) leaks: Vec<Leak>,
 }
 
 fn open(path: &std::path::Path) -> Result<OwnedFd, StepError> {
@@ -84,7 +118,7 @@ fn open_all(paths: &[PathBuf]) -> Result<Vec<OwnedFd>, StepError> {
     paths.iter().map(|path| open(path)).collect()
 }
 
-fn sink(store: &Store, encoding: Option<Encoding>) -> Result<TarSink, StepError> {
+fn sink<'p>(store: &Store, encoding: Option<Encoding>) -> Result<TarSink<'p>, StepError> {
     let blob = match encoding {
         None => None,
         Some(encoding) => Some(encoder(store, encoding)?),
@@ -92,6 +126,7 @@ fn sink(store: &Store, encoding: Option<Encoding>) -> Result<TarSink, StepError>
     Ok(TarSink {
         hasher: Hasher::new(),
         blob,
+        scan: None,
     })
 }
 
@@ -107,7 +142,11 @@ fn encoder(store: &Store, encoding: Encoding) -> Result<Encoder<BlobWriter>, Ste
 }
 
 /// Ends the blob, if there is one, puts it in the store and remembers which layer it holds.
-fn finish(store: &Store, sink: TarSink, encoding: Option<Encoding>) -> Result<DiffId, StepError> {
+fn finish(
+    store: &Store,
+    sink: TarSink<'_>,
+    encoding: Option<Encoding>,
+) -> Result<DiffId, StepError> {
     let size = sink.hasher.length();
     let diff_id = DiffId(sink.hasher.finish());
     store.remember_layer_size(&diff_id, size)?;
@@ -186,11 +225,33 @@ pub(crate) fn layer_blob(
         return Ok(found.descriptor.clone());
     }
     let mut sink = sink(store, Some(encoding))?;
-    match there.first() {
-        Some(other) => {
-            let blob = store.open_blob(&other.descriptor.digest)?;
+    read_layer(store, snapshot, diff_id, clamp_mtime, &mut sink)?;
+    let actual = DiffId(sink.hasher.finish());
+    if actual != *diff_id {
+        let name = "the store".to_owned();
+        return Err(StepError::DiffId {
+            name,
+            expected: diff_id.clone(),
+            actual,
+        });
+    }
+    let encoder = sink.blob.expect("the sink was made with an encoding");
+    publish(store, encoder, encoding, diff_id)
+}
+
+/// Writes the tar of the topmost layer of `snapshot`, from a blob of it or from its files.
+pub(crate) fn read_layer(
+    store: &Store,
+    snapshot: &Snapshot,
+    diff_id: &DiffId,
+    clamp_mtime: Option<i64>,
+    out: &mut dyn Write,
+) -> Result<(), StepError> {
+    match store.layer_blobs(diff_id).first() {
+        Some(blob) => {
+            let blob = store.open_blob(&blob.descriptor.digest)?;
             Decoder::detect(blob)
-                .and_then(|mut tar| io::copy(&mut tar, &mut sink))
+                .and_then(|mut tar| io::copy(&mut tar, out))
                 .map_err(|source| StepError::Compress { source })?;
         }
         None => {
@@ -207,19 +268,9 @@ pub(crate) fn layer_blob(
             };
             let (upper, lowers) = (open(top)?, open_all(below)?);
             let owners = store.owners_of(&paths);
-            pack(upper.as_fd(), &lowers, &owners, &options, &mut sink)
+            pack(upper.as_fd(), &lowers, &owners, &options, out)
                 .map_err(|source| StepError::Pack { source })?;
         }
     }
-    let actual = DiffId(sink.hasher.finish());
-    if actual != *diff_id {
-        let name = "the store".to_owned();
-        return Err(StepError::DiffId {
-            name,
-            expected: diff_id.clone(),
-            actual,
-        });
-    }
-    let encoder = sink.blob.expect("the sink was made with an encoding");
-    publish(store, encoder, encoding, diff_id)
+    Ok(())
 }

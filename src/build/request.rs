@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::limits::Limits;
 use super::run_options::RunOptions;
 use super::secret::Secret;
+use super::secret_scan::SecretScan;
 use crate::layer::Compression;
 use crate::oci::{Platform, Reference};
 use crate::remote::{Address, GitReference, HttpAddress};
@@ -25,6 +26,7 @@ pub(crate) struct Request {
     pub(crate) pull: bool,
     pub(crate) network: Network,
     pub(crate) secrets: Vec<Secret>,
+    pub(crate) secret_scan: SecretScan,
     pub(crate) run: RunOptions,
     pub(crate) limits: Limits,
     /// What RUN is shut in with.

@@ -12,6 +12,7 @@ use super::mount::Mounts;
 use super::plan::{CopyFrom, PlannedBase, PlannedStage, Step};
 use super::run::Run;
 use super::scope::Scope;
+use super::secret_scan::LayerScan;
 use super::state::StageState;
 use super::workdir;
 use crate::dockerfile::{Instruction, Lookup as _};
@@ -117,7 +118,13 @@ pub(crate) fn build(engine: &Engine<'_>, index: usize) -> Result<StageState, Err
         if engine.cancel.is_canceled() {
             return Err(Error::Canceled);
         }
-        execute(engine, stage, &mut state, step, &mut count).map_err(|source| match source {
+        let before = engine.shared.scan.is_some().then(|| state.config.clone());
+        let done = execute(engine, stage, &mut state, step, &mut count);
+        let done = done.and_then(|()| match before {
+            Some(before) => engine.scan_config(&state.config, &before),
+            None => Ok(()),
+        });
+        done.map_err(|source| match source {
             StepError::Canceled => Error::Canceled,
             source => Error::Step {
                 step: step.statement.text.clone(),
@@ -341,10 +348,11 @@ impl Files<'_, '_> {
             };
             match cached {
                 Some(record) => {
+                    engine.scan_cached(id, &record)?;
                     engine.cached_vertex(id);
                     Ok(record)
                 }
-                None => self.write(&key, input, write),
+                None => self.write(id, &key, input, write),
             }
         });
         let record = engine.end_vertex(id, made)?;
@@ -369,6 +377,7 @@ impl Files<'_, '_> {
 
     fn write<T>(
         &self,
+        id: VertexId,
         key: &Digest,
         input: T,
         write: impl FnOnce(&Active, &StageState, T) -> Result<Remember, StepError>,
@@ -386,7 +395,10 @@ impl Files<'_, '_> {
             return Err(StepError::Canceled);
         }
         let options = engine.layer_options(self.stage);
-        let (snapshot, diff_id) = commit(engine.store, active, options)?;
+        let scan = engine.shared.scan.as_ref().map(LayerScan::new);
+        let committed = commit(engine.store, active, options, scan)?;
+        engine.warn_of_leaks(id, &committed.leaks);
+        let (snapshot, diff_id) = (committed.snapshot, committed.diff_id);
         let record = CacheRecord {
             chain_id: snapshot.chain_id().cloned(),
             diff_id,
@@ -398,6 +410,7 @@ impl Files<'_, '_> {
             if !engine.request.no_cache
                 && let Some(theirs) = engine.store.cached(key)
             {
+                engine.scan_cached(id, &theirs)?;
                 return Ok(theirs);
             }
             engine.store.remember(key, &record)?;

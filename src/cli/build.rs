@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::build_values::{
-    parse_build_arg, parse_context, parse_dockerfile, parse_named_context, parse_network, parse_tag,
+    parse_build_arg, parse_context, parse_dockerfile, parse_named_context, parse_network,
+    parse_secret_scan, parse_tag,
 };
 use super::check::{self, Call};
 use super::config::Config;
@@ -24,6 +25,7 @@ use crate::build::event::Event;
 use crate::build::request::{ContextSource, DockerfileSource, Network, OutputForm, Request};
 use crate::build::run_options::HOSTNAME_ARGUMENT;
 use crate::build::secret::Secret;
+use crate::build::secret_scan::SecretScan;
 use crate::build::{self, Built, Input};
 use crate::oci::{Platform, Reference};
 use crate::progress::Mode;
@@ -80,6 +82,11 @@ pub(super) struct BuildArgs {
     /// A secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=VARIABLE]; repeatable
     #[arg(long = "secret", value_name = "SECRET", value_parser = secret::parse)]
     secrets: Vec<Secret>,
+    /// Look for the values of secrets in what each step leaves: fail (the default of the option), warn or
+    /// off [default: what config.json or the profile says, or off]
+    #[arg(long, value_name = "ACTION", num_args = 0..=1, require_equals = true,
+        default_missing_value = "fail", value_parser = parse_secret_scan)]
+    secret_scan: Option<SecretScan>,
     #[command(flatten)]
     run: RunArgs,
     #[command(flatten)]
@@ -383,6 +390,7 @@ impl BuildArgs {
             pull: self.pull,
             network: self.network.unwrap_or(chosen.network),
             secrets: self.secrets,
+            secret_scan: self.secret_scan.unwrap_or(chosen.secret_scan),
             run: self.run.into_options(),
             limits: chosen.limits.clone(),
             // Only who builds asks the host.

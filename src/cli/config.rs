@@ -5,7 +5,8 @@
 //!   "profile": "multi-tenant",
 //!   "limits": {"step-seconds": 600, "memory": "4g", "file-size": "none"},
 //!   "refuse-private-addresses": true,
-//!   "network": "isolated"
+//!   "network": "isolated",
+//!   "secret-scan": "fail"
 //! }
 //! ```
 
@@ -15,9 +16,10 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::build_values::parse_network;
+use super::build_values::{parse_network, parse_secret_scan};
 use super::limits::{Change, Profile, change_of};
 use crate::build::request::Network;
+use crate::build::secret_scan::SecretScan;
 
 /// What the file says.
 #[derive(Debug, Default)]
@@ -27,6 +29,8 @@ pub(super) struct Config {
     pub(super) refuse_private_addresses: bool,
     /// As of `build --network`.
     pub(super) network: Option<Network>,
+    /// As of `build --secret-scan`.
+    pub(super) secret_scan: Option<SecretScan>,
 }
 
 /// The file as it is written. A key that is not known is an error.
@@ -40,6 +44,7 @@ struct Written {
     #[serde(default)]
     refuse_private_addresses: bool,
     network: Option<String>,
+    secret_scan: Option<String>,
 }
 
 impl Config {
@@ -77,6 +82,11 @@ impl Config {
             profile: written.profile,
             limits: limits.collect::<Result<_, _>>()?,
             refuse_private_addresses: written.refuse_private_addresses,
+            secret_scan: written
+                .secret_scan
+                .as_deref()
+                .map(parse_secret_scan)
+                .transpose()?,
             network: written.network.as_deref().map(parse_network).transpose()?,
         })
     }

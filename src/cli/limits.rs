@@ -12,6 +12,7 @@ use super::config::Config;
 use super::report::{self, Report};
 use crate::build::limits::Limits;
 use crate::build::request::Network;
+use crate::build::secret_scan::SecretScan;
 use crate::dockerfile::parse_size;
 use crate::sandbox::{Cancel, Exceeded, Walls};
 use crate::{layer, reach};
@@ -181,6 +182,8 @@ pub(super) struct Chosen {
     pub(super) limits: Limits,
     /// The network of RUN where the command line names none.
     pub(super) network: Network,
+    /// What is done about secrets where the command line does not say.
+    pub(super) secret_scan: SecretScan,
     refuse_private: bool,
 }
 
@@ -197,13 +200,14 @@ impl Chosen {
         for Change { key, value } in config.limits.iter().chain(&arguments.limits) {
             *(key.field)(&mut limits) = *value;
         }
-        let network = match profile {
-            Profile::None => Network::Default,
-            Profile::MultiTenant => Network::Isolated,
+        let (network, secret_scan) = match profile {
+            Profile::None => (Network::Default, SecretScan::Off),
+            Profile::MultiTenant => (Network::Isolated, SecretScan::Fail),
         };
         Self {
             limits,
             network: config.network.unwrap_or(network),
+            secret_scan: config.secret_scan.unwrap_or(secret_scan),
             refuse_private: profile == Profile::MultiTenant
                 || config.refuse_private_addresses
                 || arguments.refuse_private_addresses,
@@ -381,6 +385,7 @@ mod tests {
             ],
             refuse_private_addresses: false,
             network: None,
+            secret_scan: None,
         };
         let chosen = Chosen::new(
             &arguments(&["processes=20", "file-size=none"], None),
