@@ -85,5 +85,6 @@ mod stages;
 mod store_check;
 mod store_damages;
 mod store_stress;
+mod tenants;
 mod transfers;
 mod tutorial;
