@@ -135,6 +135,6 @@ fn an_expansion_bomb() {
         "expansion bomb",
         &dockerfile,
         "step-seconds=60",
-        &["1048576"],
+        &["Dockerfile:18", "4 MiB once"],
     );
 }
