@@ -3,14 +3,16 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::error::StepError;
 use super::event::{Phase, Spent};
 use super::request::Encoding;
-use crate::layer::{Compression, Decoder, Encoder, PackOptions, pack};
-use crate::oci::{Descriptor, DiffId, Hasher, media_type};
-use crate::store::{Active, BlobWriter, LayerBlob, Packing, Snapshot, StagedBlob, Store};
+use super::secret_scan::{LayerScan, Leak};
+use super::tar_sink::{self, EndedTar, Scanned};
+use crate::layer::{Compression, Decoder, PackOptions, pack};
+use crate::oci::{Descriptor, DiffId, media_type};
+use crate::store::{Active, LayerBlob, Packing, Snapshot, StagedBlob, Store};
 use crate::sys;
 
 /// How a build writes its layers.
@@ -28,101 +30,19 @@ pub(crate) struct Committed {
     pub(crate) snapshot: Snapshot,
     /// `None` when nothing had changed.
     pub(crate) diff_id: Option<DiffId>,
+    /// Secrets in it that are only warned of.
+    pub(crate) leaks: Vec<Leak>,
     pub(crate) spent: Vec<Spent>,
 }
 
-/// A tar on its way.
-enum TarSink {
-    /// Nobody wants a blob of it.
-    Hashed(Hasher),
-    /// Hashed as it is, and compressed into a blob.
-    Compressed(Hasher, Blob),
-    /// The blob is the tar, and its digest the DiffId.
-    Plain(Blob),
-}
-
-/// A blob on its way.
-struct Blob {
-    encoder: Encoder<BlobWriter>,
-    /// How long it kept what was written to it waiting.
-    waited: Duration,
-}
-
-impl Blob {
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let began = Instant::now();
-        self.encoder.write_all(bytes)?;
-        self.waited += began.elapsed();
-        Ok(())
-    }
-
-    fn end(self) -> Result<StagedBlob, StepError> {
-        let writer = self.encoder.finish();
-        let writer = writer.map_err(|source| StepError::Compress { source })?;
-        Ok(writer.finish()?)
-    }
-}
-
-/// A tar that is complete.
-struct EndedTar {
-    diff_id: DiffId,
-    length: u64,
-    blob: Option<StagedBlob>,
-}
-
-impl TarSink {
-    fn waited(&self) -> Duration {
-        match self {
-            Self::Hashed(_) => Duration::ZERO,
-            Self::Compressed(_, blob) | Self::Plain(blob) => blob.waited,
-        }
-    }
-
-    fn end(self) -> Result<EndedTar, StepError> {
-        let hashed = |hasher: Hasher, blob| EndedTar {
-            length: hasher.length(),
-            diff_id: DiffId(hasher.finish()),
-            blob,
-        };
-        Ok(match self {
-            Self::Hashed(hasher) => hashed(hasher, None),
-            Self::Compressed(hasher, blob) => hashed(hasher, Some(blob.end()?)),
-            Self::Plain(blob) => {
-                let blob = blob.end()?;
-                EndedTar {
-                    diff_id: DiffId(blob.digest.clone()),
-                    length: blob.size,
-                    blob: Some(blob),
-                }
-            }
-        })
-    }
-}
-
-impl Write for TarSink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Hashed(hasher) => hasher.update(bytes),
-            Self::Compressed(hasher, blob) => {
-                hasher.update(bytes);
-                blob.write_all(bytes)?;
-            }
-            Self::Plain(blob) => blob.write_all(bytes)?,
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Commits what `active` holds. Without a change there is no layer, and the parent is returned as it
-/// is. Nothing of the step may be running any more.
+/// is. Nothing of the step may be running any more. A secret that `scan` finds is an error, of which
+/// nothing stays, or is returned.
 pub(crate) fn commit(
     store: &Store,
     active: Active,
     options: LayerOptions,
+    scan: Option<LayerScan<'_>>,
 ) -> Result<Committed, StepError> {
     let began = Instant::now();
     store.settle(&active)?;
@@ -131,14 +51,17 @@ pub(crate) fn commit(
     let lowers = open_all(&below)?;
     let layers: Vec<PathBuf> = std::iter::once(active.upper()).chain(below).collect();
     let owners = store.owners_of(&layers);
-    let mut sink = sink(store, options.blob)?;
+    let mut sink = Scanned {
+        tar: tar_sink::begin(store, options.blob)?,
+        scan,
+    };
     let pack_options = PackOptions {
         clamp_mtime: options.clamp_mtime,
         include_parents: true,
     };
     let packed = pack(upper.as_fd(), &lowers, &owners, &pack_options, &mut sink)
         .map_err(|source| StepError::Pack { source })?;
-    let waited = sink.waited();
+    let waited = sink.tar.waited();
     let mut captured = Spent {
         files: Some(packed.entries),
         ..Spent::new(Phase::Capture, began.elapsed().saturating_sub(waited))
@@ -149,11 +72,20 @@ pub(crate) fn commit(
         return Ok(Committed {
             snapshot: parent,
             diff_id: None,
+            leaks: Vec::new(),
             spent: vec![captured],
         });
     }
+    let leaks = sink.scan.take().map(LayerScan::finish).transpose();
+    let leaks = match leaks {
+        Ok(leaks) => leaks.unwrap_or_default(),
+        Err(leak) => {
+            store.abandon(active);
+            return Err(leak);
+        }
+    };
     let began = Instant::now();
-    let tar = sink.end()?;
+    let tar = sink.tar.end()?;
     captured.bytes = Some(tar.length);
     let compressed = tar.blob.as_ref().map(|blob| Spent {
         bytes: Some(blob.size),
@@ -172,6 +104,7 @@ pub(crate) fn commit(
     Ok(Committed {
         snapshot,
         diff_id: Some(diff_id),
+        leaks,
         spent,
     })
 }
@@ -185,31 +118,6 @@ fn open(path: &std::path::Path) -> Result<OwnedFd, StepError> {
 
 fn open_all(paths: &[PathBuf]) -> Result<Vec<OwnedFd>, StepError> {
     paths.iter().map(|path| open(path)).collect()
-}
-
-fn sink(store: &Store, encoding: Option<Encoding>) -> Result<TarSink, StepError> {
-    let Some(encoding) = encoding else {
-        return Ok(TarSink::Hashed(Hasher::new()));
-    };
-    let blob = Blob {
-        encoder: encoder(store, encoding)?,
-        waited: Duration::ZERO,
-    };
-    Ok(match encoding.compression {
-        Compression::Uncompressed => TarSink::Plain(blob),
-        Compression::Gzip | Compression::Zstd => TarSink::Compressed(Hasher::new(), blob),
-    })
-}
-
-fn encoder(store: &Store, encoding: Encoding) -> Result<Encoder<BlobWriter>, StepError> {
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Encoder::new(
-        store.blob_writer(None)?,
-        encoding.compression,
-        encoding.level,
-        threads,
-    )
-    .map_err(|source| StepError::Compress { source })
 }
 
 /// Puts the blob, if there is one, in the store and remembers which layer it holds.
@@ -285,12 +193,34 @@ pub(crate) fn layer_blob(
     if let Some(found) = found {
         return Ok(found.descriptor.clone());
     }
-    let mut sink = sink(store, Some(encoding))?;
-    match there.first() {
-        Some(other) => {
-            let blob = store.open_blob(&other.descriptor.digest)?;
+    let mut sink = tar_sink::begin(store, Some(encoding))?;
+    read_layer(store, snapshot, diff_id, clamp_mtime, &mut sink)?;
+    let tar = sink.end()?;
+    if tar.diff_id != *diff_id {
+        let name = "the store".to_owned();
+        return Err(StepError::DiffId {
+            name,
+            expected: diff_id.clone(),
+            actual: tar.diff_id,
+        });
+    }
+    let blob = tar.blob.expect("the sink was made with an encoding");
+    publish(store, blob, encoding, diff_id)
+}
+
+/// Writes the tar of the topmost layer of `snapshot`, from a blob of it or from its files.
+pub(crate) fn read_layer(
+    store: &Store,
+    snapshot: &Snapshot,
+    diff_id: &DiffId,
+    clamp_mtime: Option<i64>,
+    out: &mut dyn Write,
+) -> Result<(), StepError> {
+    match store.layer_blobs(diff_id).first() {
+        Some(blob) => {
+            let blob = store.open_blob(&blob.descriptor.digest)?;
             Decoder::detect(blob)
-                .and_then(|mut tar| io::copy(&mut tar, &mut sink))
+                .and_then(|mut tar| io::copy(&mut tar, out))
                 .map_err(|source| StepError::Compress { source })?;
         }
         None => {
@@ -307,19 +237,9 @@ pub(crate) fn layer_blob(
             };
             let (upper, lowers) = (open(top)?, open_all(below)?);
             let owners = store.owners_of(&paths);
-            pack(upper.as_fd(), &lowers, &owners, &options, &mut sink)
+            pack(upper.as_fd(), &lowers, &owners, &options, out)
                 .map_err(|source| StepError::Pack { source })?;
         }
     }
-    let tar = sink.end()?;
-    if tar.diff_id != *diff_id {
-        let name = "the store".to_owned();
-        return Err(StepError::DiffId {
-            name,
-            expected: diff_id.clone(),
-            actual: tar.diff_id,
-        });
-    }
-    let blob = tar.blob.expect("the sink was made with an encoding");
-    publish(store, blob, encoding, diff_id)
+    Ok(())
 }

@@ -99,7 +99,8 @@ impl Partial {
     }
 }
 
-fn shown(bytes: &[u8]) -> String {
+/// Bytes as text that is safe to show.
+pub(super) fn shown(bytes: &[u8]) -> String {
     visible(&String::from_utf8_lossy(bytes)).into_owned()
 }
 

@@ -68,7 +68,7 @@ impl Run {
             engine.request.network,
         ) {
             (Some(RunNetwork::None), _) | (None, request::Network::None) => Network::None,
-            (Some(RunNetwork::Default), request::Network::None) => Network::None,
+            (None | Some(RunNetwork::Default), request::Network::Isolated) => Network::Isolated,
             _ => Network::Host,
         };
         let insecure = instruction
@@ -318,12 +318,16 @@ pub(super) fn emulation(store: &Store, active: &Active) -> Option<Emulation> {
     })
 }
 
-/// The host's resolver configuration: the sandbox shares the host's network, so what works there
+/// The host's resolver configuration: where the sandbox shares the host's network, what works there
 /// works here, the stub resolver on loopback included.
 pub(super) fn resolv_conf(network: Network) -> Vec<u8> {
     match network {
         Network::Host => std::fs::read("/etc/resolv.conf").unwrap_or_default(),
         Network::None => Vec::new(),
+        Network::Isolated => {
+            let host = std::fs::read("/etc/resolv.conf").unwrap_or_default();
+            sandbox::network::resolv_conf(&String::from_utf8_lossy(&host)).into_bytes()
+        }
     }
 }
 

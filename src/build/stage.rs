@@ -12,6 +12,7 @@ use super::mount::Mounts;
 use super::plan::{CopyFrom, PlannedBase, PlannedStage, Step};
 use super::run::Run;
 use super::scope::Scope;
+use super::secret_scan::LayerScan;
 use super::state::StageState;
 use super::workdir;
 use crate::dockerfile::{Instruction, Lookup as _};
@@ -117,7 +118,13 @@ pub(crate) fn build(engine: &Engine<'_>, index: usize) -> Result<StageState, Err
         if engine.cancel.is_canceled() {
             return Err(Error::Canceled);
         }
-        execute(engine, stage, &mut state, step, &mut count).map_err(|source| match source {
+        let before = engine.shared.scan.is_some().then(|| state.config.clone());
+        let done = execute(engine, stage, &mut state, step, &mut count);
+        let done = done.and_then(|()| match before {
+            Some(before) => engine.scan_config(&state.config, &before),
+            None => Ok(()),
+        });
+        done.map_err(|source| match source {
             StepError::Canceled => Error::Canceled,
             source => Error::Step {
                 step: step.statement.text.clone(),
@@ -362,6 +369,7 @@ impl Files<'_, '_> {
             engine.spent(id, Spent::new(Phase::Key, began.elapsed()));
             match cached {
                 Some(record) => {
+                    engine.scan_cached(id, &record)?;
                     engine.cached_vertex(id);
                     Ok(record)
                 }
@@ -408,10 +416,12 @@ impl Files<'_, '_> {
             return Err(StepError::Canceled);
         }
         let options = engine.layer_options(self.stage);
-        let committed = commit(engine.store, active, options)?;
+        let scan = engine.shared.scan.as_ref().map(LayerScan::new);
+        let committed = commit(engine.store, active, options, scan)?;
         for spent in committed.spent {
             engine.spent(id, spent);
         }
+        engine.warn_of_leaks(id, &committed.leaks);
         let record = CacheRecord {
             chain_id: committed.snapshot.chain_id().cloned(),
             diff_id: committed.diff_id,
@@ -423,6 +433,7 @@ impl Files<'_, '_> {
             if !engine.request.no_cache
                 && let Some(theirs) = engine.store.cached(key)
             {
+                engine.scan_cached(id, &theirs)?;
                 return Ok(theirs);
             }
             engine.store.remember(key, &record)?;

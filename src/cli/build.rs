@@ -7,7 +7,8 @@ use std::time::Instant;
 use clap::Args;
 
 use super::build_values::{
-    parse_build_arg, parse_context, parse_dockerfile, parse_named_context, parse_network, parse_tag,
+    parse_build_arg, parse_context, parse_dockerfile, parse_named_context, parse_network,
+    parse_secret_scan, parse_tag,
 };
 use super::check::{self, Call};
 use super::config::Config;
@@ -25,6 +26,7 @@ use crate::build::event::{Event, Phase, Spent};
 use crate::build::request::{ContextSource, DockerfileSource, Network, OutputForm, Request};
 use crate::build::run_options::HOSTNAME_ARGUMENT;
 use crate::build::secret::Secret;
+use crate::build::secret_scan::SecretScan;
 use crate::build::{self, Built, Input};
 use crate::oci::{Platform, Reference};
 use crate::progress::Mode;
@@ -74,12 +76,18 @@ pub(super) struct BuildArgs {
         default_value_t = false, hide_default_value = true, value_name = "BOOL",
         action = clap::ArgAction::Set)]
     pull: bool,
-    /// Network of RUN: default and host share the host's, none has loopback only
-    #[arg(long, value_name = "MODE", default_value = "default", value_parser = parse_network)]
-    network: Network,
+    /// Network of RUN: default and host share the host's, none has loopback only, isolated leads to
+    /// public addresses only (through pasta) [default: what config.json or the profile says, or default]
+    #[arg(long, value_name = "MODE", value_parser = parse_network)]
+    network: Option<Network>,
     /// A secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=VARIABLE]; repeatable
     #[arg(long = "secret", value_name = "SECRET", value_parser = secret::parse)]
     secrets: Vec<Secret>,
+    /// Look for the values of secrets in what each step leaves: fail (the default of the option), warn or
+    /// off [default: what config.json or the profile says, or off]
+    #[arg(long, value_name = "ACTION", num_args = 0..=1, require_equals = true,
+        default_missing_value = "fail", value_parser = parse_secret_scan)]
+    secret_scan: Option<SecretScan>,
     #[command(flatten)]
     run: RunArgs,
     #[command(flatten)]
@@ -396,8 +404,9 @@ impl BuildArgs {
             named_contexts,
             no_cache: self.no_cache,
             pull: self.pull,
-            network: self.network,
+            network: self.network.unwrap_or(chosen.network),
             secrets: self.secrets,
+            secret_scan: self.secret_scan.unwrap_or(chosen.secret_scan),
             run: self.run.into_options(),
             limits: chosen.limits.clone(),
             // Only who builds asks the host.

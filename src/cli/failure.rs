@@ -167,7 +167,7 @@ fn is_host(error: &StepError) -> bool {
                 | Step::Supervisor
                 | Step::Execute
         ),
-        sandbox::Error::Start(_) => true,
+        sandbox::Error::Start(_) | sandbox::Error::Network(_) => true,
         _ => false,
     }
 }

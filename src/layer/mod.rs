@@ -11,6 +11,7 @@ mod attributes;
 mod compress;
 mod decompress;
 mod diff;
+mod follow;
 mod gzip;
 mod header;
 mod overrides;
@@ -24,6 +25,7 @@ mod unpack;
 pub(crate) use archive::is_tar;
 pub(crate) use compress::Encoder;
 pub(crate) use decompress::{Decoder, is_compressed};
+pub(crate) use follow::{Follower, Part};
 pub(crate) use pack::{Error as PackError, NamedTree, PackOptions, pack, pack_tree, pack_trees};
 pub(crate) use unpack::{Error as UnpackError, Form, Limits, restrict, unpack, unpack_as};
 

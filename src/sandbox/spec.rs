@@ -110,6 +110,9 @@ pub(crate) enum Network {
     Host,
     /// Loopback only.
     None,
+    /// A way out through pasta, and none to the host: the namespace of [`super::network`], which the
+    /// parent sends after the spec.
+    Isolated,
 }
 
 /// A mount that the Dockerfile asked for. Targets are absolute paths in the image; missing ones are

@@ -157,7 +157,7 @@ impl Container {
             clamp_mtime: None,
             blob: Some(encoding),
         };
-        let committed = commit_layer(store, self.active, options)?;
+        let committed = commit_layer(store, self.active, options, None)?;
         let (snapshot, layer) = (committed.snapshot, committed.diff_id);
         let mut config = self.config;
         for stale in BUILDERS_OWN
