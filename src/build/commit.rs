@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use super::error::StepError;
 use super::request::Encoding;
-use crate::layer::{Compression, Decoder, Encoder, PackOptions, pack};
+use crate::layer::{Compression, Decoder, Devices, Encoder, PackOptions, pack};
 use crate::oci::{Descriptor, DiffId, Hasher, media_type};
+use crate::ownership::{Ownership, record};
 use crate::store::{Active, BlobWriter, LayerBlob, Packing, Snapshot, Store};
 use crate::sys;
 
@@ -18,6 +19,8 @@ pub(crate) struct LayerOptions {
     pub(crate) clamp_mtime: Option<i64>,
     /// The blob to write while the layer is packed; `None` where no output needs one.
     pub(crate) blob: Option<Encoding>,
+    /// A command of the image wrote the layer, not rbuild itself.
+    pub(crate) is_commands: bool,
 }
 
 /// A tar on its way: hashed as it is, and compressed into a blob.
@@ -54,12 +57,23 @@ pub(crate) fn commit(
     let layers: Vec<PathBuf> = std::iter::once(active.upper()).chain(below).collect();
     let owners = store.owners_of(&layers);
     let mut sink = sink(store, options.blob)?;
+    let is_unguarded = matches!(store.ownership(), Ownership::Mapped);
     let pack_options = PackOptions {
         clamp_mtime: options.clamp_mtime,
         include_parents: true,
+        devices: match options.is_commands && is_unguarded {
+            true => Devices::FromBelow,
+            false => Devices::Recorded,
+        },
     };
     let packed = pack(upper.as_fd(), &lowers, &owners, &pack_options, &mut sink)
         .map_err(|source| StepError::Pack { source })?;
+    for path in &packed.forged {
+        sys::xattr::remove_at(&upper, path, record::ATTRIBUTE.as_ref()).map_err(|source| {
+            let path = path.display().to_string();
+            StepError::Directory { path, source }
+        })?;
+    }
     if packed.entries == 0 {
         let parent = active.parent().clone();
         store.abandon(active);
@@ -204,6 +218,7 @@ pub(crate) fn layer_blob(
             let options = PackOptions {
                 clamp_mtime,
                 include_parents: true,
+                ..PackOptions::default()
             };
             let (upper, lowers) = (open(top)?, open_all(below)?);
             let owners = store.owners_of(&paths);

@@ -166,6 +166,7 @@ impl<'a> Engine<'a> {
         LayerOptions {
             clamp_mtime: self.clamp,
             blob,
+            is_commands: false,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::add::{self, CopyStep, SourceTree};
-use super::commit::commit;
+use super::commit::{LayerOptions, commit};
 use super::engine::Engine;
 use super::error::{Error, StepError};
 use super::event::{Event, VertexId};
@@ -189,6 +189,7 @@ fn execute(
         stage,
         state,
         is_linked: false,
+        is_commands: matches!(step.statement.instruction, Instruction::Run(_)),
     };
     match &step.statement.instruction {
         Instruction::Run(instruction) => {
@@ -320,6 +321,8 @@ struct Files<'a, 'b> {
     state: &'b mut StageState,
     /// The layer is made from nothing, then put on what the stage has.
     is_linked: bool,
+    /// A command of the image writes the layer.
+    is_commands: bool,
 }
 
 impl Files<'_, '_> {
@@ -385,7 +388,10 @@ impl Files<'_, '_> {
         if engine.cancel.is_canceled() {
             return Err(StepError::Canceled);
         }
-        let options = engine.layer_options(self.stage);
+        let options = LayerOptions {
+            is_commands: self.is_commands,
+            ..engine.layer_options(self.stage)
+        };
         let (snapshot, diff_id) = commit(engine.store, active, options)?;
         let record = CacheRecord {
             chain_id: snapshot.chain_id().cloned(),

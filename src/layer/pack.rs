@@ -31,13 +31,28 @@ pub(crate) struct PackOptions {
     /// Whether an unchanged directory appears when something below it does, as containerd writes
     /// layers. Without it the directories of a layer are exactly the changed ones.
     pub(crate) include_parents: bool,
+    pub(crate) devices: Devices,
+}
+
+/// Which records that a file stands for a device are believed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Devices {
+    /// All of them.
+    #[default]
+    Recorded,
+    /// Those of files that stand for the same device in the layers below: a command wrote the snapshot,
+    /// and where owners are mapped nothing keeps it from writing records.
+    FromBelow,
 }
 
 /// What was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Packed {
     /// Members of the tar; zero means that nothing changed.
     pub(crate) entries: u64,
+    /// The paths of files whose records were not believed. They are packed as the empty files that they
+    /// are; who keeps the snapshot has to take the records away.
+    pub(crate) forged: Vec<OsString>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +148,7 @@ pub(crate) fn pack_trees(
     out: &mut dyn Write,
 ) -> Result<Packed, Error> {
     let Some(first) = trees.first() else {
-        return Ok(Packed { entries: 0 });
+        return Ok(Packed::default());
     };
     let mut packer = Packer::new(View::Merged, first.owners, options, out);
     for tree in trees {
@@ -156,6 +171,7 @@ struct Packer<'a> {
     linked: HashMap<(u64, u64), Vec<u8>>,
     /// Unchanged directories on the way to where the walk is, written once something in them is.
     unwritten: Vec<Member>,
+    forged: Vec<OsString>,
     header: Vec<u8>,
     buffer: Vec<u8>,
 }
@@ -175,6 +191,7 @@ impl<'a> Packer<'a> {
             entries: 0,
             linked: HashMap::new(),
             unwritten: Vec::new(),
+            forged: Vec::new(),
             header: Vec::new(),
             buffer: vec![0; 256 << 10],
         }
@@ -185,6 +202,7 @@ impl<'a> Packer<'a> {
         self.out.flush().map_err(Error::Write)?;
         Ok(Packed {
             entries: self.entries,
+            forged: self.forged,
         })
     }
 
@@ -266,7 +284,15 @@ impl<'a> Packer<'a> {
             Kind::CharDevice if seen.st_rdev == 0 => return Ok(()),
             _ => {}
         }
-        let (stat, attributes) = self.look(dir, name, seen, path)?;
+        let (mut stat, attributes) = self.look(dir, name, seen, path)?;
+        if Kind::of(&stat) != Kind::of(&seen) && self.options.devices == Devices::FromBelow {
+            let from_root = OsStr::from_bytes(path);
+            let is_from_below = below.has_device(from_root, &stat);
+            if !is_from_below.map_err(|source| owner(path, source))? {
+                self.forged.push(from_root.to_owned());
+                stat = seen;
+            }
+        }
         let kind = match Kind::of(&stat) {
             Kind::Symlink => EntryType::Symlink,
             Kind::CharDevice => EntryType::Char,

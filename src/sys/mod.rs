@@ -9,6 +9,7 @@ pub(crate) mod fs;
 pub(crate) mod mount;
 pub(crate) mod notify;
 pub(crate) mod process;
+pub(crate) mod remove;
 pub(crate) mod socket;
 pub(crate) mod statx;
 pub(crate) mod terminal;

@@ -158,6 +158,7 @@ impl Container {
         let options = LayerOptions {
             clamp_mtime: None,
             blob: Some(encoding),
+            is_commands: true,
         };
         let (snapshot, layer) = commit_layer(store, self.active, options)?;
         let mut config = self.config;
