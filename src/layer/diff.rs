@@ -105,7 +105,11 @@ impl<'a> Below<'a> {
     }
 
     /// Whether `path`, a name in the directory that `self` is, stands for the device that `stat` has.
-    pub(super) fn has_device(&self, path: &OsStr, stat: &FileStat) -> Result<bool, ownership::Error> {
+    pub(super) fn has_device(
+        &self,
+        path: &OsStr,
+        stat: &FileStat,
+    ) -> Result<bool, ownership::Error> {
         for index in &self.taking_part {
             let root = self.roots[*index].as_fd();
             let Some(mut below) = sys::fs::try_stat_at(root, path)? else {

@@ -41,8 +41,10 @@ pub(crate) struct Limits {
     pub(crate) entries: u64,
     /// Bytes of one file.
     pub(crate) file_bytes: u64,
-    /// Bytes of the whole tar.
+    /// Bytes of the whole tar, and of all files with their holes.
     pub(crate) total_bytes: u64,
+    /// Directories whose times are kept until the end, so that an archive of many does not fill memory.
+    pub(crate) directory_times: usize,
 }
 
 impl Default for Limits {
@@ -51,6 +53,7 @@ impl Default for Limits {
             entries: 10_000_000,
             file_bytes: 64 << 30,
             total_bytes: 100 << 30,
+            directory_times: 1 << 14,
         }
     }
 }
@@ -76,9 +79,6 @@ pub(super) const MAX_ATTRIBUTES: usize = 256;
 /// `XATTR_SIZE_MAX` and `XATTR_NAME_MAX` of xattr(7).
 const MAX_ATTRIBUTE_VALUE: usize = 65_536;
 const MAX_ATTRIBUTE_NAME: usize = 255;
-
-/// Times of directories that are kept until the end: what an archive holds must not fill memory.
-const MAX_TIMES: usize = 1 << 16;
 
 /// What was unpacked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -304,7 +304,7 @@ impl Unpacker<'_> {
     /// Sets the times of the directories so far when they are too many to be remembered. A member that
     /// is put into one of them afterwards must not change its time: it is remembered again.
     fn bound_times(&mut self, parent: &OsStr) -> sys::Result<()> {
-        if self.directory_times.len() >= MAX_TIMES {
+        if self.directory_times.len() >= self.limits.directory_times {
             self.set_directory_times()?;
             self.has_settled = true;
         }

@@ -5,6 +5,8 @@
 //! line of strace. Everything above it works relative to directory descriptors.
 
 pub(crate) mod clock;
+#[cfg(test)]
+pub(crate) mod exchange;
 pub(crate) mod fs;
 pub(crate) mod mount;
 pub(crate) mod notify;
