@@ -37,7 +37,7 @@ const REPLACEMENTS: [(&str, &str); 9] = [
     ("a link to a terminal", "ln -sfn /dev/tty $F"),
     ("a link to the host", "ln -sfn /proc/1/root/etc/shadow $F"),
     ("a link up", "ln -sfn ../../../../../../../../etc/shadow $F"),
-    ("8 GiB of nothing", "rm -rf $F; truncate -s 8G $F"),
+    ("64 MiB of nothing", "rm -rf $F; truncate -s 64M $F"),
 ];
 
 #[test]
@@ -173,11 +173,11 @@ fn special_files_of_a_context_are_not_waited_for() {
         ("a pipe", mkfifo),
         ("a directory", |path| fs::create_dir(path).unwrap()),
         ("an endless device", |path| {
-            symlink("/dev/zero", path).unwrap()
+            symlink("/dev/zero", path).unwrap();
         }),
         ("a link to itself", |path| symlink(path, path).unwrap()),
         ("a link to nothing", |path| {
-            symlink("nothing", path).unwrap()
+            symlink("nothing", path).unwrap();
         }),
         ("8 GiB of nothing", |path| {
             fs::File::create(path).unwrap().set_len(8 << 30).unwrap();
@@ -246,11 +246,7 @@ fn trees_deeper_than_there_are_descriptors_end_with_a_message_and_leave_nothing(
         let outcome = bounded(&rig, options);
         is_sane("a deep tree", &outcome);
         assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
-        assert!(
-            outcome.stderr.contains("too deep") || outcome.stderr.contains("too long"),
-            "{}",
-            outcome.stderr
-        );
+        assert!(outcome.stderr.contains("deep"), "{}", outcome.stderr);
         rig.dockerfile("FROM base\nRUN true");
         bounded(&rig, &["--no-cache"]).exits_with(0);
         let left: Vec<_> = fs::read_dir(rig.store().join("tmp"))
@@ -288,7 +284,7 @@ fn trees_deeper_than_there_are_descriptors_end_with_a_message_and_leave_nothing(
         )
         .unwrap();
     }
-    rig.dockerfile("FROM base\nCOPY . /all/");
+    rig.dockerfile("FROM base AS a\nCOPY . /all/\nFROM base\nCOPY --from=a /all /all");
     let outcome = bounded(&rig, &[]);
     is_sane("a deep context", &outcome);
     assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);

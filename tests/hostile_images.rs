@@ -91,21 +91,21 @@ fn documents_that_lie_are_refused() {
         (
             "a layer that is not there",
             lying(as_it_is, |m| {
-                m["layers"][1]["digest"] = json!(format!("sha256:{zeros}"))
+                m["layers"][1]["digest"] = json!(format!("sha256:{zeros}"));
             }),
             "",
         ),
         (
             "a digest that is a path",
             lying(as_it_is, |m| {
-                m["layers"][1]["digest"] = json!("sha256:../../../etc/passwd")
+                m["layers"][1]["digest"] = json!("sha256:../../../etc/passwd");
             }),
             "",
         ),
         (
             "a digest of no algorithm",
             lying(as_it_is, |m| {
-                m["layers"][1]["digest"] = json!(format!("md5:{zeros}"))
+                m["layers"][1]["digest"] = json!(format!("md5:{zeros}"));
             }),
             "",
         ),
@@ -141,14 +141,14 @@ fn documents_that_lie_are_refused() {
         (
             "no configuration",
             lying(as_it_is, |m| {
-                m["config"]["digest"] = json!(format!("sha256:{zeros}"))
+                m["config"]["digest"] = json!(format!("sha256:{zeros}"));
             }),
             "",
         ),
         (
             "a configuration of another kind",
             lying(as_it_is, |m| {
-                m["config"]["mediaType"] = json!("application/vnd.cncf.helm.config.v1+json")
+                m["config"]["mediaType"] = json!("application/vnd.cncf.helm.config.v1+json");
             }),
             "is not of a container image",
         ),
@@ -165,7 +165,7 @@ fn documents_that_lie_are_refused() {
         (
             "the media type of an index",
             lying(as_it_is, |m| {
-                m["mediaType"] = json!("application/vnd.oci.image.index.v1+json")
+                m["mediaType"] = json!("application/vnd.oci.image.index.v1+json");
             }),
             "media type",
         ),
@@ -182,7 +182,7 @@ fn documents_that_lie_are_refused() {
         (
             "a layer of an unknown kind",
             lying(as_it_is, |m| {
-                m["layers"][1]["mediaType"] = json!("application/x-\u{1b}[2J")
+                m["layers"][1]["mediaType"] = json!("application/x-\u{1b}[2J");
             }),
             "",
         ),
@@ -247,8 +247,12 @@ fn documents_that_lie_are_refused() {
             "load of {name}: {outcome:?}"
         );
     }
+    // The one that is harmless, as it is and with a step on it.
     let listed = rig.rbuild(["images", "-q"]).succeeds();
-    assert!(listed.stdout.len() <= "0123456789ab\n".len(), "{listed:?}");
+    assert!(
+        listed.stdout.len() <= 2 * "0123456789ab\n".len(),
+        "{listed:?}"
+    );
     rig.rbuild(["store", "check"]).exits_with(0);
 }
 
@@ -316,7 +320,7 @@ fn settings_that_mean_harm_do_none() {
             "a directory of the host",
             json!({"WorkingDir": outside}),
             run,
-            Some(true),
+            None,
         ),
         (
             "a directory with a zero byte",
@@ -420,12 +424,6 @@ fn settings_that_mean_harm_do_none() {
             json!({"OnBuild": ["RUN true\nRUN touch /second"]}),
             run,
             None,
-        ),
-        (
-            "200,000 triggers",
-            json!({"OnBuild": vec!["RUN true"; 200_000]}),
-            run,
-            Some(false),
         ),
         (
             "2,000 triggers that each name the next",

@@ -142,7 +142,7 @@ mod tests {
             make_directory_at(&at, OsStr::new("d"), 0o700).unwrap();
             at = open_directory_at(&at, OsStr::new("d")).unwrap();
         }
-        fs::set_permissions(tree.join("closed"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(tree.join("closed"), fs::Permissions::from_mode(0o0)).unwrap();
         remove_tree_at(&root, OsStr::new("tree")).unwrap();
         remove_tree_at(&root, OsStr::new("tree")).unwrap();
         assert!(!tree.exists());
