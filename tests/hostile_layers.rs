@@ -38,7 +38,7 @@ fn check(victim: &str, name: &str, outcome: &Outcome) {
 }
 
 fn bounded(rig: &Rig, options: &[&str]) -> Outcome {
-    let mut command = rig.build_command(options);
+    let command = rig.build_command(options);
     Outcome::of(&mut terminal::started_by(
         &["timeout", "-k", "5", "120"],
         &command,
