@@ -136,6 +136,12 @@ pub(crate) fn existing_above(root: &Path) -> &Path {
 /// `root`, or the closest directory above it that exists.
 fn nearest_existing(root: &Path) -> Result<&Path, Unfit> {
     for path in root.ancestors() {
+        // What a relative name of one component has above it.
+        let path = if path == Path::new("") {
+            Path::new(".")
+        } else {
+            path
+        };
         match std::fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => return Ok(path),
             Ok(_) => return Err(Unfit::NotADirectory(path.to_owned())),
@@ -225,6 +231,12 @@ mod tests {
             examine(&root),
             Err(Unfit::NotADirectory(_) | Unfit::NotWritable { .. })
         ));
+    }
+
+    #[test]
+    fn a_relative_name_is_below_the_working_directory() {
+        assert_eq!(nearest_existing(Path::new("not-there")), Ok(Path::new(".")));
+        assert_eq!(nearest_existing(Path::new("not/there")), Ok(Path::new(".")));
     }
 
     #[test]

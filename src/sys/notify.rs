@@ -251,10 +251,16 @@ pub(crate) fn set_tag(pid: i32, tag: u64) -> nix::Result<()> {
     Errno::result(status).map(drop)
 }
 
-/// A copy of descriptor `fd` of the process of thread `pid` (`pidfd_getfd(2)`, Linux 5.6).
+/// A copy of descriptor `fd` of the process `pid`.
 pub(crate) fn steal_descriptor(pid: i32, fd: i32) -> Result<OwnedFd> {
-    let failed = |errno| Error::new("pidfd_getfd", fd.to_string(), errno);
     let process = super::process::pidfd_open(nix::unistd::Pid::from_raw(pid))?;
+    copy_descriptor(&process, fd)
+}
+
+/// A copy of descriptor `fd` of `process`, a pidfd (`pidfd_getfd(2)`, Linux 5.6). ESRCH when the process
+/// has ended, whoever has its number now.
+pub(crate) fn copy_descriptor(process: &OwnedFd, fd: i32) -> Result<OwnedFd> {
+    let failed = |errno| Error::new("pidfd_getfd", fd.to_string(), errno);
     // SAFETY: integers only.
     let stolen = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) };
     let stolen = Errno::result(stolen).map_err(failed)?;

@@ -112,6 +112,22 @@ pub(crate) fn set_at(dir: impl AsFd, name: &OsStr, attribute: &OsStr, value: &[u
     Ok(())
 }
 
+/// [`get_into`] of an open file; EBADF of one of O_PATH.
+pub(crate) fn get_of(fd: impl AsFd, attribute: &CStr, buffer: &mut [u8]) -> nix::Result<usize> {
+    // SAFETY: `attribute` is NUL-terminated and `buffer` is writable for the length passed; both outlive
+    // the call.
+    let length = unsafe {
+        libc::fgetxattr(
+            fd.as_fd().as_raw_fd(),
+            attribute.as_ptr(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+        )
+    };
+    let length = Errno::result(length)?;
+    Ok(usize::try_from(length).expect("not negative"))
+}
+
 /// The value of an attribute of `path`, read into `buffer`; its length. For the hot path: no allocation,
 /// and the bare errno.
 pub(crate) fn get_into(

@@ -11,12 +11,14 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 
+use super::acquaintance::Acquaintance;
 use crate::sandbox::emulation::calls::{self, Call};
 use crate::sys::notify::{self, Listener, Notification};
 
 /// A call that waits for its answer.
 pub(super) struct Caller<'a> {
     listener: &'a Listener,
+    known: &'a Acquaintance,
     notification: Notification,
 }
 
@@ -27,6 +29,8 @@ pub(super) struct Target {
     pub(super) path: CString,
     /// Whether a link at the end of the path is followed.
     pub(super) follow: bool,
+    /// The descriptor of the caller that it is, where it is one.
+    number: Option<i32>,
     /// What the path starts at where it is a descriptor of the supervisor's own.
     _held: Option<Rc<OwnedFd>>,
 }
@@ -44,6 +48,7 @@ impl Target {
         Self {
             path: CString::new(path).expect("read up to a zero byte"),
             follow,
+            number: None,
             _held: None,
         }
     }
@@ -53,6 +58,7 @@ impl Target {
         Self {
             path: super::records::own(fd),
             follow: true,
+            number: None,
             _held: None,
         }
     }
@@ -76,9 +82,15 @@ const SHORT: usize = 256;
 const PER_PROCESS: [&[u8]; 4] = [b"/proc", b"/sys", b"/dev/fd", b"/dev/std"];
 
 impl<'a> Caller<'a> {
-    pub(super) fn new(listener: &'a Listener, notification: Notification) -> Self {
+    pub(super) fn new(
+        listener: &'a Listener,
+        known: &'a Acquaintance,
+        notification: Notification,
+    ) -> Self {
+        known.meet(notification.pid, || listener.is_valid(notification.id));
         Self {
             listener,
+            known,
             notification,
         }
     }
@@ -144,6 +156,9 @@ impl<'a> Caller<'a> {
 
     /// Reads up to the length of `buffer`.
     pub(super) fn read(&self, address: u64, buffer: &mut [u8]) -> nix::Result<usize> {
+        if let Some(count) = self.known.read(self.notification.pid, address, buffer) {
+            return Ok(count);
+        }
         match notify::read_memory(self.notification.pid, address, buffer) {
             // Hidden by the seccomp profile of an outer container.
             Err(Errno::EPERM | Errno::ENOSYS) => self.memory(false)?.read(address, buffer),
@@ -336,7 +351,21 @@ impl<'a> Caller<'a> {
             fd => format!("{}/fd/{fd}", self.notification.pid),
         };
         // The link in /proc, which leads to the file itself even where that is a link.
-        Some(Target::new(path, true))
+        Some(Target {
+            number: (fd >= 0).then_some(fd),
+            ..Target::new(path, true)
+        })
+    }
+
+    /// A copy of the descriptor that `target` is; `None` where it is none, or costs more than a look
+    /// at /proc.
+    pub(super) fn copy_of(&self, target: &Target) -> Option<OwnedFd> {
+        self.known.descriptor(self.notification.pid, target.number?)
+    }
+
+    /// To be called before the kernel executes a program for the caller.
+    pub(super) fn becomes_another_program(&self) {
+        self.known.forget();
     }
 
     /// Reads the path at `address` and finds what it names.

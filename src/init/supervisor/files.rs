@@ -50,6 +50,17 @@ pub(super) fn open(target: &Target) -> nix::Result<OwnedFd> {
 }
 
 impl Supervisor {
+    /// The record of `target`, and a descriptor of the file where one was cheap.
+    fn find(&self, caller: &Caller<'_>, target: &Target) -> Option<(Record, Option<OwnedFd>)> {
+        if let Some(fd) = caller.copy_of(target)
+            && let Some(record) = self.records.peek(&fd)
+        {
+            return (!record.is_default()).then_some((record, Some(fd)));
+        }
+        let record = self.records.find(target)?;
+        Some((record, None))
+    }
+
     /// The stat family: fills `buffer` of the caller where a record says more than the kernel.
     pub(super) fn stat(
         &self,
@@ -61,12 +72,16 @@ impl Supervisor {
         let Some(target) = target else {
             return Ok(Reply::Continue);
         };
-        let Some(record) = self.records.find(target) else {
+        let Some((record, fd)) = self.find(caller, target) else {
             return Ok(Reply::Continue);
         };
         let mut flags = AtFlags::empty();
         flags.set(AtFlags::AT_SYMLINK_NOFOLLOW, !target.follow);
-        let Ok(mut stat) = nix::sys::stat::fstatat(AT_FDCWD, target.path.as_c_str(), flags) else {
+        let stat = match fd {
+            Some(fd) => nix::sys::stat::fstat(fd),
+            None => nix::sys::stat::fstatat(AT_FDCWD, target.path.as_c_str(), flags),
+        };
+        let Ok(mut stat) = stat else {
             return Ok(Reply::Continue);
         };
         let record = of_contents(record, stat.st_size > 0);
@@ -103,7 +118,7 @@ impl Supervisor {
         };
         let sync =
             flags & (libc::AT_STATX_DONT_SYNC | libc::AT_STATX_FORCE_SYNC | libc::AT_NO_AUTOMOUNT);
-        let Some(record) = self.records.find(&target) else {
+        let Some((record, _)) = self.find(caller, &target) else {
             return Ok(Reply::Continue);
         };
         let Ok(mut stat) = statx(AT_FDCWD, &target.path, follow | sync, caller.word(3)) else {
@@ -155,7 +170,14 @@ impl Supervisor {
         (uid, gid): (u32, u32),
     ) -> nix::Result<Reply> {
         let number = caller.int(0);
-        match caller.descriptor(number) {
+        let target = caller.descriptor(number);
+        if let Some(fd) = target.as_ref().and_then(|target| caller.copy_of(target)) {
+            if is_path_only(&fd) {
+                return Err(Errno::EBADF);
+            }
+            return self.chown_open(caller, &fd, (uid, gid));
+        }
+        match target {
             Some(target) if number >= 0 && !caller.is_path_only(number) => {
                 self.chown(caller, &target, (uid, gid))
             }
@@ -173,9 +195,19 @@ impl Supervisor {
             // The kernel finds the same on its way, and says it.
             return Ok(Reply::Continue);
         };
+        self.chown_open(caller, &fd, (uid, gid))
+    }
+
+    fn chown_open(
+        &mut self,
+        caller: &Caller<'_>,
+        fd: &OwnedFd,
+        (uid, gid): (u32, u32),
+    ) -> nix::Result<Reply> {
         caller.check()?;
-        let stat = nix::sys::stat::fstat(&fd)?;
-        let old = self.records.find(&Target::of(&fd)).unwrap_or_default();
+        let stat = nix::sys::stat::fstat(fd)?;
+        let old = self.records.peek(fd);
+        let old = old.unwrap_or_else(|| self.records.find(&Target::of(fd)).unwrap_or_default());
         let choose = |id, old| if id == UNCHANGED { old } else { id };
         let new = Record {
             uid: choose(uid, old.uid),
@@ -187,9 +219,9 @@ impl Supervisor {
         if !may_chown(who, old, (uid, gid)) && !is_root() {
             return Err(Errno::EPERM);
         }
-        touch(&fd)?;
-        if new != old && (self.records.are_of(&stat) || !is_of_proc(&fd)) {
-            self.records.set(&fd, &stat, new)?;
+        touch(fd)?;
+        if new != old && (self.records.are_of(&stat) || !is_of_proc(fd)) {
+            self.records.set(fd, &stat, new)?;
         }
         Ok(Reply::Value(0))
     }
@@ -248,6 +280,12 @@ fn open_behind(caller: &Caller<'_>, target: &Target) -> Option<OwnedFd> {
         }
     }
     None
+}
+
+/// Whether `fd` was opened with O_PATH: fchown(2) does not take it.
+fn is_path_only(fd: &OwnedFd) -> bool {
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL)
+        .is_ok_and(|flags| flags & libc::O_PATH != 0)
 }
 
 fn is_of_proc(fd: &OwnedFd) -> bool {

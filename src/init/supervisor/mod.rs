@@ -8,6 +8,7 @@
 //! One call is answered at a time: two could not speed up one process, and the mode mask and the working
 //! directory of the supervisor stand for those of the caller.
 
+mod acquaintance;
 mod attributes;
 mod caller;
 mod create;
@@ -34,6 +35,7 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Pid, getpid};
 
+use self::acquaintance::Acquaintance;
 use self::caller::Caller;
 use self::credentials::Credentials;
 use self::records::Records;
@@ -199,6 +201,7 @@ impl Prepared {
 impl Supervisor {
     fn answer_all(&mut self, listener: &Listener) -> sys::Result<()> {
         let failed = |call| move |errno| sys::Error::new("ioctl", call, errno);
+        let known = Acquaintance::default();
         loop {
             let notification = match listener.receive() {
                 Ok(notification) => notification,
@@ -206,7 +209,7 @@ impl Supervisor {
                 Err(Errno::ENOENT | Errno::EINTR) => continue,
                 Err(errno) => return Err(failed("SECCOMP_IOCTL_NOTIF_RECV")(errno)),
             };
-            let caller = Caller::new(listener, notification);
+            let caller = Caller::new(listener, &known, notification);
             let response = match self.answer(&caller) {
                 Ok(Reply::Continue) => Response::Continue,
                 Ok(Reply::Value(value)) => Response::Value(value),

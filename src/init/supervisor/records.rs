@@ -79,6 +79,16 @@ impl Records {
         }
     }
 
+    /// The record of an open file, where one call tells it.
+    pub(super) fn peek(&self, fd: impl AsFd) -> Option<Record> {
+        let mut value = [0; MAX_VALUE + 1];
+        match xattr::get_of(fd, &self.attribute, &mut value) {
+            Ok(length) => Record::decode(&value[..length]),
+            Err(Errno::ENODATA) if self.table.is_empty() => Some(Record::default()),
+            Err(_) => None,
+        }
+    }
+
     /// Whether the file is the layer's, and not of something mounted into it.
     pub(super) fn are_of(&self, stat: &FileStat) -> bool {
         stat.st_dev == self.device
