@@ -10,8 +10,9 @@ use super::event::{Phase, Spent};
 use super::request::Encoding;
 use super::secret_scan::{LayerScan, Leak};
 use super::tar_sink::{self, EndedTar, Scanned};
-use crate::layer::{Compression, Decoder, PackOptions, pack};
+use crate::layer::{Compression, Decoder, Devices, PackOptions, pack};
 use crate::oci::{Descriptor, DiffId, media_type};
+use crate::ownership::{Ownership, record};
 use crate::store::{Active, LayerBlob, Packing, Snapshot, StagedBlob, Store};
 use crate::sys;
 
@@ -22,6 +23,8 @@ pub(crate) struct LayerOptions {
     pub(crate) clamp_mtime: Option<i64>,
     /// The blob to write while the layer is packed; `None` where no output needs one.
     pub(crate) blob: Option<Encoding>,
+    /// A command of the image wrote the layer, not rbuild itself.
+    pub(crate) is_commands: bool,
 }
 
 /// What became of a directory.
@@ -55,9 +58,14 @@ pub(crate) fn commit(
         tar: tar_sink::begin(store, options.blob)?,
         scan,
     };
+    let is_unguarded = matches!(store.ownership(), Ownership::Mapped);
     let pack_options = PackOptions {
         clamp_mtime: options.clamp_mtime,
         include_parents: true,
+        devices: match options.is_commands && is_unguarded {
+            true => Devices::FromBelow,
+            false => Devices::Recorded,
+        },
     };
     let packed = pack(upper.as_fd(), &lowers, &owners, &pack_options, &mut sink)
         .map_err(|source| StepError::Pack { source })?;
@@ -66,6 +74,12 @@ pub(crate) fn commit(
         files: Some(packed.entries),
         ..Spent::new(Phase::Capture, began.elapsed().saturating_sub(waited))
     };
+    for path in &packed.forged {
+        sys::xattr::remove_at(&upper, path, record::ATTRIBUTE.as_ref()).map_err(|source| {
+            let path = path.display().to_string();
+            StepError::Directory { path, source }
+        })?;
+    }
     if packed.entries == 0 {
         let parent = active.parent().clone();
         store.abandon(active);
@@ -234,6 +248,7 @@ pub(crate) fn read_layer(
             let options = PackOptions {
                 clamp_mtime,
                 include_parents: true,
+                ..PackOptions::default()
             };
             let (upper, lowers) = (open(top)?, open_all(below)?);
             let owners = store.owners_of(&paths);

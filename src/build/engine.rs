@@ -172,6 +172,7 @@ impl<'a> Engine<'a> {
         LayerOptions {
             clamp_mtime: self.clamp,
             blob,
+            is_commands: false,
         }
     }
 

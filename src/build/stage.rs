@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::add::{self, CopyStep, SourceTree};
-use super::commit::commit;
+use super::commit::{LayerOptions, commit};
 use super::engine::Engine;
 use super::error::{Error, StepError};
 use super::event::{Event, Phase, Spent, VertexId};
@@ -196,6 +196,7 @@ fn execute(
         stage,
         state,
         is_linked: false,
+        is_commands: matches!(step.statement.instruction, Instruction::Run(_)),
     };
     match &step.statement.instruction {
         Instruction::Run(instruction) => {
@@ -346,6 +347,8 @@ struct Files<'a, 'b> {
     state: &'b mut StageState,
     /// The layer is made from nothing, then put on what the stage has.
     is_linked: bool,
+    /// A command of the image writes the layer.
+    is_commands: bool,
 }
 
 impl Files<'_, '_> {
@@ -415,7 +418,10 @@ impl Files<'_, '_> {
         if engine.cancel.is_canceled() {
             return Err(StepError::Canceled);
         }
-        let options = engine.layer_options(self.stage);
+        let options = LayerOptions {
+            is_commands: self.is_commands,
+            ..engine.layer_options(self.stage)
+        };
         let scan = engine.shared.scan.as_ref().map(LayerScan::new);
         let committed = commit(engine.store, active, options, scan)?;
         for spent in committed.spent {

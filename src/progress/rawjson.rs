@@ -33,7 +33,7 @@ use serde::Serialize;
 use super::numbers::Numbers;
 use super::{View, write_all};
 use crate::build::event::{Event, Stream, VertexId};
-use crate::build::log_lines::cut_character;
+use crate::build::log_lines::{cut_character, visible_json};
 
 pub(super) struct RawJson<W: Write> {
     output: W,
@@ -116,7 +116,8 @@ impl<W: Write> RawJson<W> {
             vertex: id.map(|id| self.numbers.of(id)),
             what,
         };
-        let mut text = serde_json::to_string(&line).expect("a line has only plain fields");
+        let text = serde_json::to_string(&line).expect("a line has only plain fields");
+        let mut text = visible_json(text);
         text.push('\n');
         write_all(&mut self.output, text.as_bytes());
     }

@@ -205,6 +205,7 @@ impl Store {
             return self.view_tree(trees, snapshot);
         }
         let mut lowers = self.layer_paths(snapshot);
+        check_count(lowers.len())?;
         // One directory alone would be looked at without an overlay, which hides its own attributes.
         if lowers.len() < 2 {
             lowers.push(self.scratch()?);
@@ -219,6 +220,9 @@ impl Store {
 
     /// Starts a layer on `parent`. Its root directory looks like the parent's.
     pub(crate) fn prepare(&self, parent: &Snapshot) -> Result<Active, Error> {
+        if self.trees.is_none() {
+            check_count(self.layer_paths(parent).len())?;
+        }
         let directory = self.scratch()?;
         let diff = directory.join(DIFF);
         let active = Active {
@@ -468,4 +472,17 @@ fn age(file: &fs::Metadata) -> Option<Duration> {
 /// only by chance.
 pub(super) fn boot_id() -> String {
     fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default()
+}
+
+/// The most directories that an overlay can have below its upper one (`OVL_MAX_STACK`).
+pub(crate) const MAX_LAYERS: usize = 500;
+
+fn check_count(count: usize) -> Result<(), Error> {
+    if count <= MAX_LAYERS {
+        return Ok(());
+    }
+    Err(Error::Layers {
+        count,
+        limit: MAX_LAYERS,
+    })
 }

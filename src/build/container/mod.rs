@@ -156,6 +156,7 @@ impl Container {
         let options = LayerOptions {
             clamp_mtime: None,
             blob: Some(encoding),
+            is_commands: true,
         };
         let committed = commit_layer(store, self.active, options, None)?;
         let (snapshot, layer) = (committed.snapshot, committed.diff_id);
