@@ -1,7 +1,8 @@
 //! rbuild: container images from Dockerfiles, anywhere a process can run.
 //!
-//! The program has two doors. Started as `rbuild-init` by itself, it is the room that becomes the
-//! sandbox of one RUN ([`init`]); otherwise it is the command line ([`cli`]). Data goes one way:
+//! The program has three doors. Started as `rbuild-init` by itself, it is the room that becomes the
+//! sandbox of one RUN ([`init`]); as `rbuild-pasta`, it becomes pasta, which connects a sandbox
+//! ([`sandbox::network`]); otherwise it is the command line ([`cli`]). Data goes one way:
 //! `cli`, `build`, then what reads, runs, packs and stores, down to the values of `oci` and the
 //! kernel calls of `sys`.
 
@@ -34,6 +35,12 @@ fn main() -> ExitCode {
         .is_some_and(|name| name == sandbox::spec::INIT_NAME)
     {
         return init::main();
+    }
+    if arguments
+        .peek()
+        .is_some_and(|name| name == sandbox::network::pasta::PASTA_NAME)
+    {
+        return sandbox::network::pasta::main(arguments.skip(1));
     }
     cli::main(arguments)
 }

@@ -288,6 +288,7 @@ fn what_takes_a_namespace_is_refused_with_its_place_before_any_work() {
     for (line, options, says) in [
         ("RUN --network=none true", &[][..], "RUN --network=none"),
         ("RUN true", &["--network=none"], "--network=none"),
+        ("RUN true", &["--network=isolated"], "--network=isolated"),
         ("RUN true", &["--shm-size=1m"], "--shm-size"),
         (
             "RUN --mount=type=secret,id=s true",
@@ -377,7 +378,13 @@ fn commands_of_run_are_in_a_chroot_too() {
     assert!(String::from_utf8_lossy(&ran.stdout).contains("uid=0(root)"));
     let image = image(&rig, "FROM kept\nRUN cat /new > /again");
     assert_eq!(image.text("again"), "1\n");
-    for option in ["-t", "--network=none", "--read-only", "-v/tmp:/x"] {
+    for option in [
+        "-t",
+        "--network=none",
+        "--network=isolated",
+        "--read-only",
+        "-v/tmp:/x",
+    ] {
         Outcome::of(&mut command(&rig, &["run", option, "base", "true"]))
             .exits_with(125)
             .says(&["cannot be had in a chroot"]);

@@ -251,7 +251,7 @@ fn limits_are_no_part_of_the_cache_key_and_a_failed_step_is_no_record() {
             "--limits",
             "processes=100,memory=1g,step-seconds=10,file-size=1k",
         ],
-        &["--profile", "multi-tenant"],
+        &["--profile", "multi-tenant", "--network", "default"],
     ] {
         let again = rig.build(options).succeeds();
         assert!(again.is_cached(step), "{options:?}");
@@ -322,8 +322,15 @@ fn a_command_is_held_to_them_too() {
             .exits_with(125)
             .says(&[&format!("the limit {limit} allows")]);
     }
-    rig.run(&["--profile", "multi-tenant", "base", "true"])
-        .succeeds();
+    rig.run(&[
+        "--profile",
+        "multi-tenant",
+        "--network",
+        "host",
+        "base",
+        "true",
+    ])
+    .succeeds();
 }
 
 #[test]
@@ -333,7 +340,8 @@ fn the_strict_profile_builds_ordinary_images() {
     rig.dockerfile(
         "FROM base\nCOPY file /f\nRUN for i in 1 2 3; do (echo $i > /$i &) done; sleep 1; cat /1 /2 /3",
     );
-    rig.build(&["--profile=multi-tenant"]).succeeds();
+    rig.build(&["--profile=multi-tenant", "--network=none"])
+        .succeeds();
 }
 
 #[test]
@@ -350,7 +358,7 @@ fn the_configuration_file_sets_limits_and_its_mistakes_are_named() {
         .says(&["the limit step-seconds=1 allows"]);
     build(
         r#"{"profile": "multi-tenant", "limits": {"step-seconds": "none"}}"#,
-        &["--limits", "step-seconds=1"],
+        &["--limits", "step-seconds=1", "--network", "none"],
     )
     .exits_with(1)
     .says(&["the limit step-seconds=1 allows"]);

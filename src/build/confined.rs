@@ -2,7 +2,7 @@
 
 use super::request::{Network, Request};
 use crate::dockerfile::{Diagnostic, RunInstruction, RunMount, RunNetwork, RunSecurity, Span};
-use crate::sandbox::Walls;
+use crate::sandbox::{Walls, network};
 
 /// The part of `run`, which is at `location`, that a chroot cannot give, where there is only that.
 pub(super) fn check(
@@ -13,8 +13,49 @@ pub(super) fn check(
 ) -> Option<Diagnostic> {
     match &request.walls {
         Walls::Chroot => check_chroot(run, location, at, request),
+        Walls::Namespaces(_) => check_isolated(run, location, at, request),
         // One refusal is enough for a stage.
-        Walls::Namespaces(_) | Walls::None { .. } => None,
+        Walls::None { .. } => None,
+    }
+}
+
+/// Refuses the host's network where RUN is to be kept from it, and a network that cannot be made.
+fn check_isolated(
+    run: &RunInstruction,
+    location: Span,
+    at: &dyn Fn(Span) -> Span,
+    request: &Request,
+) -> Option<Diagnostic> {
+    if request.network != Network::Isolated {
+        return None;
+    }
+    match &run.network {
+        Some(network) if network.value == RunNetwork::None => None,
+        Some(network) if network.value == RunNetwork::Host => {
+            if request.run.allow_host_network {
+                return None;
+            }
+            let message = "network.host is not allowed with --network=isolated";
+            Some(
+                Diagnostic::new(at(network.span), message)
+                    .with_help("--allow network.host on the command line allows it"),
+            )
+        }
+        _ => {
+            let obstacle = network::pasta::obstacle()?;
+            let why = match std::error::Error::source(&obstacle) {
+                Some(cause) => format!("{obstacle}: {cause}"),
+                None => obstacle.to_string(),
+            };
+            Some(
+                Diagnostic::new(
+                    location,
+                    format!("RUN cannot have an isolated network: {why}"),
+                )
+                .with_help("--network=none gives it none, and --network=host the host's")
+                .of_host(),
+            )
+        }
     }
 }
 
@@ -59,6 +100,9 @@ fn check_chroot(
         }
         None | Some(_) if request.network == Network::None => {
             return refuse(location, "--network=none", "the network is shared");
+        }
+        None | Some(_) if request.network == Network::Isolated => {
+            return refuse(location, "--network=isolated", "the network is shared");
         }
         _ => {}
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use super::add::{self, OpenContext, SourceTree};
 use super::commit::LayerOptions;
 use super::error::{Error, StepError};
-use super::event::{Event, EventSender, VertexId};
+use super::event::{Event, EventSender, Spent, VertexId};
 use super::fetch::Fetch;
 use super::images::{Image, ImageKey, ImageSource};
 use super::input::DockerfileText;
@@ -93,6 +93,9 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Of the thread of a stage: copies walk down as deep as a tree may be. Only what is used takes memory.
+const STACK: usize = 64 << 20;
+
 impl<'a> Engine<'a> {
     #[expect(
         clippy::too_many_arguments,
@@ -143,6 +146,12 @@ impl<'a> Engine<'a> {
         self.events.send(Event::Cached { id });
     }
 
+    /// Tells what a phase of the vertex took.
+    pub(crate) fn spent(&self, id: VertexId, spent: Spent) {
+        let id = Some(id);
+        self.events.send(Event::Spent { id, spent });
+    }
+
     /// Tells how the vertex ended.
     pub(crate) fn end_vertex<T>(
         &self,
@@ -166,6 +175,7 @@ impl<'a> Engine<'a> {
         LayerOptions {
             clamp_mtime: self.clamp,
             blob,
+            is_commands: false,
         }
     }
 
@@ -316,7 +326,7 @@ impl<'a> Engine<'a> {
         std::thread::scope(|scope| {
             for index in needed {
                 let first_error = &first_error;
-                scope.spawn(move || {
+                let work = move || {
                     let result = stage::build(self, index);
                     let stored = match result {
                         Ok(state) => StageResult::Done(Box::new(state)),
@@ -332,7 +342,11 @@ impl<'a> Engine<'a> {
                     };
                     lock(&self.results)[index] = stored;
                     self.finished.notify_all();
-                });
+                };
+                std::thread::Builder::new()
+                    .stack_size(STACK)
+                    .spawn_scoped(scope, work)
+                    .expect("a thread can be started, as scope.spawn has it");
             }
         });
         match first_error

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::copy;
 use super::export;
 use super::secret;
+use super::secret_scan::Leaks;
 use crate::check::Finding;
 use crate::dockerfile::{Diagnostic, Span, WordError};
 use crate::image;
@@ -62,6 +63,8 @@ pub(crate) enum Error {
     FetchDockerfile { source: Box<StepError> },
     #[error("cannot use the store")]
     Store { source: store::Error },
+    #[error("cannot look for the secrets")]
+    Secret { source: secret::Error },
     #[error("cannot write the image")]
     Assemble { source: StepError },
     #[error("the output failed")]
@@ -174,6 +177,9 @@ pub(crate) enum StepError {
     Context { source: context::Error },
     #[error(transparent)]
     Remote { source: Box<remote::Error> },
+    /// What the step leaves has secrets in it (`--secret-scan`).
+    #[error("{leaks}")]
+    Leak { leaks: Leaks },
     #[error("cannot use a secret")]
     Secret { source: secret::Error },
     #[error("cannot write {} in the scratch space", path.display())]

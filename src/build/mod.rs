@@ -45,10 +45,12 @@ mod run;
 pub(crate) mod run_options;
 mod scope;
 pub(crate) mod secret;
+pub(crate) mod secret_scan;
 mod shared;
 mod stage;
 mod state;
 mod support;
+mod tar_sink;
 mod turns;
 mod unpacked;
 mod workdir;
@@ -65,6 +67,7 @@ use fetch::Fetch;
 use outputs::Finished;
 use plan::Plan;
 use request::{ContextSource, DockerfileSource, Encoding, Output, OutputForm, Request};
+use secret_scan::{Patterns, SHORTEST};
 use shared::Shared;
 
 use crate::check::Checked;
@@ -257,7 +260,16 @@ pub(crate) fn run(
             dockerfile: Some(text.clone()),
         })
     };
-    let shared = Shared::new(context);
+    let mut shared = Shared::new(context);
+    if let Some((request, _)) = plans.first() {
+        shared.scan = Patterns::read(&request.secrets, request.secret_scan)
+            .map_err(|source| fail(Error::Secret { source }))?;
+    }
+    for id in shared.scan.iter().flat_map(|patterns| &patterns.short) {
+        let message =
+            format!("the secret {id:?} is shorter than {SHORTEST} bytes and is not looked for");
+        events.send(Event::Warning { id: None, message });
+    }
     let (requests, plans): (Vec<Request>, Vec<Plan>) = plans.into_iter().unzip();
     let mut engines = Vec::with_capacity(requests.len());
     for (request, plan) in requests.iter().zip(plans) {
@@ -288,6 +300,9 @@ pub(crate) fn run(
     for engine in &engines {
         let state = engine.build_stages().map_err(fail)?;
         let config = image::configuration(&state, engine.request, engine.epoch.as_deref());
+        engine
+            .scan_config(&config, &state.config)
+            .map_err(|source| fail(Error::Assemble { source }))?;
         finished.push(Finished {
             engine,
             state,

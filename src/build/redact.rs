@@ -1,7 +1,14 @@
 //! Secrets that a command prints do not reach the log.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::secret_scan::{SHORTEST as SHORTEST_ENCODED, in_base64};
+
 /// What shorter values would blank is more often not the secret.
 const SHORTEST: usize = 4;
+/// Where base64(1) and openssl(1) break the lines of what they encode.
+const WIDTHS: [usize; 2] = [76, 64];
 /// Secrets of more lines are masked as a whole only: every byte of a log is held against every value.
 const MOST_LINES: usize = 64;
 const MASK: &[u8] = b"***";
@@ -16,10 +23,12 @@ pub(crate) struct Redactor {
 }
 
 impl Redactor {
-    /// For these secrets: each as a whole without the line end of its file, and line by line.
+    /// For these secrets: each as a whole without the line end of its file, line by line, and in base64.
     pub(crate) fn new<'a>(secrets: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut values: Vec<Vec<u8>> = secrets
-            .into_iter()
+        let whole: Vec<&[u8]> = secrets.into_iter().collect();
+        let mut values: Vec<Vec<u8>> = whole
+            .iter()
+            .copied()
             .flat_map(|secret| {
                 let lines: Vec<&[u8]> = secret.split(|byte| *byte == b'\n').collect();
                 let few = lines.len() <= MOST_LINES;
@@ -28,6 +37,8 @@ impl Redactor {
             .map(|value| value.trim_ascii().to_vec())
             .filter(|value| value.len() >= SHORTEST)
             .collect();
+        let encoded: Vec<Vec<u8>> = whole.into_iter().flat_map(encodings).collect();
+        values.extend(encoded);
         values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         values.dedup();
         Self {
@@ -77,6 +88,22 @@ impl Redactor {
     }
 }
 
+/// How a secret that is encoded, alone or as a part of something, looks in a log.
+fn encodings(secret: &[u8]) -> Vec<Vec<u8>> {
+    let value = secret.trim_ascii();
+    if value.len() < SHORTEST_ENCODED {
+        return Vec::new();
+    }
+    let text = STANDARD.encode(secret);
+    let lines = WIDTHS.iter().flat_map(|width| {
+        let lines = text.as_bytes().chunks(*width);
+        let few = lines.len() <= MOST_LINES;
+        lines.filter(move |line| few && line.len() >= SHORTEST_ENCODED)
+    });
+    let lines: Vec<Vec<u8>> = lines.map(<[u8]>::to_vec).collect();
+    in_base64(value).into_iter().chain(lines).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +141,14 @@ mod tests {
                 "first line\nsecond line",
                 "***",
             ),
+            (&["hunter2-hunter2"], "aHVudGVyMi1odW50ZXIy", "***"),
+            (&["hunter2-hunter2\n"], "aHVudGVyMi1odW50ZXIyCg==", "***"),
+            (
+                &["hunter2-hunter2"],
+                "x dTpodW50ZXIyLWh1bnRlcjI= y",
+                "x dTp***I= y",
+            ),
+            (&["hunter"], "aHVudGVy", "aHVudGVy"),
             (&["abc", ""], "abc", "abc"),
             (&[], "anything", "anything"),
         ] {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::limits::Limits;
 use super::run_options::RunOptions;
 use super::secret::Secret;
+use super::secret_scan::SecretScan;
 use crate::layer::Compression;
 use crate::oci::{Platform, Reference};
 use crate::remote::{Address, GitReference, HttpAddress};
@@ -25,6 +26,7 @@ pub(crate) struct Request {
     pub(crate) pull: bool,
     pub(crate) network: Network,
     pub(crate) secrets: Vec<Secret>,
+    pub(crate) secret_scan: SecretScan,
     pub(crate) run: RunOptions,
     pub(crate) limits: Limits,
     /// What RUN is shut in with.
@@ -118,13 +120,16 @@ impl Request {
 }
 
 /// The network of RUN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Network {
     /// The host's network, which is what an unprivileged process can share.
+    #[default]
     Default,
     Host,
     /// Only a loopback interface.
     None,
+    /// A way out, and none to the host or private networks.
+    Isolated,
 }
 
 /// One `--output`.

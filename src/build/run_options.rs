@@ -15,6 +15,8 @@ pub(crate) struct RunOptions {
     pub(crate) ssh: Vec<SshAgent>,
     /// `--allow security.insecure`.
     pub(crate) allow_insecure: bool,
+    /// `--allow network.host`.
+    pub(crate) allow_host_network: bool,
     /// `--add-host`: lines of /etc/hosts.
     pub(crate) extra_hosts: Vec<(String, IpAddr)>,
     /// `--shm-size`: bytes of /dev/shm.

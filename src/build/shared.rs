@@ -8,6 +8,7 @@ use super::add::OpenContext;
 use super::engine::{ContextPlace, lock};
 use super::event::VertexId;
 use super::remote_context::FetchedContexts;
+use super::secret_scan::Patterns;
 use super::turns::Turns;
 use crate::context::digest::Memo;
 use crate::oci::Digest;
@@ -19,6 +20,8 @@ pub(crate) struct Shared {
     pub(super) context: OnceLock<Arc<OpenContext>>,
     pub(super) fetched: FetchedContexts,
     pub(super) turns: Turns,
+    /// The secrets that no step may leave behind.
+    pub(super) scan: Option<Patterns>,
     next_vertex: AtomicU32,
     made: Mutex<BTreeSet<Digest>>,
 }
@@ -42,6 +45,7 @@ impl Shared {
             context,
             fetched: FetchedContexts::default(),
             turns: Turns::default(),
+            scan: None,
             next_vertex: AtomicU32::new(0),
             made: Mutex::default(),
         }

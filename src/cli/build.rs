@@ -2,11 +2,13 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
 
 use super::build_values::{
-    parse_build_arg, parse_context, parse_dockerfile, parse_named_context, parse_network, parse_tag,
+    parse_build_arg, parse_context, parse_dockerfile, parse_named_context, parse_network,
+    parse_secret_scan, parse_tag,
 };
 use super::check::{self, Call};
 use super::config::Config;
@@ -20,10 +22,11 @@ use super::report::{self, print_error};
 use super::run_options::{self, RunArgs};
 use super::secret;
 use super::{Exit, session};
-use crate::build::event::Event;
+use crate::build::event::{Event, Phase, Spent};
 use crate::build::request::{ContextSource, DockerfileSource, Network, OutputForm, Request};
 use crate::build::run_options::HOSTNAME_ARGUMENT;
 use crate::build::secret::Secret;
+use crate::build::secret_scan::SecretScan;
 use crate::build::{self, Built, Input};
 use crate::oci::{Platform, Reference};
 use crate::progress::Mode;
@@ -73,12 +76,18 @@ pub(super) struct BuildArgs {
         default_value_t = false, hide_default_value = true, value_name = "BOOL",
         action = clap::ArgAction::Set)]
     pull: bool,
-    /// Network of RUN: default and host share the host's, none has loopback only
-    #[arg(long, value_name = "MODE", default_value = "default", value_parser = parse_network)]
-    network: Network,
+    /// Network of RUN: default and host share the host's, none has loopback only, isolated leads to
+    /// public addresses only (through pasta) [default: what config.json or the profile says, or default]
+    #[arg(long, value_name = "MODE", value_parser = parse_network)]
+    network: Option<Network>,
     /// A secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=VARIABLE]; repeatable
     #[arg(long = "secret", value_name = "SECRET", value_parser = secret::parse)]
     secrets: Vec<Secret>,
+    /// Look for the values of secrets in what each step leaves: fail (the default of the option), warn or
+    /// off [default: what config.json or the profile says, or off]
+    #[arg(long, value_name = "ACTION", num_args = 0..=1, require_equals = true,
+        default_missing_value = "fail", value_parser = parse_secret_scan)]
+    secret_scan: Option<SecretScan>,
     #[command(flatten)]
     run: RunArgs,
     #[command(flatten)]
@@ -91,6 +100,10 @@ pub(super) struct BuildArgs {
         env = "BUILDKIT_PROGRESS"
     )]
     progress: String,
+    /// After the progress, show a table of the milliseconds that each phase of each step took; rawjson
+    /// has them always
+    #[arg(long)]
+    timings: bool,
     /// Look for mistakes in the Dockerfile and build nothing; the same as --call=check
     #[arg(long)]
     check: bool,
@@ -150,7 +163,9 @@ impl BuildArgs {
 
 /// Runs `rbuild build`.
 pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
+    let began = Instant::now();
     let format = arguments.error_format;
+    let with_timings = arguments.timings;
     let call = match arguments.call {
         Some(call) => call,
         None if arguments.check => Call::CHECK,
@@ -193,10 +208,19 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
         Ok(input) => input,
         Err(failure) => return failure::report(&failure, None),
     };
-    let session = match session::start(root, mode) {
+    let started = if with_timings {
+        session::start_with_timings(root, mode)
+    } else {
+        session::start(root, mode)
+    };
+    let session = match started {
         Ok(session) => session,
         Err(exit) => return exit,
     };
+    session.events.send(Event::Spent {
+        id: None,
+        spent: Spent::new(Phase::Start, began.elapsed()),
+    });
     let deadline = match Deadline::start(&chosen.limits, &session.cancel) {
         Ok(deadline) => deadline,
         Err(error) => {
@@ -380,8 +404,9 @@ impl BuildArgs {
             named_contexts,
             no_cache: self.no_cache,
             pull: self.pull,
-            network: self.network,
+            network: self.network.unwrap_or(chosen.network),
             secrets: self.secrets,
+            secret_scan: self.secret_scan.unwrap_or(chosen.secret_scan),
             run: self.run.into_options(),
             limits: chosen.limits.clone(),
             // Only who builds asks the host.

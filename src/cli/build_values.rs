@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::report;
 use crate::build;
 use crate::build::request::{ContextSource, DockerfileSource, NamedContext, NamedSource, Network};
+use crate::build::secret_scan::SecretScan;
 use crate::oci::Reference;
 use crate::remote::Address;
 use crate::transport::Location;
@@ -14,7 +15,19 @@ pub(super) fn parse_network(text: &str) -> Result<Network, String> {
         "default" => Ok(Network::Default),
         "host" => Ok(Network::Host),
         "none" => Ok(Network::None),
-        _ => Err(format!("{text:?} is not known (default, none, host)")),
+        "isolated" => Ok(Network::Isolated),
+        _ => Err(format!(
+            "{text:?} is not known (default, none, host, isolated)"
+        )),
+    }
+}
+
+pub(super) fn parse_secret_scan(text: &str) -> Result<SecretScan, String> {
+    match text {
+        "off" => Ok(SecretScan::Off),
+        "warn" => Ok(SecretScan::Warn),
+        "fail" => Ok(SecretScan::Fail),
+        _ => Err(format!("{text:?} is not known (off, warn, fail)")),
     }
 }
 

@@ -4,7 +4,9 @@
 //! {
 //!   "profile": "multi-tenant",
 //!   "limits": {"step-seconds": 600, "memory": "4g", "file-size": "none"},
-//!   "refuse-private-addresses": true
+//!   "refuse-private-addresses": true,
+//!   "network": "isolated",
+//!   "secret-scan": "fail"
 //! }
 //! ```
 
@@ -14,7 +16,10 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::build_values::{parse_network, parse_secret_scan};
 use super::limits::{Change, Profile, change_of};
+use crate::build::request::Network;
+use crate::build::secret_scan::SecretScan;
 
 /// What the file says.
 #[derive(Debug, Default)]
@@ -22,6 +27,10 @@ pub(super) struct Config {
     pub(super) profile: Profile,
     pub(super) limits: Vec<Change>,
     pub(super) refuse_private_addresses: bool,
+    /// As of `build --network`.
+    pub(super) network: Option<Network>,
+    /// As of `build --secret-scan`.
+    pub(super) secret_scan: Option<SecretScan>,
 }
 
 /// The file as it is written. A key that is not known is an error.
@@ -34,6 +43,8 @@ struct Written {
     limits: BTreeMap<String, Value>,
     #[serde(default)]
     refuse_private_addresses: bool,
+    network: Option<String>,
+    secret_scan: Option<String>,
 }
 
 impl Config {
@@ -71,6 +82,12 @@ impl Config {
             profile: written.profile,
             limits: limits.collect::<Result<_, _>>()?,
             refuse_private_addresses: written.refuse_private_addresses,
+            secret_scan: written
+                .secret_scan
+                .as_deref()
+                .map(parse_secret_scan)
+                .transpose()?,
+            network: written.network.as_deref().map(parse_network).transpose()?,
         })
     }
 }
@@ -88,6 +105,7 @@ mod tests {
             (r#"{"limits": {"step-seconds": true}}"#, "step-seconds"),
             (r#"{"limits": {"step-seconds": 1.5}}"#, "1.5"),
             (r#"{"limits": {"cpu": 2}}"#, "cpu"),
+            (r#"{"network": "bridge"}"#, "bridge"),
         ] {
             let message = Config::parse(text.as_bytes()).unwrap_err();
             assert!(message.contains(named), "{text}: {message}");

@@ -11,6 +11,8 @@ use super::Exit;
 use super::config::Config;
 use super::report::{self, Report};
 use crate::build::limits::Limits;
+use crate::build::request::Network;
+use crate::build::secret_scan::SecretScan;
 use crate::dockerfile::parse_size;
 use crate::sandbox::{Cancel, Exceeded, Walls};
 use crate::{layer, reach};
@@ -178,6 +180,10 @@ pub(super) fn change_of(name: &str, value: &str) -> Result<Change, String> {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Chosen {
     pub(super) limits: Limits,
+    /// The network of RUN where the command line names none.
+    pub(super) network: Network,
+    /// What is done about secrets where the command line does not say.
+    pub(super) secret_scan: SecretScan,
     refuse_private: bool,
 }
 
@@ -194,8 +200,14 @@ impl Chosen {
         for Change { key, value } in config.limits.iter().chain(&arguments.limits) {
             *(key.field)(&mut limits) = *value;
         }
+        let (network, secret_scan) = match profile {
+            Profile::None => (Network::Default, SecretScan::Off),
+            Profile::MultiTenant => (Network::Isolated, SecretScan::Fail),
+        };
         Self {
             limits,
+            network: config.network.unwrap_or(network),
+            secret_scan: config.secret_scan.unwrap_or(secret_scan),
             refuse_private: profile == Profile::MultiTenant
                 || config.refuse_private_addresses
                 || arguments.refuse_private_addresses,
@@ -372,18 +384,22 @@ mod tests {
                 change("processes=10").unwrap(),
             ],
             refuse_private_addresses: false,
+            network: None,
+            secret_scan: None,
         };
         let chosen = Chosen::new(
             &arguments(&["processes=20", "file-size=none"], None),
             &config,
         );
         assert!(chosen.refuse_private);
+        assert_eq!(chosen.network, Network::Isolated);
         assert_eq!(chosen.limits.memory, Some(2 << 30));
         assert_eq!(chosen.limits.processes, Some(20));
         assert_eq!(chosen.limits.file_size, None);
         assert_eq!(chosen.limits.step_seconds, Some(3600));
         let chosen = Chosen::new(&arguments(&[], Some(Profile::None)), &config);
         assert!(!chosen.refuse_private);
+        assert_eq!(chosen.network, Network::Default);
         assert_eq!(chosen.limits.step_seconds, None);
         assert_eq!(chosen.limits.memory, Some(2 << 30));
     }

@@ -82,9 +82,10 @@ pub(super) struct RunArgs {
     /// Replaces ENTRYPOINT and CMD of the image
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<String>,
-    /// host, or none for loopback only
-    #[arg(long, alias = "net", value_name = "MODE", default_value = "host", value_parser = network)]
-    network: Network,
+    /// host, none for loopback only, or isolated for public addresses only (through pasta) [default:
+    /// what config.json or the profile says, or host]
+    #[arg(long, alias = "net", value_name = "MODE", value_parser = network)]
+    network: Option<Network>,
     /// Only what is mounted can be written to
     #[arg(long)]
     read_only: bool,
@@ -151,9 +152,10 @@ fn network(text: &str) -> Result<Network, String> {
     match text {
         "host" => Ok(Network::Host),
         "none" => Ok(Network::None),
+        "isolated" => Ok(Network::Isolated),
         _ => Err(format!(
             "{text:?} is not possible without root: host shares the host's network, none has \
-             loopback only"
+             loopback only, isolated leads to public addresses only"
         )),
     }
 }
@@ -246,7 +248,11 @@ impl RunArgs {
             user: self.user.clone(),
             hostname: self.hostname.clone(),
             extra_hosts: self.add_host.clone(),
-            network: self.network,
+            network: self.network.unwrap_or(match chosen.network {
+                build::request::Network::Default | build::request::Network::Host => Network::Host,
+                build::request::Network::None => Network::None,
+                build::request::Network::Isolated => Network::Isolated,
+            }),
             shm_size: self.shm_size,
             limits: self.ulimit.clone(),
             held_to: chosen.limits.clone(),
@@ -278,7 +284,7 @@ pub(super) fn run(arguments: &RunArgs, root: &Path) -> Exit {
             return OWN_FAILURE;
         }
     };
-    let walls = confined::check(arguments).and_then(|()| session::walls());
+    let walls = confined::check(arguments, request.network).and_then(|()| session::walls());
     if walls.and_then(|walls| chosen.require(walls)).is_err() {
         return OWN_FAILURE;
     }

@@ -37,6 +37,7 @@ impl RunArgs {
     pub(super) fn into_options(self) -> RunOptions {
         RunOptions {
             ssh: self.ssh,
+            allow_host_network: self.allow.contains(&Right::HostNetwork),
             allow_insecure: self.allow.contains(&Right::Insecure),
             extra_hosts: self.add_host,
             shm_size: self.shm_size,
@@ -47,7 +48,7 @@ impl RunArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Right {
-    /// The host's network is what every RUN has, so this grants nothing.
+    /// Means something with `--network isolated`: else the host's network is what every RUN has.
     HostNetwork,
     Insecure,
 }

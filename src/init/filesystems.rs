@@ -79,7 +79,7 @@ pub(super) fn mount_sys(
     let target = targets.open_top("sys")?;
     let own = match network {
         Network::Host => None,
-        Network::None => Context::open(c"sysfs")
+        Network::None | Network::Isolated => Context::open(c"sysfs")
             .and_then(|context| context.mount(INERT_READ_ONLY))
             .ok(),
     };

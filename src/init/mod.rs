@@ -60,7 +60,7 @@ pub(crate) fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let failure = match receive_orders(&socket) {
-        Ok((spec, input)) => match start(&spec, &socket, input) {
+        Ok((spec, input, network)) => match start(&spec, &socket, input, network) {
             Ok(()) => return ExitCode::SUCCESS,
             Err(failure) => failure,
         },
@@ -76,8 +76,8 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The spec, and what the command will read if it says so.
-fn receive_orders(socket: &UnixStream) -> io::Result<(Spec, Option<OwnedFd>)> {
+/// The spec, and what it says that follows: what the command will read, and its network namespace.
+fn receive_orders(socket: &UnixStream) -> io::Result<(Spec, Option<OwnedFd>, Option<OwnedFd>)> {
     let spec = wire::receive_spec(socket)?;
     let input = match spec.console {
         Console::Attached { input: true } => match wire::receive(socket)? {
@@ -86,7 +86,14 @@ fn receive_orders(socket: &UnixStream) -> io::Result<(Spec, Option<OwnedFd>)> {
         },
         _ => None,
     };
-    Ok((spec, input))
+    let network = match spec.network {
+        Network::Isolated => match wire::receive(socket)? {
+            Message::Network(network) => Some(network),
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        },
+        Network::Host | Network::None => None,
+    };
+    Ok((spec, input, network))
 }
 
 fn send_report(socket: &UnixStream, report: &Report) -> io::Result<()> {
@@ -122,7 +129,12 @@ fn connect() -> io::Result<UnixStream> {
     Ok(UnixStream::from(socket))
 }
 
-fn start(spec: &Spec, socket: &UnixStream, input: Option<OwnedFd>) -> Result<(), Failure> {
+fn start(
+    spec: &Spec,
+    socket: &UnixStream,
+    input: Option<OwnedFd>,
+    network: Option<OwnedFd>,
+) -> Result<(), Failure> {
     if spec.tree.is_some() {
         return chroot::start(spec, socket, input);
     }
@@ -143,6 +155,11 @@ fn start(spec: &Spec, socket: &UnixStream, input: Option<OwnedFd>) -> Result<(),
             (Some(supervisor), Some(channel))
         }
     };
+    if let Some(network) = network {
+        nix::sched::setns(network, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| sys::Error::new("setns", "network", errno))
+            .at(Step::Namespaces)?;
+    }
     nix::sched::unshare(namespaces)
         .map_err(|errno| sys::Error::new("unshare", "", errno))
         .at(Step::Namespaces)?;

@@ -13,6 +13,7 @@ mod attributes;
 mod compress;
 mod decompress;
 mod diff;
+mod follow;
 mod gzip;
 mod header;
 mod overrides;
@@ -26,7 +27,10 @@ mod unpack;
 pub(crate) use archive::is_tar;
 pub(crate) use compress::Encoder;
 pub(crate) use decompress::{Decoder, is_compressed};
-pub(crate) use pack::{Error as PackError, NamedTree, PackOptions, pack, pack_tree, pack_trees};
+pub(crate) use follow::{Follower, Part};
+pub(crate) use pack::{
+    Devices, Error as PackError, NamedTree, PackOptions, pack, pack_tree, pack_trees,
+};
 pub(crate) use unpack::{Error as UnpackError, Form, Limits, restrict, unpack, unpack_as};
 
 /// How a layer's tar is compressed in a blob.

@@ -47,7 +47,7 @@ pub(crate) fn run_attached(
     let stand_ins = StandIns::put(spec).map_err(Error::StandIns)?;
     let mut watch = Watch::start(spec, bounds).map_err(Error::Start)?;
     let mut attached = Attached {
-        init: Init::start()?,
+        init: Init::start(spec)?,
         attachment,
         flows: Vec::new(),
         waiting: Vec::new(),
@@ -57,7 +57,7 @@ pub(crate) fn run_attached(
     let end = talked?;
     let status = status.map_err(Error::Start)?;
     attached.drain()?;
-    conclude(spec, stand_ins, &attached.init, status, end, watch)
+    conclude(spec, stand_ins, attached.init, status, end, watch)
 }
 
 struct Attached<'a> {
@@ -71,8 +71,9 @@ struct Attached<'a> {
 impl Attached<'_> {
     /// Passes everything on until init and pid 1 are gone; says why they are.
     fn talk(&mut self, spec: &Spec, watch: &mut Watch<'_>, cancel: &Cancel) -> Result<End, Error> {
-        wire::send_spec(&self.init.socket, spec).map_err(Error::Send)?;
+        self.init.give_orders(spec)?;
         self.connect(spec.console)?;
+        self.init.give_network()?;
         let mut end = End::Itself;
         let mut has_terminal = false;
         loop {

@@ -9,6 +9,7 @@ pub(crate) mod binfmt;
 mod cancel;
 pub(crate) mod emulation;
 pub(crate) mod limits;
+pub(crate) mod network;
 pub(crate) mod passwd;
 pub(crate) mod probe;
 pub(crate) mod rung;

@@ -13,7 +13,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::spec::{Failure, INIT_NAME, Outcome, Report, Spec, Usage};
+use super::network::{self, Isolated};
+use super::spec::{Failure, INIT_NAME, Network, Outcome, Report, Spec, Usage};
 use super::stand_ins::StandIns;
 use super::watch::{Bounds, Exceeded, Watch};
 use super::wire::Message;
@@ -66,6 +67,8 @@ pub(crate) enum Error {
     RemoveTargets(#[source] sys::Error),
     #[error("cannot put in place what the command is to find")]
     StandIns(#[source] sys::Error),
+    #[error("cannot give the command a network of its own")]
+    Network(#[source] network::Error),
     #[error("the command left processes running that cannot be ended")]
     Leftovers,
 }
@@ -94,20 +97,20 @@ pub(crate) fn run(
     }
     let stand_ins = StandIns::put(spec).map_err(Error::StandIns)?;
     let mut watch = Watch::start(spec, bounds).map_err(Error::Start)?;
-    let mut init = Init::start()?;
+    let mut init = Init::start(spec)?;
     let talked = init.talk(spec, &mut watch, output, cancel);
     let status = init.reap(spec, talked.is_err());
     let end = talked?;
     let status = status.map_err(Error::Start)?;
     init.drain(output);
-    conclude(spec, stand_ins, &init, status, end, watch)
+    conclude(spec, stand_ins, init, status, end, watch)
 }
 
 /// What the end of `init`, of which no process is left, means. Takes the mount targets away.
 pub(super) fn conclude(
     spec: &Spec,
     stand_ins: Option<StandIns>,
-    init: &Init,
+    init: Init,
     status: ExitStatus,
     end: End,
     watch: Watch<'_>,
@@ -127,6 +130,9 @@ pub(super) fn conclude(
         (End::Itself, None) => {}
     }
     let report = report.ok_or(Error::NoReport(status))?;
+    if let Some(network) = init.network {
+        network.end().map_err(Error::Network)?;
+    }
     let ended_well = status.success();
     let (status, usage) = match report.outcome {
         Outcome::Exited { code, usage } => (Status::Code(code), usage),
@@ -167,12 +173,17 @@ pub(super) struct Init {
     /// Init has begun to report.
     reporting: bool,
     report: Vec<u8>,
+    network: Option<Isolated>,
 }
 
 impl Init {
     /// The thread that starts init must be the one that waits for it: init dies with its parent
     /// thread (`PR_SET_PDEATHSIG` in prctl(2)).
-    pub(super) fn start() -> Result<Self, Error> {
+    pub(super) fn start(spec: &Spec) -> Result<Self, Error> {
+        let network = (spec.network == Network::Isolated)
+            .then(Isolated::start)
+            .transpose()
+            .map_err(Error::Network)?;
         let (ours, theirs) = UnixStream::pair().map_err(Error::Start)?;
         let mut child = Command::new("/proc/self/exe")
             .arg0(INIT_NAME)
@@ -203,7 +214,23 @@ impl Init {
             command: None,
             reporting: false,
             report: Vec::new(),
+            network,
         })
+    }
+
+    /// Sends the spec and what belongs to it, but for the command's input.
+    pub(super) fn give_orders(&self, spec: &Spec) -> Result<(), Error> {
+        wire::send_spec(&self.socket, spec).map_err(Error::Send)
+    }
+
+    /// Sends the network namespace, last of all.
+    pub(super) fn give_network(&self) -> Result<(), Error> {
+        let Some(network) = &self.network else {
+            return Ok(());
+        };
+        let namespace = network.namespace().try_clone_to_owned();
+        let message = Message::Network(namespace.map_err(Error::Start)?);
+        wire::send(&self.socket, &message).map_err(Error::Watch)
     }
 
     /// Sends the spec and passes on output until init and pid 1 are gone; says why they are.
@@ -214,7 +241,8 @@ impl Init {
         output: &mut dyn FnMut(Output, &[u8]),
         cancel: &Cancel,
     ) -> Result<End, Error> {
-        wire::send_spec(&self.socket, spec).map_err(Error::Send)?;
+        self.give_orders(spec)?;
+        self.give_network()?;
         for pipe in [&self.stdout, &self.stderr].into_iter().flatten() {
             fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
                 .map_err(|errno| Error::Watch(sys::Error::new("fcntl", "F_SETFL", errno)))?;
@@ -300,8 +328,8 @@ impl Init {
             Message::Terminal(terminal) => self.terminal = Some(terminal),
             Message::Command(command) => self.command = Some(command),
             Message::Report => self.reporting = true,
-            // Only the parent sends one.
-            Message::Input(_) => {}
+            // Only the parent sends these.
+            Message::Input(_) | Message::Network(_) => {}
         }
         Ok(true)
     }

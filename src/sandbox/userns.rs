@@ -309,6 +309,7 @@ pub(super) fn may_map_any_id() -> bool {
     has(caps::Capability::CAP_SETUID) && has(caps::Capability::CAP_SETGID)
 }
 
+/// Where a program of the host is, if it is installed.
 pub(super) fn find_helper(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::iter::once(PathBuf::from("/usr/bin"))

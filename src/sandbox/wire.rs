@@ -1,7 +1,7 @@
 //! Messages between the parent and init, over one stream socket.
 //!
 //! The parent sends one [`Spec`]: its length in four little-endian bytes, then JSON; then the command's
-//! standard input if the spec says so. Init answers with a [`Message`] for each thing that it
+//! standard input and its network namespace if the spec says so. Init answers with a [`Message`] for each thing that it
 //! made, the last of them [`Message::Report`], then the JSON of one [`Report`], then end of file. JSON because init and parent
 //! are the same program and the messages are small.
 
@@ -27,6 +27,8 @@ pub(crate) enum Message {
     Command(OwnedFd),
     /// What the command reads; this one the parent sends, after the spec.
     Input(OwnedFd),
+    /// The network namespace of the sandbox; from the parent as well, after that.
+    Network(OwnedFd),
     /// The report follows.
     Report,
     /// The other side is gone.
@@ -39,6 +41,7 @@ pub(crate) fn send(socket: &UnixStream, message: &Message) -> sys::Result<()> {
         Message::Terminal(fd) => (b't', Some(fd)),
         Message::Command(fd) => (b'c', Some(fd)),
         Message::Input(fd) => (b'i', Some(fd)),
+        Message::Network(fd) => (b'n', Some(fd)),
         Message::Report => (b'r', None),
         Message::Closed => return Ok(()),
     };
@@ -53,6 +56,7 @@ pub(crate) fn receive(socket: &UnixStream) -> sys::Result<Message> {
         Received::Byte(b't', Some(fd)) => Ok(Message::Terminal(fd)),
         Received::Byte(b'c', Some(fd)) => Ok(Message::Command(fd)),
         Received::Byte(b'i', Some(fd)) => Ok(Message::Input(fd)),
+        Received::Byte(b'n', Some(fd)) => Ok(Message::Network(fd)),
         Received::Byte(b'r', None) => Ok(Message::Report),
         Received::Byte(..) => Err(sys::Error::new("recvmsg", "", Errno::EPROTO)),
     }
@@ -138,6 +142,7 @@ mod tests {
             Message::Terminal(fd()),
             Message::Command(fd()),
             Message::Input(fd()),
+            Message::Network(fd()),
             Message::Report,
         ] {
             send(&ours, &message).unwrap();

@@ -62,7 +62,7 @@ pub(crate) use contents::{Remembered, StoredRecord, StoredSnapshot};
 pub(crate) use error::Error;
 pub(crate) use exclusive::Exclusive;
 pub(crate) use records::{CacheRecord, Download, LayerBlob};
-pub(crate) use snapshots::{Active, Packing, Snapshot, StagedSnapshot};
+pub(crate) use snapshots::{Active, MAX_LAYERS, Packing, Snapshot, StagedSnapshot};
 pub(crate) use tags::REF_NAME;
 pub(crate) use view::View;
 

@@ -7,14 +7,14 @@ use crate::sandbox::walls::NOT_ISOLATED;
 use crate::sandbox::{Mount, Network, Walls};
 
 /// Says itself what cannot be had.
-pub(super) fn check(arguments: &RunArgs) -> Result<(), Exit> {
+pub(super) fn check(arguments: &RunArgs, network: Network) -> Result<(), Exit> {
     let (title, help) = match session::walls()? {
         Walls::Namespaces(_) => return Ok(()),
         Walls::None { reason, help } => (
             format!("cannot run {}: {reason}", arguments.image),
             Some(help.clone()),
         ),
-        Walls::Chroot => match impossible_in_chroot(arguments) {
+        Walls::Chroot => match impossible_in_chroot(arguments, network) {
             Some((option, why)) => (format!("{option} cannot be had in a chroot: {why}"), None),
             None => {
                 report::print(&Report {
@@ -34,7 +34,10 @@ pub(super) fn check(arguments: &RunArgs) -> Result<(), Exit> {
     Err(super::OWN_FAILURE)
 }
 
-fn impossible_in_chroot(arguments: &RunArgs) -> Option<(&'static str, &'static str)> {
+fn impossible_in_chroot(
+    arguments: &RunArgs,
+    network: Network,
+) -> Option<(&'static str, &'static str)> {
     let has_size = |mount: &Mount| matches!(mount, Mount::Tmpfs { size: Some(_), .. });
     let refused = [
         (arguments.tty, "--tty", "terminals take a mount"),
@@ -49,7 +52,12 @@ fn impossible_in_chroot(arguments: &RunArgs) -> Option<(&'static str, &'static s
             "it is a plain directory, without a limit",
         ),
         (
-            arguments.network == Network::None,
+            network == Network::Isolated,
+            "--network isolated",
+            "the network is the container's",
+        ),
+        (
+            network == Network::None,
             "--network none",
             "the network is the container's",
         ),

@@ -67,8 +67,8 @@ impl Surroundings {
     pub(super) fn findings(&self) -> Vec<Finding> {
         vec![
             Finding::new("cgroup", "limits of memory and processes", cgroup()),
-            Finding::new("tun", "a network of its own for a RUN", tun()),
-            Finding::new("pasta", "a network of its own for a RUN", pasta()),
+            Finding::new("tun", "--network=isolated", tun()),
+            Finding::new("pasta", "--network=isolated", pasta()),
             Finding::new(
                 "binfmt",
                 "RUN of images for other architectures",
@@ -125,7 +125,7 @@ fn tun() -> Answer {
 fn pasta() -> Answer {
     userns::find_helper("pasta")
         .map(|path| path.display().to_string())
-        .ok_or_else(|| "not installed".to_owned())
+        .ok_or_else(|| "not installed (package passt)".to_owned())
 }
 
 fn handlers() -> Answer {
