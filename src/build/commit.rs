@@ -9,7 +9,7 @@ use super::request::Encoding;
 use super::secret_scan::{LayerScan, Leak};
 use crate::layer::{Compression, Decoder, Encoder, PackOptions, pack};
 use crate::oci::{Descriptor, DiffId, Hasher, media_type};
-use crate::store::{Active, BlobWriter, LayerBlob, Packing, Snapshot, Store};
+use crate::store::{Active, BlobWriter, LayerBlob, Packing, Snapshot, StagedBlob, Store};
 use crate::sys;
 
 /// How a build writes its layers.
@@ -21,19 +21,77 @@ pub(crate) struct LayerOptions {
     pub(crate) blob: Option<Encoding>,
 }
 
-/// A tar on its way: hashed as it is, compressed into a blob, and looked through.
-struct TarSink<'p> {
-    hasher: Hasher,
-    blob: Option<Encoder<BlobWriter>>,
+/// A tar on its way.
+enum TarSink {
+    /// Nobody wants a blob of it.
+    Hashed(Hasher),
+    /// Hashed as it is, and compressed into a blob.
+    Compressed(Hasher, Encoder<BlobWriter>),
+    /// The blob is the tar, and its digest the DiffId.
+    Plain(Encoder<BlobWriter>),
+}
+
+/// A tar that is complete.
+struct EndedTar {
+    diff_id: DiffId,
+    length: u64,
+    blob: Option<StagedBlob>,
+}
+
+impl TarSink {
+    fn end(self) -> Result<EndedTar, StepError> {
+        let staged = |encoder: Encoder<BlobWriter>| -> Result<StagedBlob, StepError> {
+            let writer = encoder.finish();
+            let writer = writer.map_err(|source| StepError::Compress { source })?;
+            Ok(writer.finish()?)
+        };
+        let hashed = |hasher: Hasher, blob| EndedTar {
+            length: hasher.length(),
+            diff_id: DiffId(hasher.finish()),
+            blob,
+        };
+        Ok(match self {
+            Self::Hashed(hasher) => hashed(hasher, None),
+            Self::Compressed(hasher, encoder) => hashed(hasher, Some(staged(encoder)?)),
+            Self::Plain(encoder) => {
+                let blob = staged(encoder)?;
+                EndedTar {
+                    diff_id: DiffId(blob.digest.clone()),
+                    length: blob.size,
+                    blob: Some(blob),
+                }
+            }
+        })
+    }
+}
+
+impl Write for TarSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Hashed(hasher) => hasher.update(bytes),
+            Self::Compressed(hasher, encoder) => {
+                hasher.update(bytes);
+                encoder.write_all(bytes)?;
+            }
+            Self::Plain(encoder) => encoder.write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A tar that is also looked through on its way.
+struct Scanned<'p> {
+    tar: TarSink,
     scan: Option<LayerScan<'p>>,
 }
 
-impl Write for TarSink<'_> {
+impl Write for Scanned<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.hasher.update(bytes);
-        if let Some(blob) = &mut self.blob {
-            blob.write_all(bytes)?;
-        }
+        self.tar.write_all(bytes)?;
         if let Some(scan) = &mut self.scan {
             scan.write_all(bytes)?;
         }
@@ -60,8 +118,8 @@ pub(crate) fn commit(
     let lowers = open_all(&below)?;
     let layers: Vec<PathBuf> = std::iter::once(active.upper()).chain(below).collect();
     let owners = store.owners_of(&layers);
-    let mut sink = sink(store, options.blob)?;
-    sink.scan = scan;
+    let tar = sink(store, options.blob)?;
+    let mut sink = Scanned { tar, scan };
     let pack_options = PackOptions {
         clamp_mtime: options.clamp_mtime,
         include_parents: true,
@@ -77,7 +135,7 @@ pub(crate) fn commit(
             leaks: Vec::new(),
         });
     }
-    let leaks = sink.scan.take().map(LayerScan::finish).transpose();
+    let leaks = sink.scan.map(LayerScan::finish).transpose();
     let leaks = match leaks {
         Ok(leaks) => leaks.unwrap_or_default(),
         Err(leak) => {
@@ -85,7 +143,7 @@ pub(crate) fn commit(
             return Err(leak);
         }
     };
-    let diff_id = finish(store, sink, options.blob)?;
+    let diff_id = finish(store, sink.tar, options.blob)?;
     let packing = Packing {
         clamp_mtime: options.clamp_mtime,
     };
@@ -118,15 +176,14 @@ fn open_all(paths: &[PathBuf]) -> Result<Vec<OwnedFd>, StepError> {
     paths.iter().map(|path| open(path)).collect()
 }
 
-fn sink<'p>(store: &Store, encoding: Option<Encoding>) -> Result<TarSink<'p>, StepError> {
-    let blob = match encoding {
-        None => None,
-        Some(encoding) => Some(encoder(store, encoding)?),
+fn sink(store: &Store, encoding: Option<Encoding>) -> Result<TarSink, StepError> {
+    let Some(encoding) = encoding else {
+        return Ok(TarSink::Hashed(Hasher::new()));
     };
-    Ok(TarSink {
-        hasher: Hasher::new(),
-        blob,
-        scan: None,
+    let encoder = encoder(store, encoding)?;
+    Ok(match encoding.compression {
+        Compression::Uncompressed => TarSink::Plain(encoder),
+        Compression::Gzip | Compression::Zstd => TarSink::Compressed(Hasher::new(), encoder),
     })
 }
 
@@ -142,30 +199,21 @@ fn encoder(store: &Store, encoding: Encoding) -> Result<Encoder<BlobWriter>, Ste
 }
 
 /// Ends the blob, if there is one, puts it in the store and remembers which layer it holds.
-fn finish(
-    store: &Store,
-    sink: TarSink<'_>,
-    encoding: Option<Encoding>,
-) -> Result<DiffId, StepError> {
-    let size = sink.hasher.length();
-    let diff_id = DiffId(sink.hasher.finish());
-    store.remember_layer_size(&diff_id, size)?;
-    if let (Some(encoder), Some(encoding)) = (sink.blob, encoding) {
-        publish(store, encoder, encoding, &diff_id)?;
+fn finish(store: &Store, sink: TarSink, encoding: Option<Encoding>) -> Result<DiffId, StepError> {
+    let tar = sink.end()?;
+    store.remember_layer_size(&tar.diff_id, tar.length)?;
+    if let (Some(blob), Some(encoding)) = (tar.blob, encoding) {
+        publish(store, blob, encoding, &tar.diff_id)?;
     }
-    Ok(diff_id)
+    Ok(tar.diff_id)
 }
 
 fn publish(
     store: &Store,
-    encoder: Encoder<BlobWriter>,
+    staged: StagedBlob,
     encoding: Encoding,
     diff_id: &DiffId,
 ) -> Result<Descriptor, StepError> {
-    let staged = encoder
-        .finish()
-        .map_err(|source| StepError::Compress { source })?
-        .finish()?;
     let descriptor = Descriptor::new(
         media_type_of(encoding.compression),
         staged.digest.clone(),
@@ -226,17 +274,17 @@ pub(crate) fn layer_blob(
     }
     let mut sink = sink(store, Some(encoding))?;
     read_layer(store, snapshot, diff_id, clamp_mtime, &mut sink)?;
-    let actual = DiffId(sink.hasher.finish());
-    if actual != *diff_id {
+    let tar = sink.end()?;
+    if tar.diff_id != *diff_id {
         let name = "the store".to_owned();
         return Err(StepError::DiffId {
             name,
             expected: diff_id.clone(),
-            actual,
+            actual: tar.diff_id,
         });
     }
-    let encoder = sink.blob.expect("the sink was made with an encoding");
-    publish(store, encoder, encoding, diff_id)
+    let blob = tar.blob.expect("the sink was made with an encoding");
+    publish(store, blob, encoding, diff_id)
 }
 
 /// Writes the tar of the topmost layer of `snapshot`, from a blob of it or from its files.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use crate::build::request::Destination;
@@ -162,10 +162,30 @@ pub(crate) fn familiar(name: &Reference) -> String {
     short.strip_prefix("library/").unwrap_or(short).to_owned()
 }
 
+/// Where an archive goes.
+pub(crate) trait Out: Write {
+    /// Writes the next `length` bytes of `file`, in the kernel where it can; fewer where it ends.
+    fn copy(&mut self, file: &File, length: u64) -> io::Result<u64>;
+}
+
+impl Out for BufWriter<&mut File> {
+    fn copy(&mut self, file: &File, length: u64) -> io::Result<u64> {
+        self.flush()?;
+        // copy_file_range(2), or read and write where the file systems do not have it.
+        io::copy(&mut file.take(length), *self.get_mut())
+    }
+}
+
+impl Out for BufWriter<io::StdoutLock<'_>> {
+    fn copy(&mut self, file: &File, length: u64) -> io::Result<u64> {
+        io::copy(&mut file.take(length), self)
+    }
+}
+
 /// Writes to `destination`: a file appears under its name only when it is complete and flushed.
 pub(crate) fn to_destination<E>(
     destination: &Destination,
-    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    write: impl FnOnce(&mut dyn Out) -> Result<(), E>,
 ) -> Result<(), E>
 where
     E: From<Error>,
@@ -205,12 +225,15 @@ fn file_permissions() -> fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }
 
+/// Bytes between two reports of progress.
+const PART: u64 = 16 << 20;
+
 /// Writes images with their names as one archive, an OCI layout and docker's form at the same time.
 /// Equal images give equal bytes. `open` finds a blob.
 pub(crate) fn archive(
     open: &dyn Fn(&Digest) -> Result<File, store::Error>,
     images: &[(Bundle, Vec<Reference>)],
-    out: &mut dyn Write,
+    out: &mut dyn Out,
     progress: &mut dyn FnMut(u64),
 ) -> io::Result<()> {
     let mut tar = tar::Builder::new(out);
@@ -226,14 +249,23 @@ pub(crate) fn archive(
     for (digest, size) in blobs {
         let blob = open(digest).map_err(io::Error::other)?;
         let name = format!("blobs/sha256/{}", digest.hex());
-        let counted = Counted {
-            inner: blob,
-            count: |bytes| {
-                written += bytes;
-                progress(written);
-            },
-        };
-        tar.append_data(&mut header(size), name, counted)?;
+        let mut header = header(size);
+        header.set_path(name)?;
+        header.set_cksum();
+        let out = tar.get_mut();
+        out.write_all(header.as_bytes())?;
+        let mut rest = size;
+        while rest > 0 {
+            let count = out.copy(&blob, rest.min(PART))?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            rest -= count;
+            written += count;
+            progress(written);
+        }
+        let padding = usize::try_from(size.wrapping_neg() % 512).expect("below a block");
+        out.write_all(&[0; 512][..padding])?;
     }
     let entries = images
         .iter()
@@ -261,19 +293,6 @@ fn header(size: u64) -> tar::Header {
     header.set_gid(0);
     header.set_mtime(0);
     header
-}
-
-struct Counted<R, F> {
-    inner: R,
-    count: F,
-}
-
-impl<R: Read, F: FnMut(u64)> Read for Counted<R, F> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        (self.count)(length as u64);
-        Ok(length)
-    }
 }
 
 /// Writes the image into the layout at `path`, which is made when it is not there. Names that the

@@ -162,6 +162,40 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_compress_is_stored_between_what_does() {
+        let mut state = 88_172_645_463_325_252_u64;
+        let mut noise = |length: usize| -> Vec<u8> {
+            let mut next = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state.to_le_bytes()
+            };
+            std::iter::repeat_with(&mut next)
+                .flatten()
+                .take(length)
+                .collect()
+        };
+        let text = b"the same line again and again\n".repeat(40_000);
+        let (first, last) = (noise(2 << 20), noise(700_001));
+        let input = [&text[..], &first, &text, &last].concat();
+        let one = compressed(&input, Compression::Gzip, 1, 1 << 20);
+        assert!(one == compressed(&input, Compression::Gzip, 3, 7777));
+        let noise = first.len() + last.len();
+        assert!(
+            (noise..noise + noise / 50).contains(&one.len()),
+            "{}",
+            one.len()
+        );
+        let mut back = Vec::new();
+        io::Read::read_to_end(&mut Decoder::detect(&one[..]).unwrap(), &mut back).unwrap();
+        assert!(back == input);
+        if let Some(back) = filtered("gzip", &one) {
+            assert!(back == input);
+        }
+    }
+
+    #[test]
     fn gzip_and_zstd_read_what_is_written() {
         let large = input();
         // None, one byte, a block exactly and one more.

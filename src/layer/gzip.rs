@@ -17,6 +17,12 @@ const BLOCK: usize = 512 << 10;
 /// As far as deflate can look back.
 const WINDOW: usize = 32 << 10;
 
+/// What [`is_incompressible`] looks at.
+const SAMPLES: usize = 8;
+const SAMPLE: usize = 4 << 10;
+/// The length of a stored block has 16 bits.
+const MAX_STORED: usize = 0xffff;
+
 /// More workers than this would hold more memory than they are worth.
 const MAX_THREADS: usize = 32;
 
@@ -42,6 +48,9 @@ struct Worker {
 /// Writes one gzip member to `out`.
 pub(super) struct Writer<W: Write> {
     out: W,
+    level: u32,
+    threads: usize,
+    /// Started when the first block is full: most layers are smaller than one.
     workers: Vec<Worker>,
     /// Blocks handed out and blocks written.
     sent: usize,
@@ -55,22 +64,30 @@ impl<W: Write> Writer<W> {
     pub(super) fn new(mut out: W, level: u32, threads: usize) -> io::Result<Self> {
         // Deflate, no flags, no time, no hint of the level, an unknown system.
         out.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255])?;
-        let workers = (0..threads.clamp(1, MAX_THREADS))
-            .map(|_| Worker::start(level))
-            .collect::<io::Result<_>>()?;
         Ok(Self {
             out,
-            workers,
+            level,
+            threads: threads.clamp(1, MAX_THREADS),
+            workers: Vec::new(),
             sent: 0,
             written: 0,
-            filling: Vec::with_capacity(BLOCK),
+            filling: Vec::new(),
             previous: Arc::default(),
             crc: crc32fast::Hasher::new(),
         })
     }
 
     pub(super) fn finish(mut self) -> io::Result<W> {
-        self.send_block(true)?;
+        if self.sent == 0 {
+            let only = Block {
+                previous: Arc::default(),
+                bytes: Arc::new(std::mem::take(&mut self.filling)),
+                is_last: true,
+            };
+            self.take(&deflate(Compression::new(self.level), &only)?)?;
+        } else {
+            self.send_block(true)?;
+        }
         while self.written < self.sent {
             self.write_next()?;
         }
@@ -86,6 +103,9 @@ impl<W: Write> Writer<W> {
     }
 
     fn send_block(&mut self, is_last: bool) -> io::Result<()> {
+        while self.workers.len() < self.threads {
+            self.workers.push(Worker::start(self.level)?);
+        }
         // Each worker has one block in hand and one waiting.
         if self.sent - self.written == 2 * self.workers.len() {
             self.write_next()?;
@@ -112,6 +132,10 @@ impl<W: Write> Writer<W> {
         let worker = &self.workers[self.written % self.workers.len()];
         let deflated = worker.results.recv().map_err(|_| gone())??;
         self.written += 1;
+        self.take(&deflated)
+    }
+
+    fn take(&mut self, deflated: &Deflated) -> io::Result<()> {
         self.crc.combine(&deflated.crc);
         self.out.write_all(&deflated.bytes)
     }
@@ -157,6 +181,12 @@ impl Worker {
 }
 
 fn deflate(level: Compression, block: &Block) -> io::Result<Deflated> {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&block.bytes);
+    if is_incompressible(&block.bytes)? {
+        let bytes = stored(&block.bytes, block.is_last);
+        return Ok(Deflated { bytes, crc });
+    }
     // A state that is reset instead remembers enough of the last block to choose other matches.
     let mut compress = Compress::new(level, false);
     let dictionary = &block.previous[block.previous.len().saturating_sub(WINDOW)..];
@@ -183,9 +213,50 @@ fn deflate(level: Compression, block: &Block) -> io::Result<Deflated> {
         }
         bytes.reserve(BLOCK / 2);
     }
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&block.bytes);
     Ok(Deflated { bytes, crc })
+}
+
+/// Whether deflate would gain next to nothing, judged by a few samples. Media and archives are so, and
+/// trying them costs most of the time that a layer of them takes.
+fn is_incompressible(block: &[u8]) -> io::Result<bool> {
+    if block.len() < SAMPLES * SAMPLE {
+        return Ok(false);
+    }
+    let mut room = Vec::with_capacity(SAMPLE + SAMPLE / 8);
+    for sample in 0..SAMPLES {
+        let begin = (block.len() - SAMPLE) / (SAMPLES - 1) * sample;
+        room.clear();
+        let mut compress = Compress::new(Compression::fast(), false);
+        compress
+            .compress_vec(
+                &block[begin..begin + SAMPLE],
+                &mut room,
+                FlushCompress::Finish,
+            )
+            .map_err(io::Error::other)?;
+        // One part that gives in is worth the whole.
+        if room.len() < SAMPLE - SAMPLE / 32 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// `bytes` as they are, in blocks of deflate's first type (RFC 1951, 3.2.4), which begin and end at byte
+/// boundaries.
+fn stored(bytes: &[u8], is_last: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len() + 5 * (bytes.len() / MAX_STORED + 1));
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (part, after) = rest.split_at(rest.len().min(MAX_STORED));
+        let length = u16::try_from(part.len()).expect("not more than fits");
+        out.push(u8::from(is_last && after.is_empty()));
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&(!length).to_le_bytes());
+        out.extend_from_slice(part);
+        rest = after;
+    }
+    out
 }
 
 fn gone() -> io::Error {
