@@ -16,7 +16,7 @@ use crate::oci::{
     media_type,
 };
 use crate::sandbox::Cancel;
-use crate::store::{LayerBlob, Snapshot, Store};
+use crate::store::{LayerBlob, MAX_LAYERS, Snapshot, Store};
 use crate::transport::{self, Resolved, Source};
 
 /// A base image whose documents are known. Its layers may still be elsewhere.
@@ -270,6 +270,13 @@ impl Base {
             return Err(StepError::Value {
                 message: format!("{} has another number of layers than diff_ids", self.name),
             });
+        }
+        if diff_ids.len() > MAX_LAYERS {
+            let source = crate::store::Error::Layers {
+                count: diff_ids.len(),
+                limit: MAX_LAYERS,
+            };
+            return Err(source.into());
         }
         let mut fetch = Fetch {
             base: self,

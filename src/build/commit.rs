@@ -3,13 +3,17 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use super::error::StepError;
+use super::event::{Phase, Spent};
 use super::request::Encoding;
 use super::secret_scan::{LayerScan, Leak};
-use crate::layer::{Compression, Decoder, Encoder, PackOptions, pack};
-use crate::oci::{Descriptor, DiffId, Hasher, media_type};
-use crate::store::{Active, BlobWriter, LayerBlob, Packing, Snapshot, StagedBlob, Store};
+use super::tar_sink::{self, EndedTar, Scanned};
+use crate::layer::{Compression, Decoder, Devices, PackOptions, pack};
+use crate::oci::{Descriptor, DiffId, media_type};
+use crate::ownership::{Ownership, record};
+use crate::store::{Active, LayerBlob, Packing, Snapshot, StagedBlob, Store};
 use crate::sys;
 
 /// How a build writes its layers.
@@ -19,88 +23,19 @@ pub(crate) struct LayerOptions {
     pub(crate) clamp_mtime: Option<i64>,
     /// The blob to write while the layer is packed; `None` where no output needs one.
     pub(crate) blob: Option<Encoding>,
+    /// A command of the image wrote the layer, not rbuild itself.
+    pub(crate) is_commands: bool,
 }
 
-/// A tar on its way.
-enum TarSink {
-    /// Nobody wants a blob of it.
-    Hashed(Hasher),
-    /// Hashed as it is, and compressed into a blob.
-    Compressed(Hasher, Encoder<BlobWriter>),
-    /// The blob is the tar, and its digest the DiffId.
-    Plain(Encoder<BlobWriter>),
-}
-
-/// A tar that is complete.
-struct EndedTar {
-    diff_id: DiffId,
-    length: u64,
-    blob: Option<StagedBlob>,
-}
-
-impl TarSink {
-    fn end(self) -> Result<EndedTar, StepError> {
-        let staged = |encoder: Encoder<BlobWriter>| -> Result<StagedBlob, StepError> {
-            let writer = encoder.finish();
-            let writer = writer.map_err(|source| StepError::Compress { source })?;
-            Ok(writer.finish()?)
-        };
-        let hashed = |hasher: Hasher, blob| EndedTar {
-            length: hasher.length(),
-            diff_id: DiffId(hasher.finish()),
-            blob,
-        };
-        Ok(match self {
-            Self::Hashed(hasher) => hashed(hasher, None),
-            Self::Compressed(hasher, encoder) => hashed(hasher, Some(staged(encoder)?)),
-            Self::Plain(encoder) => {
-                let blob = staged(encoder)?;
-                EndedTar {
-                    diff_id: DiffId(blob.digest.clone()),
-                    length: blob.size,
-                    blob: Some(blob),
-                }
-            }
-        })
-    }
-}
-
-impl Write for TarSink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Hashed(hasher) => hasher.update(bytes),
-            Self::Compressed(hasher, encoder) => {
-                hasher.update(bytes);
-                encoder.write_all(bytes)?;
-            }
-            Self::Plain(encoder) => encoder.write_all(bytes)?,
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A tar that is also looked through on its way.
-struct Scanned<'p> {
-    tar: TarSink,
-    scan: Option<LayerScan<'p>>,
-}
-
-impl Write for Scanned<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.tar.write_all(bytes)?;
-        if let Some(scan) = &mut self.scan {
-            scan.write_all(bytes)?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// What became of a directory.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) snapshot: Snapshot,
+    /// `None` when nothing had changed.
+    pub(crate) diff_id: Option<DiffId>,
+    /// Secrets in it that are only warned of.
+    pub(crate) leaks: Vec<Leak>,
+    pub(crate) spent: Vec<Spent>,
 }
 
 /// Commits what `active` holds. Without a change there is no layer, and the parent is returned as it
@@ -112,20 +47,39 @@ pub(crate) fn commit(
     options: LayerOptions,
     scan: Option<LayerScan<'_>>,
 ) -> Result<Committed, StepError> {
+    let began = Instant::now();
     store.settle(&active)?;
     let upper = open(&active.upper())?;
     let below = store.layer_paths(active.parent());
     let lowers = open_all(&below)?;
     let layers: Vec<PathBuf> = std::iter::once(active.upper()).chain(below).collect();
     let owners = store.owners_of(&layers);
-    let tar = sink(store, options.blob)?;
-    let mut sink = Scanned { tar, scan };
+    let mut sink = Scanned {
+        tar: tar_sink::begin(store, options.blob)?,
+        scan,
+    };
+    let is_unguarded = matches!(store.ownership(), Ownership::Mapped);
     let pack_options = PackOptions {
         clamp_mtime: options.clamp_mtime,
         include_parents: true,
+        devices: match options.is_commands && is_unguarded {
+            true => Devices::FromBelow,
+            false => Devices::Recorded,
+        },
     };
     let packed = pack(upper.as_fd(), &lowers, &owners, &pack_options, &mut sink)
         .map_err(|source| StepError::Pack { source })?;
+    let waited = sink.tar.waited();
+    let mut captured = Spent {
+        files: Some(packed.entries),
+        ..Spent::new(Phase::Capture, began.elapsed().saturating_sub(waited))
+    };
+    for path in &packed.forged {
+        sys::xattr::remove_at(&upper, path, record::ATTRIBUTE.as_ref()).map_err(|source| {
+            let path = path.display().to_string();
+            StepError::Directory { path, source }
+        })?;
+    }
     if packed.entries == 0 {
         let parent = active.parent().clone();
         store.abandon(active);
@@ -133,9 +87,10 @@ pub(crate) fn commit(
             snapshot: parent,
             diff_id: None,
             leaks: Vec::new(),
+            spent: vec![captured],
         });
     }
-    let leaks = sink.scan.map(LayerScan::finish).transpose();
+    let leaks = sink.scan.take().map(LayerScan::finish).transpose();
     let leaks = match leaks {
         Ok(leaks) => leaks.unwrap_or_default(),
         Err(leak) => {
@@ -143,26 +98,29 @@ pub(crate) fn commit(
             return Err(leak);
         }
     };
-    let diff_id = finish(store, sink.tar, options.blob)?;
+    let began = Instant::now();
+    let tar = sink.tar.end()?;
+    captured.bytes = Some(tar.length);
+    let compressed = tar.blob.as_ref().map(|blob| Spent {
+        bytes: Some(blob.size),
+        ..Spent::new(Phase::Compress, waited + began.elapsed())
+    });
+    let began = Instant::now();
+    let diff_id = keep(store, tar, options.blob)?;
     let packing = Packing {
         clamp_mtime: options.clamp_mtime,
     };
     let staged = store.stage(active, diff_id.clone(), Some(packing));
+    let snapshot = store.publish_snapshot(staged)?;
+    let mut spent = vec![captured];
+    spent.extend(compressed);
+    spent.push(Spent::new(Phase::Publish, began.elapsed()));
     Ok(Committed {
-        snapshot: store.publish_snapshot(staged)?,
+        snapshot,
         diff_id: Some(diff_id),
         leaks,
+        spent,
     })
-}
-
-/// What [`commit`] made.
-#[derive(Debug)]
-pub(crate) struct Committed {
-    pub(crate) snapshot: Snapshot,
-    /// The layer, if there was a change.
-    pub(crate) diff_id: Option<DiffId>,
-    /// Secrets in it that are only warned of.
-    pub(crate) leaks: Vec<Leak>,
 }
 
 fn open(path: &std::path::Path) -> Result<OwnedFd, StepError> {
@@ -176,31 +134,8 @@ fn open_all(paths: &[PathBuf]) -> Result<Vec<OwnedFd>, StepError> {
     paths.iter().map(|path| open(path)).collect()
 }
 
-fn sink(store: &Store, encoding: Option<Encoding>) -> Result<TarSink, StepError> {
-    let Some(encoding) = encoding else {
-        return Ok(TarSink::Hashed(Hasher::new()));
-    };
-    let encoder = encoder(store, encoding)?;
-    Ok(match encoding.compression {
-        Compression::Uncompressed => TarSink::Plain(encoder),
-        Compression::Gzip | Compression::Zstd => TarSink::Compressed(Hasher::new(), encoder),
-    })
-}
-
-fn encoder(store: &Store, encoding: Encoding) -> Result<Encoder<BlobWriter>, StepError> {
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Encoder::new(
-        store.blob_writer(None)?,
-        encoding.compression,
-        encoding.level,
-        threads,
-    )
-    .map_err(|source| StepError::Compress { source })
-}
-
-/// Ends the blob, if there is one, puts it in the store and remembers which layer it holds.
-fn finish(store: &Store, sink: TarSink, encoding: Option<Encoding>) -> Result<DiffId, StepError> {
-    let tar = sink.end()?;
+/// Puts the blob, if there is one, in the store and remembers which layer it holds.
+fn keep(store: &Store, tar: EndedTar, encoding: Option<Encoding>) -> Result<DiffId, StepError> {
     store.remember_layer_size(&tar.diff_id, tar.length)?;
     if let (Some(blob), Some(encoding)) = (tar.blob, encoding) {
         publish(store, blob, encoding, &tar.diff_id)?;
@@ -272,7 +207,7 @@ pub(crate) fn layer_blob(
     if let Some(found) = found {
         return Ok(found.descriptor.clone());
     }
-    let mut sink = sink(store, Some(encoding))?;
+    let mut sink = tar_sink::begin(store, Some(encoding))?;
     read_layer(store, snapshot, diff_id, clamp_mtime, &mut sink)?;
     let tar = sink.end()?;
     if tar.diff_id != *diff_id {
@@ -313,6 +248,7 @@ pub(crate) fn read_layer(
             let options = PackOptions {
                 clamp_mtime,
                 include_parents: true,
+                ..PackOptions::default()
             };
             let (upper, lowers) = (open(top)?, open_all(below)?);
             let owners = store.owners_of(&paths);

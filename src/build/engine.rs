@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use super::add::{self, OpenContext, SourceTree};
 use super::commit::LayerOptions;
 use super::error::{Error, StepError};
-use super::event::{Event, EventSender, VertexId};
+use super::event::{Event, EventSender, Spent, VertexId};
 use super::fetch::Fetch;
 use super::images::{Image, ImageKey, ImageSource};
 use super::input::DockerfileText;
@@ -143,6 +143,12 @@ impl<'a> Engine<'a> {
         self.events.send(Event::Cached { id });
     }
 
+    /// Tells what a phase of the vertex took.
+    pub(crate) fn spent(&self, id: VertexId, spent: Spent) {
+        let id = Some(id);
+        self.events.send(Event::Spent { id, spent });
+    }
+
     /// Tells how the vertex ended.
     pub(crate) fn end_vertex<T>(
         &self,
@@ -166,6 +172,7 @@ impl<'a> Engine<'a> {
         LayerOptions {
             clamp_mtime: self.clamp,
             blob,
+            is_commands: false,
         }
     }
 

@@ -34,6 +34,9 @@ pub(crate) enum Event {
         label: String,
         took: Duration,
     },
+    /// What a phase of the vertex took, or of the command as a whole. A phase may come several times; the
+    /// sum counts.
+    Spent { id: Option<VertexId>, spent: Spent },
     /// Something worth saying that fails nothing.
     Warning {
         id: Option<VertexId>,
@@ -47,6 +50,87 @@ pub(crate) enum Event {
     Canceled { id: VertexId },
     /// The whole build succeeded.
     Built { image_id: Option<Digest> },
+}
+
+/// What a vertex does, in the order in which it does it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Of the command: reading the Dockerfile, entering the namespace, opening the store.
+    Start,
+    /// Bytes of a base come from where they are.
+    Pull,
+    /// They become files; decompressed and hashed on the way.
+    Unpack,
+    /// The cache key is made, content read for it included, and looked up.
+    Key,
+    /// A sandbox is made, up to the command's execve(2).
+    Sandbox,
+    /// The command runs.
+    Command,
+    /// The sandbox is taken down.
+    Teardown,
+    /// COPY, ADD or WORKDIR writes its files.
+    Write,
+    /// The changed files are found, read, packed and hashed.
+    Capture,
+    /// What capturing waits for the compressor, which may have threads of its own, and for its blob to be
+    /// written. One that is not compressed is hashed here.
+    Compress,
+    /// The layer and its records are put in the store.
+    Publish,
+}
+
+impl Phase {
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Start,
+        Self::Pull,
+        Self::Unpack,
+        Self::Key,
+        Self::Sandbox,
+        Self::Command,
+        Self::Teardown,
+        Self::Write,
+        Self::Capture,
+        Self::Compress,
+        Self::Publish,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Pull => "pull",
+            Self::Unpack => "unpack",
+            Self::Key => "key",
+            Self::Sandbox => "sandbox",
+            Self::Command => "command",
+            Self::Teardown => "teardown",
+            Self::Write => "write",
+            Self::Capture => "capture",
+            Self::Compress => "compress",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+/// What a phase took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spent {
+    pub(crate) phase: Phase,
+    pub(crate) took: Duration,
+    /// What it went through, where that is known.
+    pub(crate) bytes: Option<u64>,
+    pub(crate) files: Option<u64>,
+}
+
+impl Spent {
+    pub(crate) fn new(phase: Phase, took: Duration) -> Self {
+        Self {
+            phase,
+            took,
+            bytes: None,
+            files: None,
+        }
+    }
 }
 
 /// Which of its two outputs a RUN wrote to.

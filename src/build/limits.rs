@@ -82,6 +82,7 @@ impl Limits {
             entries: self.unpack_files.unwrap_or(default.entries),
             file_bytes: default.file_bytes.min(total_bytes),
             total_bytes,
+            ..default
         }
     }
 

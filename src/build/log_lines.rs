@@ -149,6 +149,23 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// `json` with everything spelled out that acts on a terminal: JSON has the controls of ASCII escaped, but
+/// not the others.
+pub(crate) fn visible_json(json: String) -> String {
+    if !json.contains(acts_on_terminal) {
+        return json;
+    }
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        // All of them are inside texts, where an escape means the same; none is beyond four digits.
+        match acts_on_terminal(character) {
+            true => shown.push_str(&format!("\\u{:04x}", u32::from(character))),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
 /// Control characters of ASCII and Latin-1 (ECMA-48) but the tab, and Unicode's bidirectional marks.
 pub(crate) fn acts_on_terminal(character: char) -> bool {
     (character.is_control() && character != '\t')
@@ -185,6 +202,15 @@ mod tests {
             let chunks: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
             assert_eq!(lines_of(&chunks), expected, "cut every {size} bytes");
         }
+    }
+
+    #[test]
+    fn json_with_characters_spelled_out_means_the_same() {
+        let text = "a\u{1b}\u{9b}\u{202e}\u{7f}\"ü😀";
+        let json = serde_json::to_string(text).unwrap();
+        let shown = visible_json(json);
+        assert!(!shown.contains(acts_on_terminal), "{shown}");
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
     }
 
     #[test]

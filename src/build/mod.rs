@@ -50,6 +50,7 @@ mod shared;
 mod stage;
 mod state;
 mod support;
+mod tar_sink;
 mod turns;
 mod unpacked;
 mod workdir;

@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::engine::Engine;
 use super::error::StepError;
-use super::event::{Event, Stream, VertexId};
+use super::event::{Event, Phase, Spent, Stream, VertexId};
 use super::key::KeyBuilder;
 use super::limits::Clip;
 use super::log_tail::LogTail;
@@ -21,6 +21,7 @@ use crate::oci::{Digest, Platform};
 use crate::ownership::{Ownership, TABLE};
 use crate::sandbox::{self, Console, Emulation, Limit, Mount, Network, Spec, Status, spec};
 use crate::store::{Active, Store};
+use crate::sys::clock::monotonic;
 
 /// Where a heredoc that names its interpreter is mounted, as BuildKit does it.
 const SCRIPT_DIRECTORY: &str = "/dev/pipes";
@@ -147,6 +148,7 @@ impl Run {
         let _turn = turns
             .take(limits.parallel_steps, engine.cancel)
             .ok_or(StepError::Canceled)?;
+        let entered = now();
         let mut prepared = mounts.prepare(engine, state)?;
         let spec = self.spec(engine, state, active, &mut prepared)?;
         let mut tail = LogTail::new();
@@ -177,6 +179,10 @@ impl Run {
             sandbox::Error::Exceeded(source) => StepError::Limit { source },
             source => StepError::Sandbox { source },
         })?;
+        let times = [entered, exit.usage.began, exit.usage.ended, now()];
+        for spent in phases(times) {
+            engine.spent(id, spent);
+        }
         engine.store.renew(active, &exit.restored)?;
         for message in exit.warnings {
             events.send(Event::Warning {
@@ -241,20 +247,18 @@ impl Run {
             env.push((name, value));
         }
         // As with BuildKit: what the capabilities are for is not in the list of what is allowed.
+        let tree = store.tree(active)?;
         let filters = if self.insecure {
             Vec::new()
         } else {
-            sandbox::seccomp::filters()
-                .map_err(|source| StepError::Filters {
-                    source: source.clone(),
-                })?
-                .to_vec()
+            sandbox::seccomp::filters(tree.is_some())
+                .map_err(|source| StepError::Filters { source })?
         };
         let hostname = state.scope.hostname().unwrap_or(spec::DEFAULT_HOSTNAME);
         let limits = &engine.request.limits;
         limits.bound_mounts(&mut prepared.mounts);
         Ok(Spec {
-            tree: store.tree(active)?.map(OsString::from),
+            tree: tree.map(OsString::from),
             lowers: lowers.into_iter().map(OsString::from).collect(),
             upper: active.upper().into(),
             work: active.work()?.into(),
@@ -277,6 +281,22 @@ impl Run {
             emulation: emulation(store, active),
         })
     }
+}
+
+/// The clock that init reads too; zero if there is none, which makes phases of nothing.
+fn now() -> u64 {
+    monotonic().unwrap_or(0)
+}
+
+/// The phases between the moments at which a sandbox was begun, its command began and ended, and all of
+/// it was gone.
+fn phases(times: [u64; 4]) -> impl Iterator<Item = Spent> {
+    let names = [Phase::Sandbox, Phase::Command, Phase::Teardown];
+    let between = times.into_iter().zip(times.into_iter().skip(1));
+    names.into_iter().zip(between).map(|(phase, (from, to))| {
+        let took = Duration::from_nanos(to.saturating_sub(from));
+        Spent::new(phase, took)
+    })
 }
 
 /// What a sandbox with one id needs to show several.

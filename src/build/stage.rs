@@ -1,12 +1,12 @@
 //! One stage: its base, then its steps in order, each looked up before it is carried out.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::add::{self, CopyStep, SourceTree};
-use super::commit::commit;
+use super::commit::{LayerOptions, commit};
 use super::engine::Engine;
 use super::error::{Error, StepError};
-use super::event::{Event, VertexId};
+use super::event::{Event, Phase, Spent, VertexId};
 use super::metadata::{self, Evaluation};
 use super::mount::Mounts;
 use super::plan::{CopyFrom, PlannedBase, PlannedStage, Step};
@@ -196,6 +196,7 @@ fn execute(
         stage,
         state,
         is_linked: false,
+        is_commands: matches!(step.statement.instruction, Instruction::Run(_)),
     };
     match &step.statement.instruction {
         Instruction::Run(instruction) => {
@@ -205,13 +206,14 @@ fn execute(
                 engine.result_of(from).map_err(|_| StepError::Canceled)?;
             }
             let id = engine.start_vertex(count.next(&step.shown(), Some(&files.state.scope)));
+            let began = Instant::now();
             let key = Mounts::resolve(engine, id, instruction, step, files.state).map(|mounts| {
                 (
                     run.key(files.state, engine, &stage.platform, &mounts),
                     mounts,
                 )
             });
-            files.step(id, key, &created_by, |active, state, mounts| {
+            files.step(id, began, key, &created_by, |active, state, mounts| {
                 run.execute(engine, state, active, &mounts, id)
             })
         }
@@ -227,6 +229,7 @@ fn execute(
             }
             let id = engine.start_vertex(count.next(&step.shown(), Some(&files.state.scope)));
             let fetch = engine.fetch(id);
+            let began = Instant::now();
             let made = CopyStep::new(copy, add, files.state, escape).and_then(|mut copy| {
                 copy.resolve(&fetch)?;
                 Ok((copy, source_of(engine, id, step.from.as_ref())?))
@@ -244,8 +247,15 @@ fn execute(
                 &stage.platform,
                 engine.clamp,
             );
-            files.step(id, key, &created_by, |active, _, selection| {
-                let copied = copy.execute(&fetch, &source, selection, active)?;
+            files.step(id, began, key, &created_by, |active, _, selection| {
+                let (copied, took) = timed(|| copy.execute(&fetch, &source, selection, active));
+                let copied = copied?;
+                let spent = Spent {
+                    bytes: Some(copied.bytes),
+                    files: Some(copied.files),
+                    ..Spent::new(Phase::Write, took)
+                };
+                engine.spent(id, spent);
                 for skipped in copied.skipped {
                     let message = skipped.to_string();
                     engine.events.send(Event::Warning {
@@ -267,12 +277,22 @@ fn execute(
                 Ok(expanded) => add::join(files.state.working_directory(), &expanded.value),
                 Err(error) => return engine.end_vertex(id, Err(error)),
             };
+            let began = Instant::now();
             let key = workdir::workdir_key(files.state, &path, &stage.platform, engine.clamp);
             let created_by = format!("WORKDIR {path}");
-            files.step(id, Ok((key, ())), &created_by, |active, state, ()| {
-                workdir::create_workdir(engine.store, state, active, &path)?;
-                Ok(Remember::Yes)
-            })?;
+            files.step(
+                id,
+                began,
+                Ok((key, ())),
+                &created_by,
+                |active, state, ()| {
+                    let (made, took) =
+                        timed(|| workdir::create_workdir(engine.store, state, active, &path));
+                    made?;
+                    engine.spent(id, Spent::new(Phase::Write, took));
+                    Ok(Remember::Yes)
+                },
+            )?;
             state.config.config.working_dir = path;
             Ok(())
         }
@@ -327,13 +347,16 @@ struct Files<'a, 'b> {
     state: &'b mut StageState,
     /// The layer is made from nothing, then put on what the stage has.
     is_linked: bool,
+    /// A command of the image writes the layer.
+    is_commands: bool,
 }
 
 impl Files<'_, '_> {
-    /// Looks the step up under `key`, else lets `write` write it into a new layer.
+    /// Looks the step up under `key`, which was begun at `began`, else lets `write` write it into a new layer.
     fn step<T>(
         &mut self,
         id: VertexId,
+        began: Instant,
         key: Result<(Digest, T), StepError>,
         created_by: &str,
         write: impl FnOnce(&Active, &StageState, T) -> Result<Remember, StepError>,
@@ -346,6 +369,7 @@ impl Files<'_, '_> {
             } else {
                 engine.store.cached(&key)
             };
+            engine.spent(id, Spent::new(Phase::Key, began.elapsed()));
             match cached {
                 Some(record) => {
                     engine.scan_cached(id, &record)?;
@@ -356,12 +380,12 @@ impl Files<'_, '_> {
             }
         });
         let record = engine.end_vertex(id, made)?;
-        let made = engine.store.snapshot(record.chain_id.as_ref())?;
+        let below = &self.state.snapshot;
+        let made = engine
+            .store
+            .snapshot_above(record.chain_id.as_ref(), below)?;
         self.state.snapshot = match &record.diff_id {
-            Some(layer) if self.is_linked => {
-                let below = &self.state.snapshot;
-                engine.store.link(&made, layer.clone(), below)?
-            }
+            Some(layer) if self.is_linked => engine.store.link(&made, layer.clone(), below)?,
             None if self.is_linked => self.state.snapshot.clone(),
             _ => made,
         };
@@ -394,14 +418,19 @@ impl Files<'_, '_> {
         if engine.cancel.is_canceled() {
             return Err(StepError::Canceled);
         }
-        let options = engine.layer_options(self.stage);
+        let options = LayerOptions {
+            is_commands: self.is_commands,
+            ..engine.layer_options(self.stage)
+        };
         let scan = engine.shared.scan.as_ref().map(LayerScan::new);
         let committed = commit(engine.store, active, options, scan)?;
+        for spent in committed.spent {
+            engine.spent(id, spent);
+        }
         engine.warn_of_leaks(id, &committed.leaks);
-        let (snapshot, diff_id) = (committed.snapshot, committed.diff_id);
         let record = CacheRecord {
-            chain_id: snapshot.chain_id().cloned(),
-            diff_id,
+            chain_id: committed.snapshot.chain_id().cloned(),
+            diff_id: committed.diff_id,
             created: now(),
         };
         if remember == Remember::Yes {
@@ -432,7 +461,7 @@ pub(super) fn rfc3339(seconds: i64) -> String {
 
 /// How long a part of the work took, for events.
 pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let result = work();
     (result, start.elapsed())
 }

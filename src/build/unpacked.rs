@@ -13,7 +13,9 @@ use crate::store::{Snapshot, StagedSnapshot, Store};
 pub(crate) struct Unpacked {
     active: crate::store::Active,
     /// Bytes of the tar.
-    size: u64,
+    pub(super) size: u64,
+    /// Members of it.
+    pub(super) files: u64,
 }
 
 impl Unpacked {
@@ -92,17 +94,23 @@ pub(crate) fn unpack_blob(
         reader: Decoder::detect(blob).map_err(UnpackFailure::Decode)?,
         hasher: Hasher::new(),
     };
-    unpack(
+    let files = unpack(
         &mut tar,
         root.as_fd(),
         active.ownership(),
         Form::Overlay,
         &Limits::in_force(),
     )
-    .map_err(UnpackFailure::Unpack)?;
+    .map_err(UnpackFailure::Unpack)?
+    .entries;
     io::copy(&mut tar, &mut io::sink()).map_err(UnpackFailure::Decode)?;
     let size = tar.hasher.length();
-    Ok((Unpacked { active, size }, DiffId(tar.hasher.finish())))
+    let unpacked = Unpacked {
+        active,
+        size,
+        files,
+    };
+    Ok((unpacked, DiffId(tar.hasher.finish())))
 }
 
 struct Hashing<R> {

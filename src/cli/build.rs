@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
 
@@ -21,7 +22,7 @@ use super::report::{self, print_error};
 use super::run_options::{self, RunArgs};
 use super::secret;
 use super::{Exit, session};
-use crate::build::event::Event;
+use crate::build::event::{Event, Phase, Spent};
 use crate::build::request::{ContextSource, DockerfileSource, Network, OutputForm, Request};
 use crate::build::run_options::HOSTNAME_ARGUMENT;
 use crate::build::secret::Secret;
@@ -99,6 +100,10 @@ pub(super) struct BuildArgs {
         env = "BUILDKIT_PROGRESS"
     )]
     progress: String,
+    /// After the progress, show a table of the milliseconds that each phase of each step took; rawjson
+    /// has them always
+    #[arg(long)]
+    timings: bool,
     /// Look for mistakes in the Dockerfile and build nothing; the same as --call=check
     #[arg(long)]
     check: bool,
@@ -158,7 +163,9 @@ impl BuildArgs {
 
 /// Runs `rbuild build`.
 pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
+    let began = Instant::now();
     let format = arguments.error_format;
+    let with_timings = arguments.timings;
     let call = match arguments.call {
         Some(call) => call,
         None if arguments.check => Call::CHECK,
@@ -201,10 +208,19 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
         Ok(input) => input,
         Err(failure) => return failure::report(&failure, None),
     };
-    let session = match session::start(root, mode) {
+    let started = if with_timings {
+        session::start_with_timings(root, mode)
+    } else {
+        session::start(root, mode)
+    };
+    let session = match started {
         Ok(session) => session,
         Err(exit) => return exit,
     };
+    session.events.send(Event::Spent {
+        id: None,
+        spent: Spent::new(Phase::Start, began.elapsed()),
+    });
     let deadline = match Deadline::start(&chosen.limits, &session.cancel) {
         Ok(deadline) => deadline,
         Err(error) => {

@@ -157,9 +157,18 @@ fn is_host(error: &StepError) -> bool {
         return false;
     };
     match source {
+        // Where /proc has to be, the image has a link or a file.
+        sandbox::Error::Setup(failure)
+            if [nix::errno::Errno::ENOTDIR, nix::errno::Errno::ELOOP]
+                .iter()
+                .any(|errno| *errno as i32 == failure.errno) =>
+        {
+            false
+        }
         sandbox::Error::Setup(failure) => !matches!(
             failure.step,
             Step::Rootfs
+                | Step::Generated
                 | Step::Mounts
                 | Step::User
                 | Step::Workdir

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::report::{Excerpt, Report};
+use crate::build::log_lines::{visible, visible_json};
 
 /// How messages about a build are written to standard error (`--error-format`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -84,7 +85,8 @@ pub(super) fn json(report: &Report<'_>) -> String {
         step: step.map(|step| step.name.as_str()),
         log: step.map_or(&[], |step| &step.log),
     };
-    let mut text = serde_json::to_string(&message).expect("strings and numbers are JSON");
+    let text = serde_json::to_string(&message).expect("strings and numbers are JSON");
+    let mut text = visible_json(text);
     text.push('\n');
     text
 }
@@ -132,9 +134,8 @@ fn severity(report: &Report<'_>) -> &'static str {
 
 /// The escapes of GitHub's toolkit: what would end the command, and what starts an escape.
 fn escape_data(text: &str) -> String {
-    text.replace('%', "%25")
-        .replace('\r', "%0D")
-        .replace('\n', "%0A")
+    let lines: Vec<_> = text.split('\n').map(visible).collect();
+    lines.join("\n").replace('%', "%25").replace('\n', "%0A")
 }
 
 fn escape_property(text: &str) -> String {

@@ -3,6 +3,7 @@
 use std::io::{PipeReader, PipeWriter, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -10,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use super::Exit;
 use super::place;
 use super::report::{self, Report};
-use crate::build::event::EventSender;
+use crate::build::event::{Event, EventSender};
 use crate::ownership::{Ownership, Table};
 use crate::progress::{self, Mode, Progress};
 use crate::sandbox::walls::{self, ALLOW_CHROOT, Wanted};
@@ -55,12 +56,21 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// Enters the namespace and opens the store at `root`; says itself what failed. Must be called while
 /// the process has one thread.
 pub(super) fn start(root: &Path, mode: Mode) -> Result<Session, Exit> {
-    start_watching(root, mode, &ENDING)
+    start_watching(root, &ENDING, |receiver| progress::start(mode, receiver))
+}
+
+/// As [`start`], with what each phase took below the progress.
+pub(super) fn start_with_timings(root: &Path, mode: Mode) -> Result<Session, Exit> {
+    start_watching(root, &ENDING, |receiver| {
+        progress::start_with_timings(mode, receiver)
+    })
 }
 
 /// As [`start`], with more signals watched, so that [`divert_signals`] can have them.
 pub(super) fn start_diverting(root: &Path, mode: Mode) -> Result<Session, Exit> {
-    start_watching(root, mode, &DIVERTIBLE)
+    start_watching(root, &DIVERTIBLE, |receiver| {
+        progress::start(mode, receiver)
+    })
 }
 
 /// From now on no signal ends the work: the number of each comes out of the pipe.
@@ -90,7 +100,11 @@ fn diverted() -> MutexGuard<'static, Option<PipeWriter>> {
     DIVERTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn start_watching(root: &Path, mode: Mode, signals: &[Signal]) -> Result<Session, Exit> {
+fn start_watching(
+    root: &Path,
+    signals: &[Signal],
+    show: impl FnOnce(Receiver<Event>) -> std::io::Result<Progress>,
+) -> Result<Session, Exit> {
     let entered = enter()?;
     if !entered.is_flat {
         place::require_overlay(root)?;
@@ -114,7 +128,7 @@ fn start_watching(root: &Path, mode: Mode, signals: &[Signal]) -> Result<Session
         Exit::Failed
     })?;
     let (sender, receiver) = mpsc::channel();
-    let progress = progress::start(mode, receiver).map_err(|error| start_failed(&error))?;
+    let progress = show(receiver).map_err(|error| start_failed(&error))?;
     let events = EventSender::new(sender);
     Ok(Session {
         store,

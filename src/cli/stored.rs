@@ -1,7 +1,8 @@
 //! What the commands on stored images share: the store, the lines they print, and why they fail.
 
+use std::borrow::Cow;
 use std::error::Error;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use super::Exit;
 use super::report::{self, Report, print_error};
 use super::session;
+use crate::build::log_lines::visible;
 use crate::image::{self, Filter, Image};
 use crate::oci::Platform;
 use crate::ownership::Ownership;
@@ -85,13 +87,28 @@ pub(super) fn note(message: &str) {
     });
 }
 
-/// Writes `text` to standard output. A closed one is no success.
+/// Writes `text` to standard output. A closed one is no success. Programs get it as it is; what an image
+/// says must not steer a terminal.
 pub(super) fn print(text: &str) -> Exit {
     let mut out = std::io::stdout().lock();
+    let text = match out.is_terminal() {
+        true => Cow::Owned(harmless(text)),
+        false => Cow::Borrowed(text),
+    };
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Exit::Success,
         Err(_) => Exit::Failed,
     }
+}
+
+/// The lines and cells of `text` without control characters.
+fn harmless(text: &str) -> String {
+    let cells = |line: &str| {
+        let cells: Vec<_> = line.split('\t').map(visible).collect();
+        cells.join("\t")
+    };
+    let lines: Vec<String> = text.split('\n').map(cells).collect();
+    lines.join("\n")
 }
 
 /// Parses every `--filter`; `allowed` are the names that the command knows.
@@ -114,7 +131,7 @@ pub(super) fn usage(message: &str) -> Exit {
 
 /// Asks before something is removed. Without a terminal there is nobody to ask, so `--force` is needed.
 pub(super) fn confirm(force: bool, warning: &str) -> Result<bool, Exit> {
-    use std::io::{BufRead as _, IsTerminal as _};
+    use std::io::BufRead as _;
     if force {
         return Ok(true);
     }

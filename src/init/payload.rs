@@ -20,6 +20,7 @@ use super::supervisor;
 use crate::sandbox::limits;
 use crate::sandbox::passwd::{self, Identity};
 use crate::sandbox::spec::{Failure, Outcome, Spec, Step, Usage};
+use crate::sys::clock::monotonic;
 use crate::sys::process::Ended;
 use crate::sys::{self, fs, notify, process};
 
@@ -75,11 +76,12 @@ pub(super) fn run(
             // The pipe closes on exec: what comes before is the failure, or nothing.
             told.read_to_end(&mut failure)
                 .map_err(|error| unspecific(Step::Wait, &error))?;
+            let began = monotonic().at(Step::Wait)?;
             let ended = reap_until(child).at(Step::Wait)?;
             if let Ok(failure) = serde_json::from_slice(&failure) {
                 return Ok(Outcome::SetupFailed(failure));
             }
-            let usage = usage().at(Step::Wait)?;
+            let usage = usage(began).at(Step::Wait)?;
             Ok(match ended {
                 Ended::Code(code) => Outcome::Exited { code, usage },
                 Ended::Signal(signal) => Outcome::Signaled { signal, usage },
@@ -106,7 +108,8 @@ fn reap_until(child: Pid) -> sys::Result<Ended> {
     }
 }
 
-fn usage() -> sys::Result<Usage> {
+fn usage(began: u64) -> sys::Result<Usage> {
+    let ended = monotonic()?;
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)
         .map_err(|errno| sys::Error::new("getrusage", "", errno))?;
     let microseconds = |time: nix::sys::time::TimeVal| {
@@ -117,6 +120,8 @@ fn usage() -> sys::Result<Usage> {
         user_microseconds: microseconds(usage.user_time()),
         system_microseconds: microseconds(usage.system_time()),
         max_resident_kib: u64::try_from(usage.max_rss()).unwrap_or(0),
+        began,
+        ended,
     })
 }
 

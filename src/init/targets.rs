@@ -24,7 +24,8 @@ pub(super) enum Shape {
     File,
 }
 
-/// The mount targets of one sandbox. Nothing else runs in it yet, so its tree stands still.
+/// The mount targets of one sandbox. Nothing else runs in it yet, but a cache that is mounted already may
+/// be another step's too, which changes it at any time.
 pub(super) struct Targets {
     root: OwnedFd,
     record: Record,
@@ -242,3 +243,6 @@ fn steps(path: &Path) -> VecDeque<Walk> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

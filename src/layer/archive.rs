@@ -227,7 +227,9 @@ impl<'a> Archive<'a> {
         }
         self.near.clone_from(&read.path);
         let kind = self.kind(header.kind(), &read.path)?;
-        let (Ok(uid), Ok(gid)) = (u32::try_from(read.uid), u32::try_from(read.gid)) else {
+        // The last number is no id: to chown(2) it means that the owner stays.
+        let id = |id: i64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
+        let (Some(uid), Some(gid)) = (id(read.uid), id(read.gid)) else {
             return Err(self.malformed("an owner is out of range"));
         };
         let is_device = matches!(kind, EntryType::Char | EntryType::Block);

@@ -104,6 +104,23 @@ impl<'a> Below<'a> {
         })
     }
 
+    /// Whether `path`, a name in the directory that `self` is, stands for the device that `stat` has.
+    pub(super) fn has_device(
+        &self,
+        path: &OsStr,
+        stat: &FileStat,
+    ) -> Result<bool, ownership::Error> {
+        for index in &self.taking_part {
+            let root = self.roots[*index].as_fd();
+            let Some(mut below) = sys::fs::try_stat_at(root, path)? else {
+                continue;
+            };
+            self.owners.of(root, path, &mut below)?;
+            return Ok(Kind::of(&below) == Kind::of(stat) && below.st_rdev == stat.st_rdev);
+        }
+        Ok(false)
+    }
+
     fn metadata(&self, path: &OsStr) -> Result<Option<(FileStat, Attributes)>, ownership::Error> {
         let Some(index) = self.taking_part.first() else {
             return Ok(None);

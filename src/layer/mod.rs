@@ -26,7 +26,9 @@ pub(crate) use archive::is_tar;
 pub(crate) use compress::Encoder;
 pub(crate) use decompress::{Decoder, is_compressed};
 pub(crate) use follow::{Follower, Part};
-pub(crate) use pack::{Error as PackError, NamedTree, PackOptions, pack, pack_tree, pack_trees};
+pub(crate) use pack::{
+    Devices, Error as PackError, NamedTree, PackOptions, pack, pack_tree, pack_trees,
+};
 pub(crate) use unpack::{Error as UnpackError, Form, Limits, restrict, unpack, unpack_as};
 
 /// How a layer's tar is compressed in a blob.

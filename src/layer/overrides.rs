@@ -1,6 +1,7 @@
 //! What PAX records say of a member, over what its header says.
 
 use super::attributes::Attributes;
+use super::unpack::MAX_ATTRIBUTES;
 use super::{pax, sparse};
 
 /// The fields that PAX records can replace.
@@ -42,6 +43,9 @@ impl Overrides {
                     } else if let Some(name) = key.strip_prefix(pax::XATTR) {
                         let name = checked_text(name)?;
                         self.attributes.retain(|(known, _)| *known != name);
+                        if self.attributes.len() >= MAX_ATTRIBUTES {
+                            return Err("a file has too many extended attributes");
+                        }
                         self.attributes.push((name, value.to_vec()));
                     }
                 }

@@ -31,13 +31,28 @@ pub(crate) struct PackOptions {
     /// Whether an unchanged directory appears when something below it does, as containerd writes
     /// layers. Without it the directories of a layer are exactly the changed ones.
     pub(crate) include_parents: bool,
+    pub(crate) devices: Devices,
+}
+
+/// Which records that a file stands for a device are believed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Devices {
+    /// All of them.
+    #[default]
+    Recorded,
+    /// Those of files that stand for the same device in the layers below: a command wrote the snapshot,
+    /// and where owners are mapped nothing keeps it from writing records.
+    FromBelow,
 }
 
 /// What was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Packed {
     /// Members of the tar; zero means that nothing changed.
     pub(crate) entries: u64,
+    /// The paths of files whose records were not believed. They are packed as the empty files that they
+    /// are; who keeps the snapshot has to take the records away.
+    pub(crate) forged: Vec<OsString>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +116,7 @@ pub(crate) fn pack(
         packer.emit_removal(OPAQUE_NAME.to_vec())?;
     }
     let below = if opaque { below.hidden() } else { below };
-    packer.pack_directory(upper, &mut Vec::new(), &below, 0)?;
+    packer.pack_directory(upper, &mut Vec::new(), below)?;
     packer.finish()
 }
 
@@ -133,7 +148,7 @@ pub(crate) fn pack_trees(
     out: &mut dyn Write,
 ) -> Result<Packed, Error> {
     let Some(first) = trees.first() else {
-        return Ok(Packed { entries: 0 });
+        return Ok(Packed::default());
     };
     let mut packer = Packer::new(View::Merged, first.owners, options, out);
     for tree in trees {
@@ -146,6 +161,17 @@ pub(crate) fn pack_trees(
     packer.finish()
 }
 
+/// A directory on the way down to where the walk is.
+struct Level<'a> {
+    dir: OwnedFd,
+    /// Those still to come.
+    names: std::vec::IntoIter<OsString>,
+    path_length: usize,
+    below: Below<'a>,
+    /// How many directories waited to be written before this one.
+    waiting: usize,
+}
+
 struct Packer<'a> {
     view: View,
     owners: &'a Owners,
@@ -156,6 +182,7 @@ struct Packer<'a> {
     linked: HashMap<(u64, u64), Vec<u8>>,
     /// Unchanged directories on the way to where the walk is, written once something in them is.
     unwritten: Vec<Member>,
+    forged: Vec<OsString>,
     header: Vec<u8>,
     buffer: Vec<u8>,
 }
@@ -175,6 +202,7 @@ impl<'a> Packer<'a> {
             entries: 0,
             linked: HashMap::new(),
             unwritten: Vec::new(),
+            forged: Vec::new(),
             header: Vec::new(),
             buffer: vec![0; 256 << 10],
         }
@@ -185,6 +213,7 @@ impl<'a> Packer<'a> {
         self.out.flush().map_err(Error::Write)?;
         Ok(Packed {
             entries: self.entries,
+            forged: self.forged,
         })
     }
 
@@ -201,7 +230,7 @@ impl<'a> Packer<'a> {
         let (stat, attributes) = self.look(root, here, stat, b"/")?;
         self.emit(self.member(shown.to_vec(), EntryType::Directory, &stat, attributes)?)?;
         let below = Below::root(&[], self.owners).map_err(at_root)?;
-        self.pack_directory(root, &mut path, &below, 0)
+        self.pack_directory(root, &mut path, below)
     }
 
     /// What an archive says of `name` in `dir`: of its `stat` with what is recorded, and attributes.
@@ -220,35 +249,63 @@ impl<'a> Packer<'a> {
         Ok((stat, attributes))
     }
 
-    /// Packs what is in `dir`. `path` is its path, empty or ending in a slash, and the same on return.
+    /// Packs what is in `root`. `path` is its path, empty or ending in a slash. The levels are in memory
+    /// and not on the stack: whoever made the tree chose how deep it is.
     fn pack_directory(
         &mut self,
-        dir: BorrowedFd<'_>,
+        root: BorrowedFd<'_>,
         path: &mut Vec<u8>,
-        below: &Below<'_>,
-        depth: usize,
+        below: Below<'a>,
     ) -> Result<(), Error> {
-        let names = sys::fs::read_names(dir).map_err(|source| inspect(path, source))?;
-        let length = path.len();
-        for name in names {
+        let root = sys::fs::open_directory_at(root, OsStr::new("."))
+            .map_err(|source| inspect(path, source))?;
+        let mut levels = vec![self.level(root, path, below, self.unwritten.len())?];
+        while let Some(level) = levels.last_mut() {
+            path.truncate(level.path_length);
+            let Some(name) = level.names.next() else {
+                self.unwritten.truncate(level.waiting);
+                levels.pop();
+                continue;
+            };
             path.extend_from_slice(name.as_bytes());
-            if path.len() > MAX_PATH || depth >= MAX_DEPTH {
+            if path.len() > MAX_PATH || levels.len() > MAX_DEPTH {
                 return Err(Error::TooDeep { path: shown(path) });
             }
-            self.pack_name(dir, &name, path, below, depth)?;
-            path.truncate(length);
+            let level = levels.last().expect("the one that the name is from");
+            if let Some(seen) = self.pack_name(level, &name, path)? {
+                let inner = self.enter(level, &name, &seen, path)?;
+                levels.push(inner);
+            }
         }
         Ok(())
     }
 
+    fn level(
+        &self,
+        dir: OwnedFd,
+        path: &[u8],
+        below: Below<'a>,
+        waiting: usize,
+    ) -> Result<Level<'a>, Error> {
+        let names = sys::fs::read_names(&dir).map_err(|source| inspect(path, source))?;
+        Ok(Level {
+            dir,
+            names: names.into_iter(),
+            path_length: path.len(),
+            below,
+            waiting,
+        })
+    }
+
+    /// Packs `name` of `level`, whose path is `path`, unless it is a directory; then the answer is what it
+    /// looks like.
     fn pack_name(
         &mut self,
-        dir: BorrowedFd<'_>,
+        level: &Level<'_>,
         name: &OsStr,
         path: &mut Vec<u8>,
-        below: &Below<'_>,
-        depth: usize,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<FileStat>, Error> {
+        let dir = level.dir.as_fd();
         if self.view == View::Snapshot && name.as_bytes().starts_with(WHITEOUT_PREFIX) {
             return Err(Error::Reserved { path: shown(path) });
         }
@@ -258,15 +315,23 @@ impl<'a> Packer<'a> {
         {
             let at = path.len() - name.len();
             path.splice(at..at, WHITEOUT_PREFIX.iter().copied());
-            return self.emit_removal(path.clone());
+            return self.emit_removal(path.clone()).map(|()| None);
         }
         match Kind::of(&seen) {
-            Kind::Directory => return self.pack_subdirectory(dir, name, &seen, path, below, depth),
-            Kind::Socket => return Ok(()),
-            Kind::CharDevice if seen.st_rdev == 0 => return Ok(()),
+            Kind::Directory => return Ok(Some(seen)),
+            Kind::Socket => return Ok(None),
+            Kind::CharDevice if seen.st_rdev == 0 => return Ok(None),
             _ => {}
         }
-        let (stat, attributes) = self.look(dir, name, seen, path)?;
+        let (mut stat, attributes) = self.look(dir, name, seen, path)?;
+        if Kind::of(&stat) != Kind::of(&seen) && self.options.devices == Devices::FromBelow {
+            let from_root = OsStr::from_bytes(path);
+            let is_from_below = level.below.has_device(from_root, &stat);
+            if !is_from_below.map_err(|source| owner(path, source))? {
+                self.forged.push(from_root.to_owned());
+                stat = seen;
+            }
+        }
         let kind = match Kind::of(&stat) {
             Kind::Symlink => EntryType::Symlink,
             Kind::CharDevice => EntryType::Char,
@@ -281,12 +346,14 @@ impl<'a> Packer<'a> {
                 member.kind = EntryType::Link;
                 member.attributes = Attributes::new();
                 member.link.clone_from(first);
-                return self.emit(member);
+                return self.emit(member).map(|()| None);
             }
             self.linked.insert(file, path.clone());
         }
         match kind {
-            EntryType::Regular => return self.pack_file(dir, name, &seen, member),
+            EntryType::Regular => {
+                return self.pack_file(dir, name, &seen, member).map(|()| None);
+            }
             EntryType::Symlink => {
                 let target =
                     sys::fs::read_link_at(dir, name).map_err(|source| inspect(path, source))?;
@@ -295,26 +362,26 @@ impl<'a> Packer<'a> {
             EntryType::Char | EntryType::Block => member.device = device_numbers(stat.st_rdev),
             _ => {}
         }
-        self.emit(member)
+        self.emit(member).map(|()| None)
     }
 
-    fn pack_subdirectory(
+    /// Packs the directory `name` of `level` itself, and leaves what is in it for the next level.
+    fn enter(
         &mut self,
-        dir: BorrowedFd<'_>,
+        level: &Level<'a>,
         name: &OsStr,
         stat: &FileStat,
         path: &mut Vec<u8>,
-        below: &Below<'_>,
-        depth: usize,
-    ) -> Result<(), Error> {
-        let inner = sys::fs::open_directory_at(dir, name).map_err(|source| opened(path, source))?;
+    ) -> Result<Level<'a>, Error> {
+        let inner =
+            sys::fs::open_directory_at(&level.dir, name).map_err(|source| opened(path, source))?;
         let look = |source| inspect(path, source);
         let here = OsStr::new(".");
         let (stat, attributes) = self.look(inner.as_fd(), here, *stat, path)?;
         let opaque = self.view == View::Snapshot
             && attributes::is_opaque(inner.as_fd(), here).map_err(look)?;
         let from_root = OsString::from(OsStr::from_bytes(path));
-        let below = below.descend(&from_root).map_err(look)?;
+        let below = level.below.descend(&from_root).map_err(look)?;
         let unchanged = below
             .shows(&from_root, &stat, &attributes)
             .map_err(|source| owner(path, source))?;
@@ -331,9 +398,7 @@ impl<'a> Packer<'a> {
             self.emit_removal([path, OPAQUE_NAME].concat())?;
         }
         let below = if opaque { below.hidden() } else { below };
-        self.pack_directory(inner.as_fd(), path, &below, depth + 1)?;
-        self.unwritten.truncate(waiting);
-        Ok(())
+        self.level(inner, path, below, waiting)
     }
 
     /// Packs the regular file `name` that was looked at, `seen` and as a member.

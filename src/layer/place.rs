@@ -211,7 +211,7 @@ pub(super) fn replace<T>(
     match make() {
         Err(error) if error.errno == Errno::EEXIST => {
             let found = found_at(dir, name)?.map(|(kind, _)| kind);
-            sys::fs::remove_tree_at(dir, name)?;
+            sys::remove::remove_tree_at(dir, name)?;
             Ok((make()?, found))
         }
         made => Ok((made?, None)),

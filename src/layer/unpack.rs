@@ -7,10 +7,9 @@
 mod members;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
@@ -42,8 +41,10 @@ pub(crate) struct Limits {
     pub(crate) entries: u64,
     /// Bytes of one file.
     pub(crate) file_bytes: u64,
-    /// Bytes of the whole tar.
+    /// Bytes of the whole tar, and of all files with their holes.
     pub(crate) total_bytes: u64,
+    /// Directories whose times are kept until the end, so that an archive of many does not fill memory.
+    pub(crate) directory_times: usize,
 }
 
 impl Default for Limits {
@@ -52,6 +53,7 @@ impl Default for Limits {
             entries: 10_000_000,
             file_bytes: 64 << 30,
             total_bytes: 100 << 30,
+            directory_times: 1 << 14,
         }
     }
 }
@@ -73,7 +75,7 @@ impl Limits {
 }
 
 /// The attributes of one file; ext4 has room for fewer.
-const MAX_ATTRIBUTES: usize = 256;
+pub(super) const MAX_ATTRIBUTES: usize = 256;
 /// `XATTR_SIZE_MAX` and `XATTR_NAME_MAX` of xattr(7).
 const MAX_ATTRIBUTE_VALUE: usize = 65_536;
 const MAX_ATTRIBUTE_NAME: usize = 255;
@@ -187,6 +189,9 @@ pub(crate) fn unpack_as(
         form,
         limits,
         directory_times: BTreeMap::new(),
+        has_settled: false,
+        has_removed: false,
+        bytes: 0,
         buffer: vec![0; 256 << 10],
         unpacked: Unpacked::default(),
     };
@@ -197,7 +202,9 @@ pub(crate) fn unpack_as(
         }
         unpacker.unpack_member(&member)?;
     }
-    unpacker.set_directory_times()?;
+    unpacker
+        .set_directory_times()
+        .map_err(|source| Subject(b"/").unpack(source))?;
     Ok(unpacker.unpacked)
 }
 
@@ -210,6 +217,12 @@ struct Unpacker<'a> {
     limits: &'a Limits,
     /// Times of the directories of the archive, set last because files made in them change them.
     directory_times: BTreeMap<OsString, (i64, i64)>,
+    /// There were so many that some were set before the end.
+    has_settled: bool,
+    /// A member took the place of another.
+    has_removed: bool,
+    /// What the files so far have, holes included.
+    bytes: u64,
     buffer: Vec<u8>,
     unpacked: Unpacked,
 }
@@ -230,6 +243,8 @@ impl Unpacker<'_> {
         {
             return self.unpack_removal(member, &path);
         }
+        self.bound_times(&parent)
+            .map_err(|source| at.unpack(source))?;
         match member.kind {
             EntryType::Directory => self.unpack_directory(member, &parent, name, path.joined()),
             EntryType::Regular => self.unpack_file(member, &parent, name, &path),
@@ -240,7 +255,7 @@ impl Unpacker<'_> {
     }
 
     /// What can be said against a member without looking at the file system.
-    fn check(&self, member: &Member) -> Result<(), Error> {
+    fn check(&mut self, member: &Member) -> Result<(), Error> {
         let at = Subject(&member.path);
         let limit = |limit, of| {
             Err(Error::Limit {
@@ -254,6 +269,12 @@ impl Unpacker<'_> {
         }
         if member.size > self.limits.file_bytes {
             return limit(self.limits.file_bytes, "bytes in a file");
+        }
+        // The tar is counted as it is read, but holes are in no tar, and whoever copies the file reads
+        // them.
+        self.bytes = self.bytes.saturating_add(member.size);
+        if self.bytes > self.limits.total_bytes {
+            return limit(self.limits.total_bytes, "bytes");
         }
         if member.link.len() > MAX_PATH
             || (member.kind == EntryType::Symlink && member.link.is_empty())
@@ -280,7 +301,22 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    fn set_directory_times(&mut self) -> Result<(), Error> {
+    /// Sets the times of the directories so far when they are too many to be remembered. A member that
+    /// is put into one of them afterwards must not change its time: it is remembered again.
+    fn bound_times(&mut self, parent: &OsStr) -> sys::Result<()> {
+        if self.directory_times.len() >= self.limits.directory_times {
+            self.set_directory_times()?;
+            self.has_settled = true;
+        }
+        if self.has_settled && !self.directory_times.contains_key(parent) {
+            let stat = sys::fs::stat(self.place.directory(parent)?)?;
+            let time = (stat.st_mtime, stat.st_mtime_nsec);
+            self.directory_times.insert(parent.to_os_string(), time);
+        }
+        Ok(())
+    }
+
+    fn set_directory_times(&mut self) -> sys::Result<()> {
         for (path, (seconds, nanoseconds)) in std::mem::take(&mut self.directory_times) {
             let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
             let set = sys::fs::open_in_root(self.root, path.as_ref(), flags, 0)
@@ -288,7 +324,7 @@ impl Unpacker<'_> {
             match set {
                 // A later member put something else there.
                 Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR) => {}
-                other => other.map_err(|source| Subject(path.as_bytes()).unpack(source))?,
+                other => other?,
             }
         }
         Ok(())

@@ -117,6 +117,7 @@ impl State {
             }
             Event::Warning { message, .. } => self.warnings.push(visible(message).into_owned()),
             Event::Built { .. } => self.built = true,
+            Event::Spent { .. } => {}
         }
     }
 

@@ -10,6 +10,7 @@ mod parts;
 mod plain;
 mod quiet;
 mod rawjson;
+mod timings;
 mod tty;
 pub(crate) mod units;
 
@@ -80,16 +81,40 @@ trait View {
 /// The thread that shows progress.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    thread: JoinHandle<()>,
+    /// `None` when nothing is shown.
+    thread: Option<JoinHandle<()>>,
 }
 
 /// Starts to show what `receiver` gives. This is a thread: call it after the last fork of a
 /// single-threaded process.
 pub(crate) fn start(mode: Mode, receiver: Receiver<Event>) -> io::Result<Progress> {
+    if mode == Mode::Quiet {
+        // Nobody listens, so nothing is sent.
+        return Ok(Progress { thread: None });
+    }
+    start_view(move || view_of(mode), receiver)
+}
+
+/// As [`start`], and below it a table of what each phase took; what is [`Mode::RawJson`] has that already.
+pub(crate) fn start_with_timings(mode: Mode, receiver: Receiver<Event>) -> io::Result<Progress> {
+    if mode == Mode::RawJson {
+        return start(mode, receiver);
+    }
+    let view =
+        move || -> Box<dyn View> { Box::new(timings::Timings::new(view_of(mode), io::stderr())) };
+    start_view(view, receiver)
+}
+
+fn start_view(
+    view: impl FnOnce() -> Box<dyn View> + Send + 'static,
+    receiver: Receiver<Event>,
+) -> io::Result<Progress> {
     let thread = std::thread::Builder::new()
         .name("progress".to_owned())
-        .spawn(move || watch(view_of(mode).as_mut(), &receiver))?;
-    Ok(Progress { thread })
+        .spawn(move || watch(view().as_mut(), &receiver))?;
+    Ok(Progress {
+        thread: Some(thread),
+    })
 }
 
 fn view_of(mode: Mode) -> Box<dyn View> {
@@ -130,7 +155,7 @@ impl Progress {
     /// after every [`EventSender`](crate::build::event::EventSender) is dropped.
     pub(crate) fn finish(self) {
         // A view that panicked said so itself; what it showed is no result of the build.
-        drop(self.thread.join());
+        drop(self.thread.map(JoinHandle::join));
     }
 }
 

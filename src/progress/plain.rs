@@ -180,7 +180,7 @@ impl<W: Write> View for Plain<W> {
                 let line = format!("WARN: {}\n", visible(message));
                 write_all(&mut self.output, line.as_bytes());
             }
-            Event::Built { .. } => {}
+            Event::Spent { .. } | Event::Built { .. } => {}
         }
     }
 

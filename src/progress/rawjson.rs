@@ -1,6 +1,6 @@
 //! One JSON object per line, for programs.
 //!
-//! Every object has `time` (RFC 3339, UTC) and `type`; all but `built`, and a `warning` about the
+//! Every object has `time` (RFC 3339, UTC) and `type`; all but `built`, and a `warning` or `phase` of the
 //! build as a whole, have `vertex`, a number from 1 on in order of appearance. The rest by `type`:
 //!
 //! | type | fields |
@@ -10,11 +10,16 @@
 //! | `log` | `stream`: `stdout` or `stderr`; `text`: bytes as they came, cut anywhere between characters; what is not UTF-8 is U+FFFD |
 //! | `progress` | `label`: the part; `done`, and `total` if known: bytes |
 //! | `finished` | `label`: the part; `seconds`: how long it took |
+//! | `phase` | `phase`: what was done; `seconds`: how long it took; `bytes` and `files` that it went through, where known. One phase may come several times. Without `vertex` it is of the command as a whole |
 //! | `warning` | `message` |
 //! | `done` | none; the vertex ends |
 //! | `failed` | `message`; the vertex ends |
 //! | `canceled` | none; the vertex ends |
 //! | `built` | `image`: the image's digest, if there is one |
+//!
+//! The phases are `start` (of the command), `pull` and `unpack` (of a base), `key` (with the look into the
+//! cache), `sandbox`, `command` and `teardown` (of a RUN), `write` (of COPY, ADD and WORKDIR), `capture`,
+//! `compress` (as far as capturing waits for it) and `publish` (of a layer).
 //!
 //! Later versions may add types and fields; they change no meaning.
 
@@ -28,7 +33,7 @@ use serde::Serialize;
 use super::numbers::Numbers;
 use super::{View, write_all};
 use crate::build::event::{Event, Stream, VertexId};
-use crate::build::log_lines::cut_character;
+use crate::build::log_lines::{cut_character, visible_json};
 
 pub(super) struct RawJson<W: Write> {
     output: W,
@@ -68,6 +73,14 @@ enum What<'a> {
         label: &'a str,
         seconds: f64,
     },
+    Phase {
+        phase: &'static str,
+        seconds: f64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bytes: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        files: Option<u64>,
+    },
     Warning {
         message: &'a str,
     },
@@ -103,7 +116,8 @@ impl<W: Write> RawJson<W> {
             vertex: id.map(|id| self.numbers.of(id)),
             what,
         };
-        let mut text = serde_json::to_string(&line).expect("a line has only plain fields");
+        let text = serde_json::to_string(&line).expect("a line has only plain fields");
+        let mut text = visible_json(text);
         text.push('\n');
         write_all(&mut self.output, text.as_bytes());
     }
@@ -159,6 +173,15 @@ impl<W: Write> View for RawJson<W> {
                 let seconds = took.as_secs_f64();
                 self.write(Some(*id), What::Finished { label, seconds }, now);
             }
+            Event::Spent { id, spent } => {
+                let phase = What::Phase {
+                    phase: spent.phase.name(),
+                    seconds: spent.took.as_secs_f64(),
+                    bytes: spent.bytes,
+                    files: spent.files,
+                };
+                self.write(*id, phase, now);
+            }
             Event::Warning { id, message } => self.write(*id, What::Warning { message }, now),
             Event::Done { id } => self.write_end(*id, What::Done, now),
             Event::Failed { id, message } => self.write_end(*id, What::Failed { message }, now),
@@ -182,6 +205,7 @@ impl<W: Write> View for RawJson<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::event::{Phase, Spent};
     use crate::oci::Digest;
 
     #[test]
@@ -217,6 +241,17 @@ mod tests {
                 label: "sha256:ab".to_owned(),
                 took: Duration::from_millis(1500),
             },
+            Event::Spent {
+                id: Some(id),
+                spent: Spent {
+                    files: Some(2),
+                    ..Spent::new(Phase::Capture, Duration::from_millis(500))
+                },
+            },
+            Event::Spent {
+                id: None,
+                spent: Spent::new(Phase::Start, Duration::from_millis(2)),
+            },
             Event::Warning {
                 id: None,
                 message: "odd".to_owned(),
@@ -247,6 +282,8 @@ mod tests {
 "vertex":1,"type":"progress","label":"sha256:ab","done":5}
 "vertex":1,"type":"progress","label":"sha256:ab","done":6,"total":9}
 "vertex":1,"type":"finished","label":"sha256:ab","seconds":1.5}
+"vertex":1,"type":"phase","phase":"capture","seconds":0.5,"files":2}
+"type":"phase","phase":"start","seconds":0.002}
 "type":"warning","message":"odd"}
 "vertex":1,"type":"log","stream":"stderr","text":"�"}
 "vertex":1,"type":"done"}

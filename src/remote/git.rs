@@ -215,7 +215,7 @@ impl<'a> Repository<'a> {
             // Is not there, or names the time of this fetch.
             drop(
                 sys::fs::open_directory(&tree.join(".git"))
-                    .and_then(|git| sys::fs::remove_tree_at(git, left.as_ref())),
+                    .and_then(|git| sys::remove::remove_tree_at(git, left.as_ref())),
             );
         }
         let failed = |source| Error::Tree {

@@ -29,7 +29,7 @@ pub(super) fn settle(directory: BorrowedFd<'_>, how: Settling, depth: usize) -> 
         // git has no file of this name in a commit, so it is its own.
         if name == OsStr::new(".git") {
             if !how.keep_git_dir {
-                sys::fs::remove_tree_at(directory, &name)?;
+                sys::remove::remove_tree_at(directory, &name)?;
             }
             continue;
         }

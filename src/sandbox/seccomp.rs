@@ -19,7 +19,11 @@ const LISTS: (&str, TargetArch) = (
 );
 
 /// The filters of a list, in the order of installation: of two that refuse, the later gives the errno.
-const NAMES: [&str; 2] = ["allow", "deny"];
+const NAMES: [&str; 3] = ["allow", "deny", CHROOT];
+
+/// What a command must not do that sees processes outside of its root: the memory of one, which it could
+/// make its own by becoming that one's user, is a way out.
+const CHROOT: &str = "chroot";
 
 /// A filter list that does not compile; the unit tests rule it out for the lists in the tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,10 +40,11 @@ impl Error {
 }
 
 /// The programs in the order of installation, in the words that
-/// [`crate::sys::process::install_filter`] takes. Compiled once per process.
-pub(crate) fn filters() -> Result<&'static [Vec<u64>], &'static Error> {
+/// [`crate::sys::process::install_filter`] takes, for a command in namespaces or `in_chroot`. Compiled
+/// once per process.
+pub(crate) fn filters(in_chroot: bool) -> Result<Vec<Vec<u64>>, Error> {
     static FILTERS: OnceLock<Result<Vec<Vec<u64>>, Error>> = OnceLock::new();
-    FILTERS
+    let all = FILTERS
         .get_or_init(|| {
             let (list, arch) = LISTS;
             NAMES
@@ -47,7 +52,13 @@ pub(crate) fn filters() -> Result<&'static [Vec<u64>], &'static Error> {
                 .map(|name| Ok(words(&compile(name, list, arch)?)))
                 .collect()
         })
-        .as_deref()
+        .as_ref()
+        .map_err(Clone::clone)?;
+    let programs = NAMES.iter().zip(all);
+    Ok(programs
+        .filter(|(name, _)| in_chroot || **name != CHROOT)
+        .map(|(_, program)| program.clone())
+        .collect())
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -108,7 +119,7 @@ mod tests {
                 super::native(name, list, arch).unwrap();
             }
         }
-        for program in super::filters().unwrap() {
+        for program in super::filters(true).unwrap() {
             // BPF_MAXINSNS in linux/bpf_common.h.
             assert!(program.len() <= 4096, "{} instructions", program.len());
         }
@@ -170,7 +181,7 @@ mod tests {
     #[test]
     fn conditions_compare_what_the_kernel_looks_at() {
         for (arch, list) in LISTS {
-            for rule in rules(list, "deny") {
+            for rule in super::NAMES.iter().flat_map(|name| rules(list, name)) {
                 for condition in rule["args"].as_array().into_iter().flatten() {
                     assert_eq!(condition["type"], "dword", "{arch} {rule}");
                 }

@@ -260,12 +260,15 @@ impl Step {
     }
 }
 
-/// What the command and the processes that init reaped used, as of getrusage(2).
+/// What the command and the processes that init reaped used, as of getrusage(2), and when.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Usage {
     pub(crate) user_microseconds: u64,
     pub(crate) system_microseconds: u64,
     pub(crate) max_resident_kib: u64,
+    /// Just after its execve(2), and just after it was reaped: nanoseconds of the monotonic clock.
+    pub(crate) began: u64,
+    pub(crate) ended: u64,
 }
 
 /// A file or directory that init made in `upper`; `path` is relative to it and has no links in it.

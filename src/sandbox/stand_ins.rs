@@ -359,7 +359,7 @@ impl StandIns {
             // The command moved or removed it: its next user starts with an empty one.
             drop(fs::make_directory_at(&parent, name, 0o755));
         }
-        fs::remove_tree_at(&placed.directory, &placed.name)
+        sys::remove::remove_tree_at(&placed.directory, &placed.name)
     }
 
     /// Whether something was put back. Where the directory is gone, so is what was in it.
@@ -370,7 +370,7 @@ impl StandIns {
         match fs::rename_at(&self.aside, aside, &placed.directory, &placed.name) {
             Ok(()) => Ok(true),
             Err(error) if error.errno == Errno::ENOENT => {
-                fs::remove_tree_at(&self.aside, aside)?;
+                sys::remove::remove_tree_at(&self.aside, aside)?;
                 Ok(false)
             }
             Err(error) => Err(error),

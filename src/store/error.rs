@@ -38,6 +38,8 @@ pub(crate) enum Error {
     MissingSnapshot(String),
     #[error("cannot mount the file system of {what}")]
     Mount { what: String, source: sys::Error },
+    #[error("{count} layers on each other are more than the {limit} that Linux can mount")]
+    Layers { count: usize, limit: usize },
     #[error("cannot prepare a layer's directory")]
     Prepare { source: sys::Error },
     #[error("cannot prepare a layer's directory")]

@@ -11,6 +11,7 @@
 //!                           snapshot that has the files of this layer; KIND is the way owners are
 //!                           kept, with `flat-` before it where nothing can be mounted
 //! ROOT/unsynced/HEX         snapshots that may not have reached the disk yet, with the boot's id
+//! ROOT/settled              the boot's id; its time is when `unsynced` was last gone through
 //! ROOT/cache/XX/HEX.json    CacheKey -> what the step made
 //! ROOT/cache-mounts/KIND/HEX/  directories of `RUN --mount=type=cache`
 //! ROOT/contexts/HEX.memo    stat records of build contexts
@@ -56,7 +57,7 @@ pub(crate) use contents::{Remembered, StoredRecord, StoredSnapshot};
 pub(crate) use error::Error;
 pub(crate) use exclusive::Exclusive;
 pub(crate) use records::{CacheRecord, Download, LayerBlob};
-pub(crate) use snapshots::{Active, Packing, Snapshot, StagedSnapshot};
+pub(crate) use snapshots::{Active, MAX_LAYERS, Packing, Snapshot, StagedSnapshot};
 pub(crate) use tags::REF_NAME;
 pub(crate) use view::View;
 

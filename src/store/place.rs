@@ -213,7 +213,7 @@ impl Trial {
 impl Drop for Trial {
     fn drop(&mut self) {
         // The kernel makes a directory of mode 0 in an overlay's work directory.
-        drop(sys::fs::remove_tree_at(&self.parent, self.name()));
+        drop(sys::remove::remove_tree_at(&self.parent, self.name()));
     }
 }
 

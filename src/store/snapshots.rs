@@ -4,12 +4,14 @@
 //! gone when dropped. Each holds only what its layer changed, in overlayfs format (`userxattr`), and
 //! the table of owners of its files; the whole file system is the stack of it and its parents.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
@@ -26,10 +28,11 @@ pub(super) const DIFF: &str = "diff";
 /// A committed stack of layers; the default is the empty one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
-    chain: Vec<Layer>,
+    /// Topmost first. Shared, because every step of a long build has a stack of its own.
+    chain: Vec<Arc<Layer>>,
 }
 
-/// One layer of a stack, topmost first.
+/// One layer of a stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Layer {
     chain_id: ChainId,
@@ -106,19 +109,32 @@ impl Store {
 
     /// The snapshot with this identity, all of its layers there.
     pub(crate) fn snapshot(&self, chain_id: Option<&ChainId>) -> Result<Snapshot, Error> {
+        self.snapshot_above(chain_id, &Snapshot::default())
+    }
+
+    /// [`Store::snapshot`] that most likely stands on `known`, whose layers are not read again then.
+    pub(crate) fn snapshot_above(
+        &self,
+        chain_id: Option<&ChainId>,
+        known: &Snapshot,
+    ) -> Result<Snapshot, Error> {
         let mut chain = Vec::new();
         let mut next = chain_id.cloned();
         while let Some(chain_id) = next {
+            if known.chain_id() == Some(&chain_id) {
+                chain.extend(known.chain.iter().cloned());
+                break;
+            }
             let path = self.snapshot_path(&chain_id).join("snapshot.json");
             let bytes =
                 fs::read(&path).map_err(|_| Error::MissingSnapshot(chain_id.to_string()))?;
             let record: Record =
                 serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })?;
             next = record.parent;
-            chain.push(Layer {
+            chain.push(Arc::new(Layer {
                 chain_id,
                 content: record.content,
-            });
+            }));
         }
         Ok(Snapshot { chain })
     }
@@ -127,16 +143,14 @@ impl Store {
     /// root below it, and the files. An overlay takes no directory twice, and needs it only once: what
     /// a linked layer holds is the same, and hides nothing, wherever it is in the stack.
     pub(crate) fn layer_paths(&self, snapshot: &Snapshot) -> Vec<PathBuf> {
-        let mut paths: Vec<PathBuf> = Vec::new();
-        for layer in &snapshot.chain {
-            for chain_id in std::iter::once(&layer.chain_id).chain(&layer.content) {
-                let path = self.snapshot_path(chain_id).join(DIFF);
-                if !paths.contains(&path) {
-                    paths.push(path);
-                }
-            }
-        }
-        paths
+        let mut seen = HashSet::new();
+        snapshot
+            .chain
+            .iter()
+            .flat_map(|layer| std::iter::once(&layer.chain_id).chain(&layer.content))
+            .filter(|chain_id| seen.insert(*chain_id))
+            .map(|chain_id| self.snapshot_path(chain_id).join(DIFF))
+            .collect()
     }
 
     /// Whose the files in the layers' directories `diffs` are, topmost first, and those in a merged view
@@ -191,6 +205,7 @@ impl Store {
             return self.view_tree(trees, snapshot);
         }
         let mut lowers = self.layer_paths(snapshot);
+        check_count(lowers.len())?;
         // One directory alone would be looked at without an overlay, which hides its own attributes.
         if lowers.len() < 2 {
             lowers.push(self.scratch()?);
@@ -205,6 +220,9 @@ impl Store {
 
     /// Starts a layer on `parent`. Its root directory looks like the parent's.
     pub(crate) fn prepare(&self, parent: &Snapshot) -> Result<Active, Error> {
+        if self.trees.is_none() {
+            check_count(self.layer_paths(parent).len())?;
+        }
         let directory = self.scratch()?;
         let diff = directory.join(DIFF);
         let active = Active {
@@ -323,10 +341,10 @@ impl Store {
         if self.has_snapshot(&chain_id) {
             return self.snapshot(Some(&chain_id));
         }
-        let top = Layer {
+        let top = Arc::new(Layer {
             chain_id: chain_id.clone(),
             content: content.clone(),
-        };
+        });
         let snapshot = Snapshot {
             chain: std::iter::once(top)
                 .chain(active.parent.chain.clone())
@@ -357,11 +375,25 @@ impl Store {
     }
 
     /// Deals with the snapshots that were never flushed: after a restart of the machine they are
-    /// dropped, and once they are old enough to be on disk anyway they are flushed for good.
+    /// dropped, and once they are old enough to be on disk anyway they are flushed for good. There may be
+    /// thousands, so they are looked at only by the first build after a restart, and once a minute.
     pub(super) fn settle_snapshots(&self) -> Result<(), Error> {
+        let stamp = self.root.join("settled");
+        let boot = boot_id();
+        if !boot.is_empty()
+            && fs::read_to_string(&stamp).is_ok_and(|text| text == boot)
+            && fs::metadata(&stamp)
+                .is_ok_and(|metadata| age(&metadata).is_some_and(|age| age < FLUSHED))
+        {
+            return Ok(());
+        }
+        self.settle_all(&boot)?;
+        write_atomically(&stamp, boot.as_bytes(), Durable::No)
+    }
+
+    fn settle_all(&self, boot: &str) -> Result<(), Error> {
         let directory = self.root.join("unsynced");
         let entries = fs::read_dir(&directory).map_err(Error::io("list", &directory))?;
-        let boot = boot_id();
         let mut aged = Vec::new();
         for entry in entries.filter_map(Result::ok) {
             let marker = entry.path();
@@ -372,7 +404,10 @@ impl Store {
                     tmp::remove_tree(&self.root.join("snapshots").join(kind).join(&hex))?;
                 }
                 drop(fs::remove_file(&marker));
-            } else if entry.metadata().is_ok_and(|metadata| is_aged(&metadata)) {
+            } else if entry
+                .metadata()
+                .is_ok_and(|metadata| age(&metadata).is_some_and(|age| age >= FLUSHED))
+            {
                 aged.push(marker);
             }
         }
@@ -425,17 +460,29 @@ impl Drop for Active {
     }
 }
 
-/// Written back by the kernel on its own: twice the default `vm.dirty_expire_centisecs`.
-fn is_aged(marker: &fs::Metadata) -> bool {
-    marker
-        .modified()
-        .ok()
-        .and_then(|time| time.elapsed().ok())
-        .is_some_and(|age| age.as_secs() >= 60)
+/// When the kernel has written a file back on its own: twice the default `vm.dirty_expire_centisecs`.
+const FLUSHED: Duration = Duration::from_secs(60);
+
+/// `None` for a file from the future.
+fn age(file: &fs::Metadata) -> Option<Duration> {
+    file.modified().ok()?.elapsed().ok()
 }
 
 /// Names this run of the kernel; empty where /proc does not tell, which never equals itself later
 /// only by chance.
 pub(super) fn boot_id() -> String {
     fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default()
+}
+
+/// The most directories that an overlay can have below its upper one (`OVL_MAX_STACK`).
+pub(crate) const MAX_LAYERS: usize = 500;
+
+fn check_count(count: usize) -> Result<(), Error> {
+    if count <= MAX_LAYERS {
+        return Ok(());
+    }
+    Err(Error::Layers {
+        count,
+        limit: MAX_LAYERS,
+    })
 }

@@ -100,7 +100,7 @@ pub(super) fn remove_tree(path: &Path) -> Result<(), Error> {
     let remove = || match sys::fs::open_directory(parent) {
         Err(error) if error.errno == nix::errno::Errno::ENOENT => Ok(()),
         Err(error) => Err(error),
-        Ok(parent) => sys::fs::remove_tree_at(parent, name),
+        Ok(parent) => sys::remove::remove_tree_at(parent, name),
     };
     remove().map_err(|error| Error::io("remove", path)(error.into()))
 }

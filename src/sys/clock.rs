@@ -1,4 +1,4 @@
-//! The clock that a file system stamps its files with.
+//! The clock that a file system stamps its files with, and the one that processes share.
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
@@ -6,11 +6,21 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::time::{ClockId, clock_gettime};
 
 use super::{Error, Result, fs};
 
 /// A tick of the kernel's coarse clock is at most 10 ms, one of an old file system two seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Nanoseconds since some moment that is the same for all processes: CLOCK_MONOTONIC of
+/// clock_gettime(2), and unlike an [`Instant`] a number.
+pub(crate) fn monotonic() -> Result<u64> {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_err(|errno| Error::new("clock_gettime", "", errno))?;
+    let part = |value: i64| u64::try_from(value).unwrap_or(0);
+    Ok(part(time.tv_sec()) * 1_000_000_000 + part(time.tv_nsec()))
+}
 
 /// Waits until what changes in the directory `dir` gets a later time than `time` (seconds and
 /// nanoseconds), with the file `name` that is made there for it. EOVERFLOW if the clock does not get

@@ -215,55 +215,6 @@ pub(crate) fn remove_directory_at(dir: impl AsFd, name: &OsStr) -> Result<()> {
         .map_err(|errno| Error::on("unlinkat", name, errno))
 }
 
-/// Removes `name` and everything below it, never following a link. A missing name is success.
-/// Directories without permission bits are opened up first, so what a RUN left behind can go.
-pub(crate) fn remove_tree_at(dir: impl AsFd, name: &OsStr) -> Result<()> {
-    match unlink_at(&dir, name) {
-        Ok(())
-        | Err(Error {
-            errno: Errno::ENOENT,
-            ..
-        }) => return Ok(()),
-        // unlink(2) of a directory is EISDIR on Linux, EPERM by POSIX.
-        Err(Error {
-            errno: Errno::EISDIR | Errno::EPERM,
-            ..
-        }) => {}
-        Err(error) => return Err(error),
-    }
-    let inner = match open_directory_at(&dir, name) {
-        Ok(inner) => inner,
-        Err(Error {
-            errno: Errno::EACCES,
-            ..
-        }) => {
-            nix::sys::stat::fchmodat(
-                &dir,
-                name,
-                Mode::S_IRWXU,
-                nix::sys::stat::FchmodatFlags::FollowSymlink,
-            )
-            .map_err(|errno| Error::on("fchmodat", name, errno))?;
-            open_directory_at(&dir, name)?
-        }
-        Err(error) => return Err(error),
-    };
-    for child in read_names(&inner)? {
-        match remove_tree_at(&inner, &child) {
-            Err(Error {
-                errno: Errno::EACCES,
-                ..
-            }) => {
-                nix::sys::stat::fchmod(&inner, Mode::S_IRWXU)
-                    .map_err(|errno| Error::on("fchmod", name, errno))?;
-                remove_tree_at(&inner, &child)?;
-            }
-            other => other?,
-        }
-    }
-    remove_directory_at(dir, name)
-}
-
 /// `fchownat(2)` of the name itself, link or not.
 pub(crate) fn chown_at(dir: impl AsFd, name: &OsStr, uid: u32, gid: u32) -> Result<()> {
     nix::unistd::fchownat(

@@ -5,11 +5,14 @@
 //! line of strace. Everything above it works relative to directory descriptors.
 
 pub(crate) mod clock;
+#[cfg(test)]
+pub(crate) mod exchange;
 pub(crate) mod fs;
 pub(crate) mod mount;
 pub(crate) mod netlink;
 pub(crate) mod notify;
 pub(crate) mod process;
+pub(crate) mod remove;
 pub(crate) mod socket;
 pub(crate) mod statx;
 pub(crate) mod terminal;

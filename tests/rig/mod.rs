@@ -4,6 +4,7 @@ pub(crate) mod base;
 pub(crate) mod buildah;
 pub(crate) mod distribution;
 pub(crate) mod faulty;
+pub(crate) mod forged;
 pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod outcome;

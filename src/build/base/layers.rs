@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::time::{Duration, Instant};
 
 use super::super::downloads::Downloads;
 use super::super::error::StepError;
-use super::super::event::{Event, EventSender, VertexId};
+use super::super::event::{Event, EventSender, Phase, Spent, VertexId};
 use super::super::unpacked::{Unpacked, unpack_layer};
 use super::Base;
 use crate::oci::{ChainId, Descriptor, DiffId, Digest};
@@ -53,7 +54,12 @@ impl Fetch<'_> {
             id: self.id,
             cancel: self.cancel,
         };
+        let began = Instant::now();
         let staged = downloads.stage(&missing)?;
+        self.spent(Spent {
+            bytes: Some(missing.iter().map(|layer| layer.size).sum()),
+            ..Spent::new(Phase::Pull, began.elapsed())
+        });
         self.downloaded = staged
             .into_iter()
             .map(|blob| (blob.digest.clone(), blob))
@@ -132,9 +138,11 @@ impl Fetch<'_> {
             reader,
             blob,
             read: 0,
+            waited: Duration::ZERO,
             broke_off: false,
             progress: self.progress(descriptor),
         };
+        let began = Instant::now();
         let unpacked = match unpack_layer(self.store, &mut tee, diff_id) {
             Ok(unpacked) => unpacked,
             Err(error) => {
@@ -151,13 +159,33 @@ impl Fetch<'_> {
             origin,
             source,
         })?;
+        let is_pulled = tee.blob.is_some();
+        let (read, waited) = (tee.read, tee.waited);
         let staged = match tee.blob {
             Some(blob) => Some(blob.finish().map_err(|source| self.verify(source))?),
             None => downloaded,
         };
+        let mut unpacking = began.elapsed();
+        if is_pulled {
+            unpacking = unpacking.saturating_sub(waited);
+            self.spent(Spent {
+                bytes: Some(read),
+                ..Spent::new(Phase::Pull, waited)
+            });
+        }
+        self.spent(Spent {
+            bytes: Some(unpacked.size),
+            files: Some(unpacked.files),
+            ..Spent::new(Phase::Unpack, unpacking)
+        });
         self.staged
             .push((diff_id.clone(), descriptor.clone(), staged));
         Ok(unpacked)
+    }
+
+    fn spent(&self, spent: Spent) {
+        let id = Some(self.id);
+        self.events.send(Event::Spent { id, spent });
     }
 
     /// The bytes of a layer that the image has twice.
@@ -194,6 +222,8 @@ struct Tee<F> {
     reader: Box<dyn Read + Send>,
     blob: Option<BlobWriter>,
     read: u64,
+    /// For those bytes, and for the blob to take them.
+    waited: Duration,
     /// Reading failed.
     broke_off: bool,
     progress: F,
@@ -201,11 +231,13 @@ struct Tee<F> {
 
 impl<F: FnMut(u64)> Read for Tee<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let began = Instant::now();
         let length = self.reader.read(buffer);
         let length = length.inspect_err(|_| self.broke_off = true)?;
         if let Some(blob) = &mut self.blob {
             io::Write::write_all(blob, &buffer[..length])?;
         }
+        self.waited += began.elapsed();
         self.read += length as u64;
         (self.progress)(self.read);
         Ok(length)

@@ -104,8 +104,8 @@ impl Container {
         request.held_to.bound_mounts(&mut mounts);
         let active = store.prepare(snapshot)?;
         let lowers = store.layer_paths(active.parent()).into_iter();
+        let tree = store.tree(&active)?;
         let spec = Spec {
-            tree: store.tree(&active)?.map(OsString::from),
             lowers: lowers.chain([store.stub()]).map(OsString::from).collect(),
             upper: active.upper().into(),
             work: active.work()?.into(),
@@ -124,11 +124,9 @@ impl Container {
             limits: [request.held_to.of_processes(), request.limits.clone()].concat(),
             insecure: false,
             mounts,
-            filters: sandbox::seccomp::filters()
-                .map_err(|source| StepError::Filters {
-                    source: source.clone(),
-                })?
-                .to_vec(),
+            filters: sandbox::seccomp::filters(tree.is_some())
+                .map_err(|source| StepError::Filters { source })?,
+            tree: tree.map(OsString::from),
             emulation: run::emulation(store, &active),
         };
         Ok(Self {
@@ -158,6 +156,7 @@ impl Container {
         let options = LayerOptions {
             clamp_mtime: None,
             blob: Some(encoding),
+            is_commands: true,
         };
         let committed = commit_layer(store, self.active, options, None)?;
         let (snapshot, layer) = (committed.snapshot, committed.diff_id);

@@ -130,23 +130,27 @@ pub(super) fn make_directory(sink: &Sink<'_>) -> Result<(OwnedFd, bool), Error> 
 
 /// Creates a new file in place of whatever non-directory has its name; nothing is written through a
 /// link, and other names of an old file keep its content. Whoever makes it can write to it, whatever
-/// `mode` says of that.
-pub(super) fn create(sink: &Sink<'_>, mode: u32) -> Result<File, Error> {
+/// `mode` says of that. The answer also tells whether something was replaced.
+pub(super) fn create(sink: &Sink<'_>, mode: u32) -> Result<(File, bool), Error> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
-    let fd = replacing(sink, || {
+    let (fd, has_replaced) = replacing(sink, || {
         sys::fs::open_at(sink.directory, sink.name, flags, (mode | 0o600) & 0o777)
     })?;
-    Ok(File::from(fd))
+    Ok((File::from(fd), has_replaced))
 }
 
 /// Runs `make`, which fails when the name is taken, and once more after the name was freed.
-pub(super) fn replacing<T>(sink: &Sink<'_>, make: impl Fn() -> sys::Result<T>) -> Result<T, Error> {
+/// The answer also tells whether it was.
+pub(super) fn replacing<T>(
+    sink: &Sink<'_>,
+    make: impl Fn() -> sys::Result<T>,
+) -> Result<(T, bool), Error> {
     match make() {
         Err(error) if error.errno == Errno::EEXIST => {}
-        other => return other.map_err(sink.failed()),
+        other => return Ok((other.map_err(sink.failed())?, false)),
     }
     match sys::fs::unlink_at(sink.directory, sink.name) {
-        Ok(()) => make().map_err(sink.failed()),
+        Ok(()) => Ok((make().map_err(sink.failed())?, true)),
         // unlink(2) of a directory is EISDIR on Linux, EPERM by POSIX.
         Err(error) if matches!(error.errno, Errno::EISDIR | Errno::EPERM) => {
             let stat = sys::fs::stat_at(sink.directory, sink.name).map_err(sink.failed())?;

@@ -50,6 +50,8 @@ pub(super) struct Writer<'a> {
     /// Where in the target the first name of a file with several was written. Kept for one source only,
     /// as by BuildKit: another one could replace what was written.
     linked: HashMap<(u64, u64), PathBuf>,
+    /// Something that was there, perhaps written by an earlier source, is gone.
+    has_replaced: bool,
     pub(super) copied: Copied,
 }
 
@@ -68,6 +70,7 @@ impl<'a> Writer<'a> {
             mode,
             buffer: vec![0; BUFFER],
             linked: HashMap::new(),
+            has_replaced: false,
             copied: Copied::default(),
         }
     }
@@ -219,7 +222,8 @@ impl<'a> Writer<'a> {
             between: &PathBuf::new,
         };
         let mode = self.mode_of(0o644, false);
-        let mut file = create(&sink, mode)?;
+        let (mut file, has_replaced) = create(&sink, mode)?;
+        self.has_replaced |= has_replaced;
         file.write_all(bytes)
             .map_err(|source| Error::WriteContent {
                 path: sink.path(),
@@ -261,7 +265,8 @@ impl<'a> Writer<'a> {
         let mut from = File::from(from);
         check_unchanged(&from, source, sink)?;
         let mode = self.mode_of(source.node.permissions(), false);
-        let mut to = create(sink, mode)?;
+        let (mut to, has_replaced) = create(sink, mode)?;
+        self.has_replaced |= has_replaced;
         self.content(source, sink, &mut from, &mut to)?;
         check_unchanged(&from, source, sink)?;
         let mut stat = sys::fs::stat(&to).map_err(sink.failed())?;
@@ -299,22 +304,24 @@ impl<'a> Writer<'a> {
     }
 
     /// Makes `sink` another name of what was written for `inode`, if anything was.
-    fn hard_link(&self, inode: (u64, u64), sink: &Sink<'_>) -> Result<bool, Error> {
+    fn hard_link(&mut self, inode: (u64, u64), sink: &Sink<'_>) -> Result<bool, Error> {
         let Some(path) = self.linked.get(&inode) else {
             return Ok(false);
         };
-        replacing(sink, || {
+        let ((), has_replaced) = replacing(sink, || {
             let top = &sink.top.directory;
             sys::fs::hard_link_at(top, path.as_os_str(), sink.directory, sink.name)
         })?;
+        self.has_replaced |= has_replaced;
         Ok(true)
     }
 
     fn link(&mut self, source: &Source<'_>, sink: &Sink<'_>) -> Result<(), Error> {
         let target = source.link.expect("links were read when selected");
-        replacing(sink, || {
+        let ((), has_replaced) = replacing(sink, || {
             sys::fs::symlink_at(target, sink.directory, sink.name)
         })?;
+        self.has_replaced |= has_replaced;
         self.finish_name(source, sink)
     }
 
@@ -323,9 +330,10 @@ impl<'a> Writer<'a> {
             return self.device(source, sink);
         }
         let kind = SFlag::from_bits_truncate(source.node.stamp.mode) & SFlag::S_IFMT;
-        replacing(sink, || {
+        let ((), has_replaced) = replacing(sink, || {
             sys::fs::make_node_at(sink.directory, sink.name, kind, 0o600, 0)
         })?;
+        self.has_replaced |= has_replaced;
         self.finish_name(source, sink)
     }
 
@@ -342,7 +350,8 @@ impl<'a> Writer<'a> {
                 source,
             });
         }
-        let file = create(sink, 0o600)?;
+        let (file, has_replaced) = create(sink, 0o600)?;
+        self.has_replaced |= has_replaced;
         let (uid, gid) = wanted_owner(source, owner);
         ownership
             .set_device(&file, device, uid, gid)
@@ -363,7 +372,8 @@ impl<'a> Writer<'a> {
         self.ownership().made(&mut stat);
         if let Rules::Image { ownership, owner } = self.rules {
             let (uid, gid) = wanted_owner(source, owner);
-            if (stat.st_uid, stat.st_gid) != (uid, gid) {
+            // A new file may have the inode of one that is gone, and with it an owner that was recorded.
+            if self.has_replaced || (stat.st_uid, stat.st_gid) != (uid, gid) {
                 ownership
                     .set_at(sink.directory, sink.name, uid, gid)
                     .map_err(|source| Error::Owner {

@@ -1,3 +1,5 @@
+mod devices;
+mod race;
 mod recorded;
 mod round_trip;
 

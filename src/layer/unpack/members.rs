@@ -28,16 +28,18 @@ impl Unpacker<'_> {
     ) -> Result<(), Error> {
         let at = Subject(&member.path);
         let form = self.form;
+        let mut removed = false;
         let dir = self
             .place
             .directory(parent)
             .map_err(|source| at.unpack(source))?;
-        let make = || -> sys::Result<_> {
+        let mut make = || -> sys::Result<_> {
             match sys::fs::make_directory_at(dir, name, 0o700) {
                 Err(error) if error.errno == Errno::EEXIST => {
                     let found = place::found_at(dir, name)?.map(|(kind, _)| kind);
                     if found != Some(Kind::Directory) {
                         sys::fs::unlink_at(dir, name)?;
+                        removed = true;
                         sys::fs::make_directory_at(dir, name, 0o700)?;
                         // What was there hid the directory below; so must what replaces it.
                         if form == Form::Overlay {
@@ -50,6 +52,7 @@ impl Unpacker<'_> {
             sys::fs::open_directory_at(dir, name)
         };
         let made = make().map_err(|source| at.unpack(source))?;
+        self.has_removed |= removed;
         self.set_directory(made.as_fd(), path, member)?;
         // The directory of the last member may be this one under its old mode.
         self.place.forget();
@@ -189,7 +192,10 @@ impl Unpacker<'_> {
             }
         })
         .map_err(|source| at.unpack(source))?;
-        let must_set_owner = self.must_set_owner(member);
+        self.has_removed |= replaced.is_some();
+        // The file system may give the inode of what was removed to this one, at the same time by its
+        // clock: then an owner that is recorded of the one counts for the other.
+        let must_set_owner = self.must_set_owner(member) || self.has_removed;
         let dir = self
             .place
             .directory(parent)
@@ -349,6 +355,7 @@ impl Unpacker<'_> {
 
     /// After a directory was replaced by something else, nothing is known of what was in it.
     fn forget_replaced(&mut self, replaced: Option<Kind>, path: &EntryPath) {
+        self.has_removed |= replaced.is_some();
         if !matches!(replaced, Some(Kind::Directory | Kind::Symlink)) {
             return;
         }

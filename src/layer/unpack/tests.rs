@@ -1,4 +1,6 @@
 mod attacks;
+mod bounds;
+mod race;
 mod sparse;
 
 use std::ffi::OsStr;
@@ -42,6 +44,7 @@ impl Scratch {
             entries: 100,
             file_bytes: 1 << 20,
             total_bytes: 8 << 20,
+            ..Limits::default()
         };
         let result = unpack(
             &mut input,

@@ -87,6 +87,7 @@ fn packed(paths: &[PathBuf], ownership: &Ownership, packing: Packing) -> Result<
     let options = PackOptions {
         clamp_mtime: packing.clamp_mtime,
         include_parents: true,
+        ..PackOptions::default()
     };
     let mut hasher = Hasher::new();
     let owners = Owners::new(ownership, paths);

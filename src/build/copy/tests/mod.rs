@@ -4,6 +4,7 @@ use super::*;
 
 mod digest;
 mod place;
+mod race;
 mod select;
 mod write;
 

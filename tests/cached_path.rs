@@ -1,0 +1,141 @@
+//! What a build does of which every step is in the cache: as little as possible, counted in system calls.
+
+use std::fs;
+use std::process::Command;
+
+use crate::rig::outcome::Outcome;
+use crate::rig::{Rig, host};
+
+/// System calls of a cached build of 20 steps, those of [`NOISE`] left out, and of one more COPY and RUN.
+/// A build may take twice as many before the test fails; whoever makes it take fewer lowers them.
+const CALLS: usize = 790;
+const CALLS_OF_TWO_STEPS: usize = 50;
+/// A trial whether one can be made, and that of the build.
+const USER_NAMESPACES: usize = 2;
+/// The one that waits for signals.
+const THREADS: usize = 1;
+
+/// What depends on the allocator, the linker and how threads meet.
+const NOISE: [&str; 9] = [
+    "brk",
+    "futex",
+    "madvise",
+    "mmap",
+    "mprotect",
+    "mremap",
+    "munmap",
+    "sched_yield",
+    "restart_syscall",
+];
+
+/// The calls of a quiet build of the rig's Dockerfile, one a line, without the process that made them.
+fn calls(rig: &Rig) -> Vec<String> {
+    let trace = rig.path("trace");
+    let context = rig.context();
+    let build = rig.command(["build", "-q", context.to_str().unwrap()]);
+    let mut command = Command::new("timeout");
+    // Of a call that another process's interrupts, the second line says nothing new.
+    command
+        .args(["-k", "5", "120", "strace", "-f", "-qq", "-s", "200", "-o"])
+        .arg(&trace)
+        .arg(build.get_program())
+        .args(build.get_args())
+        .current_dir(build.get_current_dir().unwrap());
+    Outcome::of(&mut command).succeeds();
+    let text = fs::read_to_string(&trace).unwrap();
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(_, call)| call.trim_start())
+        .filter(|call| call.starts_with(|first: char| first.is_ascii_lowercase()))
+        .filter(|call| !NOISE.iter().any(|name| is_call(call, name)))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn is_call(line: &str, name: &str) -> bool {
+    line.strip_prefix(name)
+        .is_some_and(|rest| rest.starts_with('('))
+}
+
+/// Half of them RUN, half COPY.
+fn dockerfile(rig: &Rig, steps: usize) {
+    let mut text = "FROM base\n".to_owned();
+    for step in 0..steps / 2 {
+        text.push_str(&format!(
+            "RUN echo {step} > /made{step}\nCOPY file /copy{step}\n"
+        ));
+    }
+    rig.dockerfile(&text);
+}
+
+/// The calls of a cached build of so many steps. What strace runs has no subordinate ids, whoever the
+/// caller is, so this is the store of a user who has none.
+fn of_cached_steps(rig: &Rig, steps: usize) -> Vec<String> {
+    dockerfile(rig, steps);
+    // The second one writes down that the file of the context is not new any more.
+    for _ in 0..2 {
+        calls(rig);
+    }
+    calls(rig)
+}
+
+#[track_caller]
+fn has(calls: &[String], what: &str, expected: usize, is_it: impl Fn(&str) -> bool) {
+    let found: Vec<&String> = calls.iter().filter(|call| is_it(call)).collect();
+    assert!(found.len() <= expected, "{what}: {found:#?}");
+}
+
+#[test]
+fn a_cached_build_makes_few_system_calls() {
+    if !host::tool("strace") {
+        return;
+    }
+    let rig = Rig::new();
+    rig.write("file", "content\n");
+    let path = rig.context().join("file");
+    Outcome::of(Command::new("touch").args(["-d", "2020-01-01"]).arg(&path)).succeeds();
+    let calls = of_cached_steps(&rig, 20);
+    println!("{} calls", calls.len());
+    assert!(calls.len() < 2 * CALLS, "{} calls", calls.len());
+    let is = |call: &str, names: &[&str]| names.iter().any(|name| is_call(call, name));
+    let clones = ["clone", "clone3"];
+    has(&calls, "user namespaces", USER_NAMESPACES, |call| {
+        is(call, &["unshare", "clone", "clone3", "setns"]) && call.contains("CLONE_NEWUSER")
+    });
+    has(&calls, "threads", THREADS, |call| {
+        is(call, &clones) && call.contains("CLONE_THREAD")
+    });
+    has(&calls, "certificates", 0, |call| {
+        call.contains("/etc/ssl") || call.contains("/etc/pki") || call.contains("ca-certificates")
+    });
+    has(&calls, "filters", 0, |call| {
+        is(call, &["seccomp"]) || call.contains("PR_SET_SECCOMP")
+    });
+    has(&calls, "sockets of the network", 0, |call| {
+        is(call, &["socket"]) && call.contains("AF_INET")
+    });
+    has(&calls, "mounts", 0, |call| {
+        is(call, &["fsmount", "fsopen", "move_mount"])
+    });
+    has(&calls, "the file of the context, opened", 0, |call| {
+        is(call, &["openat", "openat2", "open"]) && call.contains("\"file\"")
+    });
+}
+
+/// A step must not look at all that is below it.
+#[test]
+fn what_a_cached_step_costs_does_not_depend_on_its_place() {
+    if !host::tool("strace") {
+        return;
+    }
+    let rig = Rig::new();
+    rig.write("file", "content\n");
+    let [few, more, many] = [4, 24, 44].map(|steps| of_cached_steps(&rig, steps).len());
+    let (first, last) = (more - few, many - more);
+    println!("{first} and {last} calls of twenty steps");
+    assert!(last <= first + first / 10, "{first} and then {last} calls");
+    assert!(
+        last < 2 * 10 * CALLS_OF_TWO_STEPS,
+        "{last} calls of twenty steps"
+    );
+}
