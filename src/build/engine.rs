@@ -93,6 +93,9 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Of the thread of a stage: copies walk down as deep as a tree may be. Only what is used takes memory.
+const STACK: usize = 64 << 20;
+
 impl<'a> Engine<'a> {
     #[expect(
         clippy::too_many_arguments,
@@ -323,7 +326,7 @@ impl<'a> Engine<'a> {
         std::thread::scope(|scope| {
             for index in needed {
                 let first_error = &first_error;
-                scope.spawn(move || {
+                let work = move || {
                     let result = stage::build(self, index);
                     let stored = match result {
                         Ok(state) => StageResult::Done(Box::new(state)),
@@ -339,7 +342,11 @@ impl<'a> Engine<'a> {
                     };
                     lock(&self.results)[index] = stored;
                     self.finished.notify_all();
-                });
+                };
+                std::thread::Builder::new()
+                    .stack_size(STACK)
+                    .spawn_scoped(scope, work)
+                    .expect("a thread can be started, as scope.spawn has it");
             }
         });
         match first_error
