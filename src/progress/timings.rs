@@ -243,7 +243,7 @@ mod tests {
         let expected = "
 milliseconds        total  start  command  capture  other   bytes  files
                              5.0
-[2/2] RUN make\\x0a   30.0           20.0      7.0    3.0  2.05kB      1
+[2/2] RUN make\\x0a   30.0            20.0      7.0    3.0  2.05kB      1
 exporting to image    2.0                             2.0
   exporting layers    1.2
   whole              45.0
