@@ -176,29 +176,38 @@ fn threads_and_processes_end_at_a_wall_of_the_step() {
         .exits_with(1)
         .says(&["the limit processes=40 allows"]);
     cgroup.is_as_before();
+    let bomb = "while :; do sleep 1000 & done";
+    let options = [
+        "run",
+        "--limits",
+        "processes=40,step-seconds=60",
+        "base",
+        "sh",
+        "-c",
+        bomb,
+    ];
+    Outcome::of(&mut cgroup.command(&rig.command(options)))
+        .exits_with(125)
+        .says(&["the limit processes=40 allows"]);
+    cgroup.is_as_before();
 }
 
 #[test]
-fn a_step_has_the_cpus_of_its_limit_and_cannot_change_them() {
+fn a_step_has_the_cpus_of_its_limit() {
     let Some(cgroup) = Cgroup::with(&["cpu"]) else {
         return;
     };
     let rig = Rig::new();
-    // What an insecure step can mount shows its own cgroup, which has no limits to write to.
-    rig.dockerfile(
-        "FROM base\nRUN --security=insecure mkdir -p /tree && mount -t cgroup2 none /tree && \
-         test ! -e /tree/cpu.max && ! mkdir /tree/more && echo kept && sleep 1000",
-    );
-    let options = ["--limits", "cpus=0.5", "--allow", "security.insecure"];
+    rig.dockerfile("FROM base\nRUN sleep 1000");
     let mut child = cgroup
-        .command(&rig.build_command(&options))
+        .command(&rig.build_command(&["--limits", "cpus=0.5"]))
         .spawn()
         .unwrap();
     let until = Instant::now() + Duration::from_secs(60);
     let limit = |path: &PathBuf| {
         let processes = fs::read_to_string(path.join("step/cgroup.procs")).ok()?;
-        // Init, pid 1, the shell and what it waits for.
-        (processes.lines().count() >= 4).then(|| fs::read_to_string(path.join("cpu.max")))
+        // Init is there, and what it has started.
+        (processes.lines().count() > 1).then(|| fs::read_to_string(path.join("cpu.max")))
     };
     let found = loop {
         let found = cgroup.below().iter().find_map(limit);
@@ -211,5 +220,28 @@ fn a_step_has_the_cpus_of_its_limit_and_cannot_change_them() {
     kill(own, Signal::SIGTERM).unwrap();
     child.wait().unwrap();
     assert_eq!(found.unwrap().unwrap(), "50000 100000\n");
+    cgroup.is_as_before();
+}
+
+/// What a step mounts that may mount is its own cgroup, which has no limits to write to.
+#[test]
+fn an_insecure_step_cannot_lift_its_limits() {
+    let Some(cgroup) = Cgroup::with(&["cpu", "memory", "pids"]) else {
+        return;
+    };
+    let rig = Rig::new();
+    rig.dockerfile(
+        "FROM base\nRUN --security=insecure mkdir /tree && mount -t cgroup2 none /tree && \
+         echo 1 > /tree/cgroup.procs && echo max > /tree/cgroup.max.descendants && \
+         ! mkdir /tree/more && for limit in cpu.max memory.max pids.max; do \
+         test -z \"$(find /sys /tree -name $limit)\" || exit 9; done",
+    );
+    let options = [
+        "--limits",
+        "cpus=0.5,memory=256m,processes=40",
+        "--allow",
+        "security.insecure",
+    ];
+    Outcome::of(&mut cgroup.command(&rig.build_command(&options))).succeeds();
     cgroup.is_as_before();
 }

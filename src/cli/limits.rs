@@ -92,7 +92,7 @@ const fn key(
 }
 
 /// `memory` of the strict set is what programs need that reserve addresses they do not use, such as
-/// node, because without a cgroup it bounds the addresses of each process as well.
+/// node, because it bounds the addresses of each process as well.
 static KEYS: [Key; 13] = [
     key("step-seconds", Unit::Count, 1, 3600, |limits| {
         &mut limits.step_seconds

@@ -196,9 +196,9 @@ fn dropping_a_group_kills_what_is_in_it() {
     let (cgroups, mounts) = (read("/proc/self/cgroup"), read("/proc/self/mountinfo"));
     let own = place::own(&cgroups).map(|own| place::directories(own, &mounts));
     let directory = own.into_iter().flatten().find(|directory| {
-        ["", "cgroup.procs", "cgroup.kill"]
-            .into_iter()
-            .all(|name| nix::unistd::access(&directory.join(name), AccessFlags::W_OK).is_ok())
+        let may_write =
+            |name: &str| nix::unistd::access(&directory.join(name), AccessFlags::W_OK).is_ok();
+        may_write("") && may_write("cgroup.procs") && directory.join("cgroup.kill").exists()
     });
     let Some(directory) = directory else {
         println!("skipped: no cgroup is delegated to this user");

@@ -57,7 +57,12 @@ impl Tally {
 
 /// The directories in /proc of every process but pid 1.
 fn processes(first: i32) -> Option<impl Iterator<Item = PathBuf>> {
-    let entries = fs::read_dir(proc_of(first)).ok()?;
+    let proc = proc_of(first);
+    // Before pid 1 has its own root, that is the /proc of this process, with everything on the host.
+    if fs::read_link(proc.join("self")).is_ok() {
+        return None;
+    }
+    let entries = fs::read_dir(proc).ok()?;
     Some(entries.flatten().filter_map(|entry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         (pid != 1).then(|| entry.path())
@@ -127,6 +132,12 @@ mod tests {
         ] {
             assert_eq!(anonymous_pages(statm), pages, "{statm:?}");
         }
+    }
+
+    #[test]
+    fn the_processes_of_the_host_are_not_those_of_a_sandbox() {
+        let own = nix::unistd::getpid();
+        assert_eq!(Tally::take(own.as_raw(), false), None);
     }
 
     #[test]
