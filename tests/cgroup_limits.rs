@@ -232,8 +232,8 @@ fn an_insecure_step_cannot_lift_its_limits() {
     let rig = Rig::new();
     rig.dockerfile(
         "FROM base\nRUN --security=insecure mkdir /tree && mount -t cgroup2 none /tree && \
-         echo 1 > /tree/cgroup.procs && echo max > /tree/cgroup.max.descendants && \
-         ! mkdir /tree/more && for limit in cpu.max memory.max pids.max; do \
+         echo 1 > /tree/cgroup.procs && { echo max > /tree/cgroup.max.descendants; \
+         ! mkdir /tree/more; } && for limit in cpu.max memory.max pids.max; do \
          test -z \"$(find /sys /tree -name $limit)\" || exit 9; done",
     );
     let options = [
