@@ -11,6 +11,8 @@ mod check;
 mod cli;
 mod context;
 mod dockerfile;
+#[cfg(test)]
+mod fuzzing;
 mod image;
 mod init;
 mod layer;

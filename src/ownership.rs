@@ -6,6 +6,8 @@
 //! looks at one (the committer, COPY) through [`Owners`], so another way to keep owners is a variant
 //! here. Device nodes, which no user namespace can make, are records in every snapshot.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod assertions;
 mod owners;
 pub(crate) mod record;
 mod table;

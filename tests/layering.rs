@@ -76,6 +76,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("remote", &["oci", "reach", "sys"]),
     ("transport", &["layer::decompress", "oci", "reach", "sys"]),
     ("store", &["layer", "oci", "ownership", "sys"]),
+    (
+        "fuzzing",
+        &[
+            "context",
+            "dockerfile",
+            "layer",
+            "oci",
+            "ownership",
+            "remote",
+            "store",
+            "transport",
+        ],
+    ),
 ];
 
 #[test]

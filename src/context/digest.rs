@@ -26,10 +26,10 @@ pub(crate) type ContentHash = [u8; 32];
 /// Seconds; no file system in use ticks more coarsely (FAT: 2 s).
 const GRAIN: i64 = 2;
 
-const MAGIC: &[u8; 8] = b"rbmemo1\n";
+pub(super) const MAGIC: &[u8; 8] = b"rbmemo1\n";
 const CHECKSUM: usize = 4;
 const STAMP: usize = 52;
-const RECORD: usize = STAMP + 32;
+pub(super) const RECORD: usize = STAMP + 32;
 
 /// A file larger than this is no memo of ours.
 const LIMIT: u64 = 1 << 30;
@@ -324,6 +324,10 @@ fn load(path: &Path) -> Option<HashMap<(u64, u64), Known>> {
     }
     let mut bytes = Vec::new();
     file.take(LIMIT).read_to_end(&mut bytes).ok()?;
+    parse(&bytes)
+}
+
+fn parse(bytes: &[u8]) -> Option<HashMap<(u64, u64), Known>> {
     let rest = bytes.strip_prefix(MAGIC.as_slice())?;
     let (checksum, body) = rest.split_first_chunk::<CHECKSUM>()?;
     if u32::from_be_bytes(*checksum) != crc32fast::hash(body) || body.len() % RECORD != 0 {
@@ -343,6 +347,12 @@ fn load(path: &Path) -> Option<HashMap<(u64, u64), Known>> {
         );
     }
     Some(known)
+}
+
+/// How many records a memo with the content `bytes` has; `None` where it is none.
+#[cfg(any(test, fuzzing))]
+pub(super) fn records_of(bytes: &[u8]) -> Option<usize> {
+    parse(bytes).map(|known| known.len())
 }
 
 #[cfg(test)]

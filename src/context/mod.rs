@@ -1,5 +1,7 @@
 //! Build contexts: the trees that COPY, ADD and bind mounts read, and what is hidden from them.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod assertions;
 pub(crate) mod digest;
 pub(crate) mod glob;
 pub(crate) mod ignore;

@@ -7,6 +7,8 @@
 //! outside the directory they were given.
 
 mod archive;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod assertions;
 mod attributes;
 mod compress;
 mod decompress;

@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::FileStat;
 
 use super::unpack::Form;
-use super::{MAX_DEPTH, MAX_PATH, attributes};
+use super::{MAX_DEPTH, MAX_PATH, WHITEOUT_PREFIX, attributes};
 use crate::sys;
 use crate::sys::fs::Kind;
 
@@ -55,6 +55,11 @@ impl EntryPath {
 
     pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.names.iter().map(|name| name.as_bytes())
+    }
+
+    /// Whether a name in it stands for a removal, in a layer.
+    pub(super) fn names_removal(&self) -> bool {
+        self.names().any(|name| name.starts_with(WHITEOUT_PREFIX))
     }
 
     pub(super) fn joined(&self) -> OsString {
@@ -170,6 +175,8 @@ impl<'a> Place<'a> {
             }
             path.push(&target);
             let path = EntryPath::clean(path.as_bytes()).filter(|_| links > 0);
+            // Names of removals are none that a file of a layer can have, also not through a link.
+            let path = path.filter(|path| self.form != Form::Overlay || !path.names_removal());
             let Some(path) = path else {
                 return Err(sys::Error::on("openat2", name, Errno::ELOOP));
             };

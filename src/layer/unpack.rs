@@ -16,10 +16,10 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use tar::EntryType;
 
+use super::MAX_PATH;
 use super::archive::{self, Archive};
 use super::header::Member;
 use super::place::{EntryPath, Place};
-use super::{MAX_PATH, WHITEOUT_PREFIX};
 use crate::ownership::record::Device;
 use crate::ownership::{self, Ownership};
 use crate::sys;
@@ -239,8 +239,7 @@ impl Unpacker<'_> {
                 _ => Err(Error::Root),
             };
         };
-        if self.form == Form::Overlay && path.names().any(|name| name.starts_with(WHITEOUT_PREFIX))
-        {
+        if self.form == Form::Overlay && path.names_removal() {
             return self.unpack_removal(member, &path);
         }
         self.bound_times(&parent)

@@ -168,3 +168,19 @@ where
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::to_json;
+
+    #[test]
+    fn numbers_of_fields_that_nobody_knows_stay_the_same() {
+        for number in ["1.0999999999999999e+69", "0.1", "-7", "1e-7", "5e-324"] {
+            let text = format!(r#"{{"config":{{"Own":{number}}},"k":{number}}}"#);
+            let config: ImageConfig = serde_json::from_str(&text).unwrap();
+            let written = String::from_utf8(to_json(&config)).unwrap();
+            assert_eq!(written.matches(number).count(), 2, "{written}");
+        }
+    }
+}

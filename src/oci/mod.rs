@@ -3,6 +3,8 @@
 //! Nothing here does I/O. Documents are written with sorted keys, so equal values are equal bytes;
 //! documents that were pulled are kept as the bytes they came in and never written again.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod assertions;
 mod config;
 mod digest;
 mod manifest;

@@ -6,6 +6,8 @@
 //! checks out is opened below its own root.
 
 mod address;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod assertions;
 mod authorization;
 mod error;
 mod git;

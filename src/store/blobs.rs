@@ -203,9 +203,7 @@ impl Store {
                 .sync_data()
                 .map_err(Error::io("sync", &path))?;
         }
-        let directory = self.root.join("oci/blobs/sha256");
-        let open = File::open(&directory).and_then(|directory| directory.sync_all());
-        open.map_err(Error::io("sync", &directory))
+        super::sync_directory(&self.root.join("oci/blobs/sha256"))
     }
 }
 

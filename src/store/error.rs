@@ -24,6 +24,8 @@ pub(crate) enum Error {
         path: PathBuf,
         source: serde_json::Error,
     },
+    #[error("{} describes another snapshot", path.display())]
+    OtherSnapshot { path: PathBuf },
     #[error("the blob has digest {actual}, expected {expected}")]
     DigestMismatch { expected: Digest, actual: Digest },
     #[error("the blob {digest} has {actual} bytes, its descriptor says {expected}")]

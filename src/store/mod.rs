@@ -10,8 +10,7 @@
 //!                           cannot say of theirs, and `snapshot.json`, which may name another
 //!                           snapshot that has the files of this layer; KIND is the way owners are
 //!                           kept, with `flat-` before it where nothing can be mounted
-//! ROOT/unsynced/HEX         snapshots that may not have reached the disk yet, with the boot's id
-//! ROOT/settled              the boot's id; its time is when `unsynced` was last gone through
+//! ROOT/unsynced/RUN         a run whose snapshots may not have reached the disk yet, with the boot's id
 //! ROOT/cache/XX/HEX.json    CacheKey -> what the step made
 //! ROOT/cache-mounts/KIND/HEX/  directories of `RUN --mount=type=cache`
 //! ROOT/contexts/HEX.memo    stat records of build contexts
@@ -21,15 +20,20 @@
 //! ROOT/tmp/NAME[.lock]      what is being made; NAME belongs to who holds the lock
 //! ```
 //!
-//! Crash rules: a file appears by `rename(2)` of a complete one, so readers need no lock. Blobs and
-//! tags are flushed to disk before a tag names them. Snapshots are not, since a build writes far more
-//! of them than it needs to survive: until a later run has seen them flushed they are listed in
-//! `unsynced`, and after a power cut the next run drops those. Whatever is in `tmp` without a live
-//! owner is removed by the next run; the beginning of a small file (`.new-*`) stays beside its place until
-//! somebody has the store alone. `check.rs` says what is damage and what such a leftover. What is in
-//! `partial` is no content: only a download of the same blob goes on with it, and what is old or too much
-//! is removed (`partials.rs`).
+//! Crash rules: a file appears by `rename(2)` of a complete one, so readers need no lock. What an image
+//! consists of and the list of tags are flushed to disk, with the directories they are in, before a tag
+//! names them; so is what an empty store has. Snapshots are not, since a build writes far more of them
+//! than it needs to survive: a run flushes one marker before its first snapshot, the marker goes when a
+//! later run has seen everything flushed, and after a power cut the next run drops the snapshots of the
+//! runs that have one (`unsynced.rs`). Cache records, lists of a layer's blobs and blobs without a tag are
+//! not flushed either: what is left of them is shorter or gone, and then made anew. Whatever is in `tmp`
+//! without a live owner is removed by the next run; the beginning of a small file (`.new-*`) stays beside
+//! its place until somebody has the store alone. `check.rs` says what is damage and what such a leftover.
+//! What is in `partial` is no content: only a download of the same blob goes on with it, and what is old
+//! or too much is removed (`partials.rs`).
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod assertions;
 mod blobs;
 mod cache_mounts;
 mod check;
@@ -43,6 +47,7 @@ mod snapshots;
 mod tags;
 mod tmp;
 mod trees;
+mod unsynced;
 mod view;
 
 use std::fs::{self, File};
@@ -92,6 +97,7 @@ pub(crate) struct Store {
     /// Whole trees, where no overlay can be mounted.
     trees: Option<trees::Trees>,
     tmp: tmp::Scratch,
+    marker: unsynced::Marker,
     /// Held for as long as the store is open, so that nobody removes what this build uses.
     _lock: File,
 }
@@ -153,6 +159,7 @@ impl Store {
             ownership,
             trees,
             tmp,
+            marker: unsynced::Marker::default(),
             _lock: lock,
         };
         store.settle_snapshots()?;
@@ -202,7 +209,15 @@ fn create(root: &Path) -> Result<(), Error> {
     }
     tags::create_layout(&root.join("oci"))?;
     create_stub(&root.join("stub"))?;
-    write_atomically(&root.join("version"), VERSION.as_bytes(), Durable::No)
+    sync_directory(&root.join("oci/blobs"))?;
+    sync_directory(root)?;
+    write_atomically(&root.join("version"), VERSION.as_bytes(), Durable::Yes)
+}
+
+/// Flushes the names in a directory to disk.
+fn sync_directory(path: &Path) -> Result<(), Error> {
+    let open = File::open(path).and_then(|directory| directory.sync_all());
+    open.map_err(Error::io("sync", path))
 }
 
 fn kind_of(ownership: &Ownership, is_flat: bool) -> &'static str {

@@ -41,12 +41,11 @@ pub(crate) enum Fit {
     Untried,
 }
 
+/// `XFS_SUPER_MAGIC`, which nix has not for musl.
+const XFS: FsType = FsType(0x5846_5342);
+
 /// File systems that hold overlay layers, attributes included, in every kernel that rbuild supports.
-const GOOD: [FsType; 3] = [
-    statfs::EXT4_SUPER_MAGIC,
-    statfs::XFS_SUPER_MAGIC,
-    statfs::BTRFS_SUPER_MAGIC,
-];
+const GOOD: [FsType; 3] = [statfs::EXT4_SUPER_MAGIC, XFS, statfs::BTRFS_SUPER_MAGIC];
 
 /// File systems of which the kernel never takes an upper directory: overlay itself, and network file
 /// systems without whiteouts.
@@ -167,7 +166,7 @@ fn kind_name(statfs: &Statfs) -> String {
     let kind = statfs.filesystem_type();
     let known = [
         (statfs::EXT4_SUPER_MAGIC, "ext4"),
-        (statfs::XFS_SUPER_MAGIC, "xfs"),
+        (XFS, "xfs"),
         (statfs::BTRFS_SUPER_MAGIC, "btrfs"),
         (statfs::TMPFS_MAGIC, "tmpfs"),
         (statfs::OVERLAYFS_SUPER_MAGIC, "overlayfs"),

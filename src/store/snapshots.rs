@@ -11,7 +11,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
@@ -71,6 +70,9 @@ pub(super) struct Record {
     /// How the tar of the layer is made of its files; `None` for one that came from elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) packed: Option<Packing>,
+    /// The run that made it, which may have a marker in `unsynced`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) run: Option<String>,
 }
 
 /// How an own layer was packed.
@@ -129,7 +131,14 @@ impl Store {
             let bytes =
                 fs::read(&path).map_err(|_| Error::MissingSnapshot(chain_id.to_string()))?;
             let record: Record =
-                serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })?;
+                serde_json::from_slice(&bytes).map_err(|source| Error::Damaged {
+                    path: path.clone(),
+                    source,
+                })?;
+            // A name that holds has no circle in what is below it.
+            if ChainId::on(record.parent.as_ref(), &record.diff_id) != chain_id {
+                return Err(Error::OtherSnapshot { path });
+            }
             next = record.parent;
             chain.push(Arc::new(Layer {
                 chain_id,
@@ -175,8 +184,7 @@ impl Store {
     }
 
     /// Puts the only layer of `linked`, a stack of one layer with `diff_id`, on `parent`: no file is
-    /// copied, the new snapshot names the one that has them. Like every snapshot it is listed as
-    /// unsynced after the one it names, so what survives a crash names what survived.
+    /// copied, the new snapshot names the one that has them.
     pub(crate) fn link(
         &self,
         linked: &Snapshot,
@@ -357,14 +365,13 @@ impl Store {
             diff_id,
             content,
             packed,
+            run: Some(self.mark_run()?),
         });
         write_atomically(
             &active.directory.join("snapshot.json"),
             &record,
             Durable::No,
         )?;
-        let marker = self.root.join("unsynced").join(chain_id.0.hex());
-        fs::write(&marker, boot_id()).map_err(Error::io("write", &marker))?;
         let place = self.snapshot_path(&chain_id);
         match fs::rename(&active.directory, &place) {
             Ok(()) => Ok(snapshot),
@@ -372,55 +379,6 @@ impl Store {
             Err(_) if self.has_snapshot(&chain_id) => self.snapshot(Some(&chain_id)),
             Err(source) => Err(Error::io("publish", &place)(source)),
         }
-    }
-
-    /// Deals with the snapshots that were never flushed: after a restart of the machine they are
-    /// dropped, and once they are old enough to be on disk anyway they are flushed for good. There may be
-    /// thousands, so they are looked at only by the first build after a restart, and once a minute.
-    pub(super) fn settle_snapshots(&self) -> Result<(), Error> {
-        let stamp = self.root.join("settled");
-        let boot = boot_id();
-        if !boot.is_empty()
-            && fs::read_to_string(&stamp).is_ok_and(|text| text == boot)
-            && fs::metadata(&stamp)
-                .is_ok_and(|metadata| age(&metadata).is_some_and(|age| age < FLUSHED))
-        {
-            return Ok(());
-        }
-        self.settle_all(&boot)?;
-        write_atomically(&stamp, boot.as_bytes(), Durable::No)
-    }
-
-    fn settle_all(&self, boot: &str) -> Result<(), Error> {
-        let directory = self.root.join("unsynced");
-        let entries = fs::read_dir(&directory).map_err(Error::io("list", &directory))?;
-        let mut aged = Vec::new();
-        for entry in entries.filter_map(Result::ok) {
-            let marker = entry.path();
-            let same_boot = fs::read_to_string(&marker).is_ok_and(|text| text == boot);
-            if !same_boot {
-                let hex = entry.file_name();
-                for kind in super::KINDS {
-                    tmp::remove_tree(&self.root.join("snapshots").join(kind).join(&hex))?;
-                }
-                drop(fs::remove_file(&marker));
-            } else if entry
-                .metadata()
-                .is_ok_and(|metadata| age(&metadata).is_some_and(|age| age >= FLUSHED))
-            {
-                aged.push(marker);
-            }
-        }
-        if !aged.is_empty() {
-            let root = sys::fs::open_directory(&self.root)
-                .map_err(|error| Error::io("open", &self.root)(error.into()))?;
-            sys::fs::sync_file_system(&root)
-                .map_err(|error| Error::io("sync", &self.root)(error.into()))?;
-            for marker in aged {
-                drop(fs::remove_file(marker));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -458,20 +416,6 @@ impl Drop for Active {
         // After publication the directory is elsewhere; otherwise what stays, the next run removes.
         drop(tmp::remove_tree(&self.directory));
     }
-}
-
-/// When the kernel has written a file back on its own: twice the default `vm.dirty_expire_centisecs`.
-const FLUSHED: Duration = Duration::from_secs(60);
-
-/// `None` for a file from the future.
-fn age(file: &fs::Metadata) -> Option<Duration> {
-    file.modified().ok()?.elapsed().ok()
-}
-
-/// Names this run of the kernel; empty where /proc does not tell, which never equals itself later
-/// only by chance.
-pub(super) fn boot_id() -> String {
-    fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default()
 }
 
 /// The most directories that an overlay can have below its upper one (`OVL_MAX_STACK`).

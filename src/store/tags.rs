@@ -146,6 +146,6 @@ pub(super) fn create_layout(path: &Path) -> Result<(), Error> {
         manifests: Vec::new(),
         annotations: std::collections::BTreeMap::new(),
     };
-    write_atomically(&path.join("index.json"), &to_json(&index), Durable::No)?;
-    write_atomically(&path.join("oci-layout"), OCI_LAYOUT, Durable::No)
+    write_atomically(&path.join("index.json"), &to_json(&index), Durable::Yes)?;
+    write_atomically(&path.join("oci-layout"), OCI_LAYOUT, Durable::Yes)
 }

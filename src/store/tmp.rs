@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::{Error, create_private};
 use crate::sys;
 
+/// How the names of runs begin.
+pub(super) const RUN_PREFIX: &str = "b-";
+
 /// This process's directory under `tmp`. `NAME.lock` is made and locked before `NAME`, and removed
 /// after it: a `NAME` whose lock can be taken, or has none, belongs to a dead process.
 #[derive(Debug)]
@@ -23,7 +26,7 @@ impl Scratch {
         sweep(tmp)?;
         loop {
             let lock = tempfile::Builder::new()
-                .prefix("b-")
+                .prefix(RUN_PREFIX)
                 .suffix(".lock")
                 .tempfile_in(tmp)
                 .map_err(Error::io("write to", tmp))?;
@@ -47,6 +50,12 @@ impl Scratch {
                 });
             }
         }
+    }
+
+    /// The name of the directory, which no other living process has.
+    pub(super) fn name(&self) -> &str {
+        let name = self.directory.file_name().and_then(|name| name.to_str());
+        name.expect("it was made of letters and digits")
     }
 
     pub(super) fn path(&self) -> &Path {

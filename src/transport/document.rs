@@ -271,6 +271,12 @@ fn parse(name: &str, bytes: &[u8]) -> Result<Document, Error> {
     Ok(Document::Index(parse_index(name, "the index", bytes)?))
 }
 
+/// Whether `bytes` are taken for an image, not an index.
+#[cfg(any(test, fuzzing))]
+pub(super) fn is_image(bytes: &[u8]) -> Result<bool, Error> {
+    Ok(matches!(parse("fuzz", bytes)?, Document::Manifest(_)))
+}
+
 /// Parses an index and bounds its length.
 pub(super) fn parse_index(name: &str, what: &str, bytes: &[u8]) -> Result<Index, Error> {
     let index: Index = parse_json(name, what, bytes)?;

@@ -4,6 +4,8 @@
 //! here; a blob's size and digest are verified by whoever stores it, while the bytes pass.
 
 mod archive;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod assertions;
 mod body;
 mod contents;
 mod credentials;

@@ -8,7 +8,9 @@ use std::path::Path;
 use super::{Layer, Level, Remedy, Snapshots, Stacks, Survey, digest_of};
 use crate::oci::ChainId;
 use crate::store::contents::{list, name_of};
-use crate::store::snapshots::{DIFF, Record, boot_id};
+use crate::store::snapshots::{DIFF, Record};
+use crate::store::tmp::RUN_PREFIX;
+use crate::store::unsynced::boot_id;
 use crate::store::{Error, KINDS};
 
 impl Survey<'_> {
@@ -103,19 +105,18 @@ impl Survey<'_> {
     fn markers(&mut self) -> Result<(), Error> {
         let boot = boot_id();
         for path in list(&self.view.root.join("unsynced"))? {
+            let same_boot = fs::read_to_string(&path).is_ok_and(|text| text == boot);
             let Some(digest) = name_of(&path).and_then(digest_of) else {
-                self.stray(&path);
+                self.run_marker(&path, same_boot);
                 continue;
             };
+            // One snapshot, as earlier versions marked them.
             let mut places = KINDS
                 .iter()
                 .map(|kind| self.view.root.join("snapshots").join(kind));
             let is_there = places.any(|place| place.join(digest.hex()).exists());
-            let same_boot = fs::read_to_string(&path).is_ok_and(|text| text == boot);
             let problem = match (is_there, same_boot) {
                 (true, true) => continue,
-                // A build writes the marker first.
-                (false, true) if !self.is_quiet => continue,
                 (false, _) => "it marks a snapshot that is not there",
                 (true, false) => {
                     "it marks a snapshot that may not have reached the disk before the machine stopped; \
@@ -131,6 +132,18 @@ impl Survey<'_> {
             self.report(Level::Leftover, "marker", place, problem, remedy);
         }
         Ok(())
+    }
+
+    fn run_marker(&mut self, path: &Path, same_boot: bool) {
+        if !name_of(path).is_some_and(|name| name.starts_with(RUN_PREFIX)) {
+            self.stray(path);
+        } else if !same_boot {
+            let place = self.shown(path);
+            let problem = "it marks snapshots that may not have reached the disk before the machine \
+                stopped; the next build drops them";
+            let remedy = Remedy::Nothing("left to the next build");
+            self.report(Level::Leftover, "marker", place, problem, remedy);
+        }
     }
 }
 

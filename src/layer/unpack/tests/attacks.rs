@@ -99,6 +99,10 @@ fn archives_that_no_honest_program_writes_are_refused() {
         ("a whiteout of nothing", vec![file(".wh.", "")]),
         ("a whiteout of itself", vec![file(".wh..", "")]),
         ("a whiteout of the parent", vec![file("a/.wh...", "")]),
+        (
+            "something in a link to a whiteout",
+            vec![symlink("a", ".wh..wh..opq"), file("a/f", "")],
+        ),
         ("something in a whiteout", vec![file(".wh.a/b", "")]),
         ("a whiteout in a whiteout", vec![file(".wh.a/.wh.b", "")]),
         ("a name of 256 bytes", vec![file(&"n".repeat(256), "")]),

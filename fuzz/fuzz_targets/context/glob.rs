@@ -1,1 +1,0 @@
-../../../src/context/glob.rs

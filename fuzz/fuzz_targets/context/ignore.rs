@@ -1,1 +1,0 @@
-../../../src/context/ignore.rs
