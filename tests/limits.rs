@@ -370,11 +370,7 @@ fn the_configuration_file_sets_limits_and_its_mistakes_are_named() {
     ] {
         build(text, &[]).exits_with(2).says(&[named, "config.json"]);
     }
-    for (limits, named) in [
-        ("cpu=2", "cgroup"),
-        ("speed=1", "speed"),
-        ("memory=1", "64m"),
-    ] {
+    for (limits, named) in [("cpu=2", "cpus"), ("speed=1", "speed"), ("memory=1", "64m")] {
         rig.build(&["--limits", limits])
             .exits_with(2)
             .says(&[named]);

@@ -18,6 +18,7 @@ mod args;
 mod cache;
 mod cache_mounts;
 mod cached_path;
+mod cgroup_limits;
 mod check;
 mod chroot;
 mod copy;

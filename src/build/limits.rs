@@ -15,6 +15,8 @@ pub(crate) struct Limits {
     pub(crate) build_seconds: Option<u64>,
     /// RUNs that go on at one time.
     pub(crate) parallel_steps: Option<u64>,
+    /// Time of the processes of one RUN, in thousandths of what one CPU has.
+    pub(crate) cpus: Option<u64>,
     /// Processes of one RUN at one time.
     pub(crate) processes: Option<u64>,
     /// Open files of each process.
@@ -66,6 +68,7 @@ impl Limits {
     pub(crate) fn of_sandbox(&self, directories: Vec<PathBuf>) -> Bounds {
         Bounds {
             seconds: self.step_seconds,
+            cpus: self.cpus,
             processes: self.processes,
             memory: self.memory,
             written_bytes: self.written_bytes,

@@ -201,9 +201,10 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
         Ok(walls) => walls.clone(),
         Err(exit) => return exit,
     };
-    if let Err(exit) = chosen.require(&request.walls) {
-        return exit;
-    }
+    let _held = match chosen.require(&request.walls) {
+        Ok(held) => held,
+        Err(exit) => return exit,
+    };
     let input = match build::load(&request) {
         Ok(input) => input,
         Err(failure) => return failure::report(&failure, None),

@@ -14,13 +14,13 @@ use crate::build::limits::Limits;
 use crate::build::request::Network;
 use crate::build::secret_scan::SecretScan;
 use crate::dockerfile::parse_size;
-use crate::sandbox::{Cancel, Exceeded, Walls};
+use crate::sandbox::{Cancel, Exceeded, Walls, cgroup};
 use crate::{layer, reach};
 
 #[derive(Debug, Args)]
 pub(super) struct LimitArgs {
-    /// What a step or the whole may take, KEY=VALUE,…: step-seconds, build-seconds, parallel-steps, processes,
-    /// open-files, file-size, memory, written-bytes, written-files, log-bytes, unpack-bytes,
+    /// What a step or the whole may take, KEY=VALUE,…: step-seconds, build-seconds, parallel-steps, cpus,
+    /// processes, open-files, file-size, memory, written-bytes, written-files, log-bytes, unpack-bytes,
     /// unpack-files; none lifts a limit of the profile; repeatable
     #[arg(long = "limits", value_name = "KEY=VALUE", value_parser = change, value_delimiter = ',')]
     limits: Vec<Change>,
@@ -54,6 +54,8 @@ pub(super) struct Change {
 enum Unit {
     Count,
     Bytes,
+    /// Whole ones and parts, in thousandths.
+    Cpus,
 }
 
 /// A limit as one types it.
@@ -63,7 +65,7 @@ struct Key {
     /// Below this nothing could run.
     least: u64,
     /// The value of [`Profile::MultiTenant`].
-    strict: u64,
+    strict: Option<u64>,
     field: fn(&mut Limits) -> &mut Option<u64>,
 }
 
@@ -84,14 +86,14 @@ const fn key(
         name,
         unit,
         least,
-        strict,
+        strict: Some(strict),
         field,
     }
 }
 
 /// `memory` of the strict set is what programs need that reserve addresses they do not use, such as
-/// node, because without a cgroup it bounds the addresses of each process as well.
-static KEYS: [Key; 12] = [
+/// node, because it bounds the addresses of each process as well.
+static KEYS: [Key; 13] = [
     key("step-seconds", Unit::Count, 1, 3600, |limits| {
         &mut limits.step_seconds
     }),
@@ -101,6 +103,14 @@ static KEYS: [Key; 12] = [
     key("parallel-steps", Unit::Count, 1, 4, |limits| {
         &mut limits.parallel_steps
     }),
+    // Few hosts can keep it, and the strict set is for all.
+    Key {
+        name: "cpus",
+        unit: Unit::Cpus,
+        least: 10,
+        strict: None,
+        field: |limits| &mut limits.cpus,
+    },
     key("processes", Unit::Count, 1, 4096, |limits| {
         &mut limits.processes
     }),
@@ -140,13 +150,6 @@ fn change(text: &str) -> Result<Change, String> {
 
 /// What `name` and `value` ask for.
 pub(super) fn change_of(name: &str, value: &str) -> Result<Change, String> {
-    if name == "cpu" {
-        return Err(
-            "the limit cpu needs a cgroup, which rbuild does not use: start it with \
-                    systemd-run --user --scope -p CPUQuota=… or in a container with a limit"
-                .to_owned(),
-        );
-    }
     let key = KEYS.iter().find(|key| key.name == name).ok_or_else(|| {
         let names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
         format!("the limit {name:?} is not known ({})", names.join(", "))
@@ -157,6 +160,7 @@ pub(super) fn change_of(name: &str, value: &str) -> Result<Change, String> {
     let (number, example) = match key.unit {
         Unit::Count => (value.parse().ok(), "600"),
         Unit::Bytes => (parse_size(value), "512m"),
+        Unit::Cpus => (parse_cpus(value), "1.5"),
     };
     let number = number.ok_or_else(|| {
         format!("the limit {name}={value} has no number (as in {example}, or none)")
@@ -165,6 +169,7 @@ pub(super) fn change_of(name: &str, value: &str) -> Result<Change, String> {
         let least = match key.unit {
             Unit::Count => key.least.to_string(),
             Unit::Bytes => crate::sandbox::size(key.least),
+            Unit::Cpus => "0.01".to_owned(),
         };
         return Err(format!(
             "the limit {name}={value} is below {least}, the least that works"
@@ -174,6 +179,19 @@ pub(super) fn change_of(name: &str, value: &str) -> Result<Change, String> {
         key,
         value: Some(number),
     })
+}
+
+/// `1.5` as 1500.
+fn parse_cpus(text: &str) -> Option<u64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number =
+        |digits: &str| !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    if !is_number(whole) || !is_number(part) || part.len() > 3 {
+        return None;
+    }
+    let thousandths: u64 = format!("{part:0<3}").parse().ok()?;
+    let whole: u64 = whole.parse().ok()?;
+    whole.checked_mul(1000)?.checked_add(thousandths)
 }
 
 /// What is in force for one command.
@@ -194,7 +212,7 @@ impl Chosen {
         let mut limits = Limits::default();
         if profile == Profile::MultiTenant {
             for key in &KEYS {
-                *(key.field)(&mut limits) = Some(key.strict);
+                *(key.field)(&mut limits) = key.strict;
             }
         }
         for Change { key, value } in config.limits.iter().chain(&arguments.limits) {
@@ -238,16 +256,31 @@ impl Chosen {
         (*walls == Walls::Chroot && self.limits.processes.is_some()).then_some("processes")
     }
 
-    /// Says which limit cannot be kept.
-    pub(super) fn require(&self, walls: &Walls) -> Result<(), Exit> {
-        let Some(name) = self.unkept(walls) else {
-            return Ok(());
+    /// Takes hold of what keeps the limits until the claim is dropped; says itself which one cannot be
+    /// kept. Must be called while this process is the only one it has.
+    pub(super) fn require(&self, walls: &Walls) -> Result<Option<cgroup::Claim>, Exit> {
+        let (title, help) = if let Some(name) = self.unkept(walls) {
+            (
+                format!("the limit {name} cannot be kept in a chroot"),
+                format!(
+                    "--limits {name}=none builds without it; rbuild doctor says what namespaces need"
+                ),
+            )
+        } else {
+            match cgroup::claim(&self.limits.of_sandbox(Vec::new())) {
+                Ok(claim) => return Ok(claim),
+                Err(_) if self.limits.cpus.is_none() => return Ok(None),
+                Err(lack) => (
+                    format!("the limit cpus needs a cgroup v2 of rbuild's own: {lack}"),
+                    "systemd-run --user --scope -p Delegate=yes rbuild … starts it in one; \
+                     --limits cpus=none builds without it"
+                        .to_owned(),
+                ),
+            }
         };
         report::print(&Report {
-            title: format!("the limit {name} cannot be kept in a chroot"),
-            help: Some(format!(
-                "--limits {name}=none builds without it; rbuild doctor says what namespaces need"
-            )),
+            title,
+            help: Some(help),
             ..Report::default()
         });
         Err(Exit::Host)
@@ -255,7 +288,7 @@ impl Chosen {
 
     /// A warning where a limit is weaker than its name says.
     pub(super) fn warning(&self) -> Option<String> {
-        let memory = self.limits.memory?;
+        let memory = self.limits.memory.filter(|_| !cgroup::counts_memory())?;
         Some(format!(
             "memory={} is per process (its addresses), and of a step as a whole as far as it is seen \
              every 100 ms",
@@ -343,6 +376,9 @@ mod tests {
             ("memory=1g", Some(1 << 30)),
             ("file-size=1024", Some(1024)),
             ("processes=none", None),
+            ("cpus=2", Some(2000)),
+            ("cpus=0.5", Some(500)),
+            ("cpus=1.025", Some(1025)),
         ] {
             assert_eq!(change(text).unwrap().value, value, "{text}");
         }
@@ -354,7 +390,12 @@ mod tests {
             "memory=1",
             "memory=much",
             "cpu=2",
-            "cpus=2",
+            "cpus=0",
+            "cpus=0.001",
+            "cpus=.5",
+            "cpus=+1",
+            "cpus=1.0001",
+            "cpus=1e3",
             "",
         ] {
             assert!(change(wrong).is_err(), "{wrong}");

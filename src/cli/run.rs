@@ -285,9 +285,9 @@ pub(super) fn run(arguments: &RunArgs, root: &Path) -> Exit {
         }
     };
     let walls = confined::check(arguments, request.network).and_then(|()| session::walls());
-    if walls.and_then(|walls| chosen.require(walls)).is_err() {
+    let Ok(_held) = walls.and_then(|walls| chosen.require(walls)) else {
         return OWN_FAILURE;
-    }
+    };
     let Ok(session) = session::start_diverting(root, Mode::Quiet) else {
         return OWN_FAILURE;
     };

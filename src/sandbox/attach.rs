@@ -52,7 +52,10 @@ pub(crate) fn run_attached(
         flows: Vec::new(),
         waiting: Vec::new(),
     };
-    let talked = attached.talk(spec, &mut watch, cancel);
+    let talked = watch
+        .hold(attached.init.id())
+        .map_err(Error::Cgroup)
+        .and_then(|()| attached.talk(spec, &mut watch, cancel));
     let status = attached.init.reap(spec, talked.is_err());
     let end = talked?;
     let status = status.map_err(Error::Start)?;

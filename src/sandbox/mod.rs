@@ -7,6 +7,7 @@
 mod attach;
 pub(crate) mod binfmt;
 mod cancel;
+pub(crate) mod cgroup;
 pub(crate) mod emulation;
 pub(crate) mod limits;
 pub(crate) mod network;

@@ -18,7 +18,7 @@ use super::spec::{Failure, INIT_NAME, Network, Outcome, Report, Spec, Usage};
 use super::stand_ins::StandIns;
 use super::watch::{Bounds, Exceeded, Watch};
 use super::wire::Message;
-use super::{Cancel, stubs, wire};
+use super::{Cancel, cgroup, stubs, wire};
 use crate::sys::{self, process};
 
 /// Which of its two outputs a command wrote to.
@@ -69,6 +69,8 @@ pub(crate) enum Error {
     StandIns(#[source] sys::Error),
     #[error("cannot give the command a network of its own")]
     Network(#[source] network::Error),
+    #[error("cannot keep the sandbox to its limits")]
+    Cgroup(#[source] cgroup::Error),
     #[error("the command left processes running that cannot be ended")]
     Leftovers,
 }
@@ -98,7 +100,10 @@ pub(crate) fn run(
     let stand_ins = StandIns::put(spec).map_err(Error::StandIns)?;
     let mut watch = Watch::start(spec, bounds).map_err(Error::Start)?;
     let mut init = Init::start(spec)?;
-    let talked = init.talk(spec, &mut watch, output, cancel);
+    let talked = watch
+        .hold(init.id())
+        .map_err(Error::Cgroup)
+        .and_then(|()| init.talk(spec, &mut watch, output, cancel));
     let status = init.reap(spec, talked.is_err());
     let end = talked?;
     let status = status.map_err(Error::Start)?;
@@ -216,6 +221,11 @@ impl Init {
             report: Vec::new(),
             network,
         })
+    }
+
+    /// Its process id.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends the spec and what belongs to it, but for the command's input.

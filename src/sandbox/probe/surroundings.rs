@@ -3,11 +3,10 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use nix::unistd::AccessFlags;
-
 use super::verdict::Place;
 use super::{Answer, Finding};
 use crate::oci::Platform;
+use crate::sandbox::cgroup::Delegation;
 use crate::sandbox::{binfmt, userns};
 
 /// Where this process runs.
@@ -66,7 +65,11 @@ impl Surroundings {
 
     pub(super) fn findings(&self) -> Vec<Finding> {
         vec![
-            Finding::new("cgroup", "limits of memory and processes", cgroup()),
+            Finding::new(
+                "cgroup",
+                "limits of CPU time, memory and processes",
+                cgroup(),
+            ),
             Finding::new("tun", "--network=isolated", tun()),
             Finding::new("pasta", "--network=isolated", pasta()),
             Finding::new(
@@ -92,27 +95,10 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 /// Whether this user may make cgroups below its own (cgroups(7), delegation).
 fn cgroup() -> Answer {
-    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let Some(own) = text.lines().find_map(|line| line.strip_prefix("0::")) else {
-        return Err("no cgroup v2".to_owned());
-    };
-    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-    let Some(root) = roots
-        .iter()
-        .find(|root| Path::new(root).join("cgroup.procs").exists())
-    else {
-        return Err("cgroup v2 is not mounted".to_owned());
-    };
-    let directory = Path::new(root).join(own.trim_start_matches('/'));
-    let may_write = |path: &Path| nix::unistd::access(path, AccessFlags::W_OK).is_ok();
-    if !may_write(&directory) || !may_write(&directory.join("cgroup.procs")) {
-        return Err("not delegated to this user".to_owned());
-    }
-    let controllers = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
-    match controllers.trim() {
-        "" => Err("delegated without controllers".to_owned()),
-        controllers => Ok(format!("delegated: {controllers}")),
-    }
+    Delegation::find()
+        .and_then(|delegation| delegation.describe())
+        .map(|controllers| format!("delegated: {controllers}"))
+        .map_err(|lack| lack.to_string())
 }
 
 fn tun() -> Answer {

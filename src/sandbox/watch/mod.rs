@@ -1,7 +1,7 @@
 //! Ending a sandbox that takes more than it may: what no wall of the kernel stops is looked at.
 //!
-//! An unprivileged process has no disk quota and seldom a cgroup, so the parent looks every
-//! [`INTERVAL`] at the clock, at the processes in the sandbox's own /proc, and at what it wrote.
+//! An unprivileged process has no disk quota and seldom a cgroup ([`super::cgroup`]), so the parent looks
+//! every [`INTERVAL`] at the clock, at the processes in the sandbox's own /proc, and at what it wrote.
 
 mod disk;
 mod processes;
@@ -18,6 +18,7 @@ use disk::Meter;
 use processes::Tally;
 
 use super::Spec;
+use super::cgroup::{self, Group};
 
 /// How often a sandbox is looked at.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -27,6 +28,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) struct Bounds {
     /// Wall time, from the start of the sandbox.
     pub(crate) seconds: Option<u64>,
+    /// Time of all its processes together, in thousandths of what one CPU has; only a cgroup keeps it.
+    pub(crate) cpus: Option<u64>,
     /// Processes that exist at one time.
     pub(crate) processes: Option<u64>,
     /// Bytes of anonymous memory of all its processes; what several share counts for each.
@@ -74,6 +77,7 @@ pub(super) struct Watch<'a> {
     first: Arc<OnceLock<i32>>,
     has_processes: bool,
     disk: Option<Meter>,
+    group: Option<Group>,
 }
 
 impl<'a> Watch<'a> {
@@ -102,7 +106,14 @@ impl<'a> Watch<'a> {
             first,
             has_processes,
             disk,
+            group: None,
         })
+    }
+
+    /// Puts init, which has started nothing yet, into a cgroup where there are any.
+    pub(super) fn hold(&mut self, init: u32) -> Result<(), cgroup::Error> {
+        self.group = cgroup::group(self.bounds)?;
+        self.group.as_ref().map_or(Ok(()), |group| group.add(init))
     }
 
     /// How long the caller may wait before it looks again.
@@ -171,7 +182,8 @@ impl<'a> Watch<'a> {
 
     /// What the sandbox, of which no process is left, has taken too much of since the last look.
     pub(super) fn finish(mut self) -> Option<Exceeded> {
-        self.disk.take().and_then(Meter::finish)
+        let written = self.disk.take().and_then(Meter::finish);
+        self.group.take().and_then(Group::finish).or(written)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The processes of a sandbox, as its own /proc shows them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -56,12 +56,44 @@ impl Tally {
 }
 
 /// The directories in /proc of every process but pid 1.
-fn processes(first: i32) -> Option<impl Iterator<Item = PathBuf>> {
-    let entries = fs::read_dir(proc_of(first)).ok()?;
-    Some(entries.flatten().filter_map(|entry| {
-        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-        (pid != 1).then(|| entry.path())
-    }))
+fn processes(first: i32) -> Option<Vec<PathBuf>> {
+    let proc = proc_of(first);
+    let entries = fs::read_dir(&proc).ok()?;
+    let mut pids: Vec<i32> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    // Before pid 1 has its own root, and where it cannot have its own /proc, that is the one of this
+    // process, with everything on the host.
+    if fs::read_link(proc.join("self")).is_ok() {
+        pids = descendants(&proc, &pids, first);
+    } else {
+        pids.retain(|pid| *pid != 1);
+    }
+    let path = |pid: i32| proc.join(pid.to_string());
+    Some(pids.into_iter().map(path).collect())
+}
+
+/// Those of `pids` that came from `first`. An orphan goes to pid 1 of its namespace, so none of a
+/// sandbox is missed.
+fn descendants(proc: &Path, pids: &[i32], first: i32) -> Vec<i32> {
+    let parent = |pid: &i32| {
+        let stat = fs::read_to_string(proc.join(format!("{pid}/stat"))).ok()?;
+        // The name in front may have spaces and parentheses (proc_pid_stat(5)).
+        let (_, fields) = stat.rsplit_once(')')?;
+        let parent: i32 = fields.split_whitespace().nth(1)?.parse().ok()?;
+        Some((*pid, parent))
+    };
+    let parents: HashMap<i32, i32> = pids.iter().filter_map(parent).collect();
+    let descends = |pid: &i32| {
+        let mut ancestors = std::iter::successors(parents.get(pid), |pid| parents.get(pid));
+        // Ids that were taken anew while this was read could make a circle.
+        ancestors
+            .by_ref()
+            .take(parents.len())
+            .any(|pid| *pid == first)
+    };
+    pids.iter().copied().filter(descends).collect()
 }
 
 /// Resident pages without those of files and of shared memory (proc_pid_statm(5)).
@@ -127,6 +159,22 @@ mod tests {
         ] {
             assert_eq!(anonymous_pages(statm), pages, "{statm:?}");
         }
+    }
+
+    #[test]
+    fn of_the_processes_of_a_host_the_descendants_count() {
+        let own = nix::unistd::getpid().as_raw();
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        let id = i32::try_from(child.id()).unwrap();
+        let of_child = processes(id);
+        let of_own = descendants(Path::new("/proc"), &[1, own, id], own);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(of_child, Some(Vec::new()));
+        assert_eq!(of_own, [id]);
     }
 
     #[test]
