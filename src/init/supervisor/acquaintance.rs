@@ -1,17 +1,14 @@
 //! What is kept open of a caller that asks again and again.
 
 use std::cell::{Cell, RefCell};
-use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt as _;
 
 use nix::unistd::Pid;
 
 use crate::sys::{notify, process};
 
-/// The memory and the descriptors of one thread. Programs that look at many files make their calls one
-/// after the other; reading memory through an open file, and asking a copy of a descriptor, cost about
-/// half of what it takes to find the thread anew each time.
+/// The process of one thread. Programs that look at many files make their calls one after the other, and
+/// a copy of a descriptor costs half of what the way over /proc does.
 #[derive(Debug, Default)]
 pub(super) struct Acquaintance {
     last: Cell<i32>,
@@ -21,9 +18,9 @@ pub(super) struct Acquaintance {
 #[derive(Debug)]
 struct Open {
     thread: i32,
-    memory: File,
-    /// `None` for a thread that is not the first of its process.
-    process: Option<OwnedFd>,
+    /// It stays the same process when it executes another program; once it has ended, it has no
+    /// descriptors, whoever has its number.
+    process: OwnedFd,
 }
 
 impl Acquaintance {
@@ -33,23 +30,10 @@ impl Acquaintance {
         if self.last.replace(thread) != thread || self.knows(thread) {
             return;
         }
-        let open = || {
-            let memory = File::open(format!("{thread}/mem")).ok()?;
-            let process = process::pidfd_open(Pid::from_raw(thread)).ok();
-            is_valid().then_some(Open {
-                thread,
-                memory,
-                process,
-            })
-        };
-        self.open.replace(open());
-    }
-
-    /// Must be called before any program is executed: the memory is another one afterwards, while the old
-    /// one may live on in a process that shared it.
-    pub(super) fn forget(&self) {
-        self.last.set(0);
-        self.open.replace(None);
+        // Refused for a thread that is not the first of its process.
+        let process = process::pidfd_open(Pid::from_raw(thread)).ok();
+        let open = process.map(|process| Open { thread, process });
+        self.open.replace(open.filter(|_| is_valid()));
     }
 
     fn knows(&self, thread: i32) -> bool {
@@ -59,20 +43,16 @@ impl Acquaintance {
             .is_some_and(|open| open.thread == thread)
     }
 
-    /// Reads memory of `thread`; `None` where that has to be done in another way.
-    pub(super) fn read(&self, thread: i32, address: u64, buffer: &mut [u8]) -> Option<usize> {
-        let open = self.open.borrow();
-        let open = open.as_ref().filter(|open| open.thread == thread)?;
-        let count = open.memory.read_at(buffer, address).ok()?;
-        // So it is when the memory is nobody's any more.
-        (count > 0).then_some(count)
-    }
-
     /// A copy of the descriptor `number` of `thread`; `None` where that cannot be had cheaply.
     pub(super) fn descriptor(&self, thread: i32, number: i32) -> Option<OwnedFd> {
-        let open = self.open.borrow();
-        let open = open.as_ref().filter(|open| open.thread == thread)?;
-        notify::copy_descriptor(open.process.as_ref()?, number).ok()
+        let mut open = self.open.borrow_mut();
+        let known = open.as_ref().filter(|open| open.thread == thread)?;
+        let copy = notify::copy_descriptor(&known.process, number);
+        if copy.is_err() {
+            // Perhaps another process has the number now.
+            *open = None;
+        }
+        copy.ok()
     }
 }
 
@@ -80,40 +60,27 @@ impl Acquaintance {
 mod tests {
     use super::*;
 
-    fn here() -> i32 {
-        nix::unistd::getpid().as_raw()
-    }
-
     #[test]
     fn only_who_asks_twice_in_a_row_is_known() {
+        let here = nix::unistd::getpid().as_raw();
         let known = Acquaintance::default();
-        // Paths are relative to /proc, which is not where tests run: nothing can be opened here.
-        known.meet(here(), || true);
-        assert!(!known.knows(here()));
-        known.meet(here(), || true);
-        assert_eq!(known.read(here(), 0, &mut [0; 8]), None);
-        assert!(known.descriptor(here(), 0).is_none());
+        known.meet(here, || true);
+        assert!(known.descriptor(here, 0).is_none());
+        known.meet(here, || true);
+        assert!(known.descriptor(here, 0).is_some());
+        assert!(known.descriptor(here + 1, 0).is_none());
+        assert!(known.descriptor(here, 99_999).is_none());
+        assert!(known.descriptor(here, 0).is_none(), "asked for nothing");
+        known.meet(here, || true);
+        assert!(known.descriptor(here, 0).is_some());
     }
 
     #[test]
-    fn memory_is_read_until_it_is_forgotten() {
-        let text = *b"some text";
-        let address = text.as_ptr().addr() as u64;
+    fn whoever_is_gone_by_now_is_not_known() {
+        let here = nix::unistd::getpid().as_raw();
         let known = Acquaintance::default();
-        known.open.replace(Some(Open {
-            thread: here(),
-            memory: File::open("/proc/self/mem").unwrap(),
-            process: process::pidfd_open(nix::unistd::getpid()).ok(),
-        }));
-        let mut buffer = [0; 4];
-        assert_eq!(known.read(here(), address, &mut buffer), Some(4));
-        assert_eq!(&buffer, b"some");
-        assert_eq!(known.read(here() + 1, address, &mut buffer), None);
-        assert_eq!(known.read(here(), 0, &mut buffer), None);
-        assert!(known.descriptor(here(), 0).is_some());
-        assert!(known.descriptor(here(), 99_999).is_none());
-        known.forget();
-        assert_eq!(known.read(here(), address, &mut buffer), None);
-        assert!(known.descriptor(here(), 0).is_none());
+        known.meet(here, || true);
+        known.meet(here, || false);
+        assert!(known.descriptor(here, 0).is_none());
     }
 }

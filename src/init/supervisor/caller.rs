@@ -156,9 +156,6 @@ impl<'a> Caller<'a> {
 
     /// Reads up to the length of `buffer`.
     pub(super) fn read(&self, address: u64, buffer: &mut [u8]) -> nix::Result<usize> {
-        if let Some(count) = self.known.read(self.notification.pid, address, buffer) {
-            return Ok(count);
-        }
         match notify::read_memory(self.notification.pid, address, buffer) {
             // Hidden by the seccomp profile of an outer container.
             Err(Errno::EPERM | Errno::ENOSYS) => self.memory(false)?.read(address, buffer),
@@ -361,11 +358,6 @@ impl<'a> Caller<'a> {
     /// at /proc.
     pub(super) fn copy_of(&self, target: &Target) -> Option<OwnedFd> {
         self.known.descriptor(self.notification.pid, target.number?)
-    }
-
-    /// To be called before the kernel executes a program for the caller.
-    pub(super) fn becomes_another_program(&self) {
-        self.known.forget();
     }
 
     /// Reads the path at `address` and finds what it names.

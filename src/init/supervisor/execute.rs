@@ -34,7 +34,6 @@ impl Supervisor {
         address: u64,
         lookup: Lookup,
     ) -> nix::Result<Reply> {
-        caller.becomes_another_program();
         let program = caller.target_at(directory, address, lookup)?;
         let set = match program {
             Some(program) => self.set_ids_of(caller, program),
