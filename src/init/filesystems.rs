@@ -104,7 +104,8 @@ fn mount_cgroup(root: &OwnedFd) -> sys::Result<()> {
     mount::attach(cgroup, target)
 }
 
-/// Covers [`MASKED`] and write-protects [`READ_ONLY`], as far as this kernel has them.
+/// Covers [`MASKED`] and write-protects [`READ_ONLY`], as far as this kernel has them. To be called while
+/// nothing but [`mount_proc`] and [`mount_sys`] has put anything there.
 pub(super) fn mask(root: &OwnedFd) -> sys::Result<()> {
     for path in MASKED {
         let Some(target) = try_open(root, path)? else {
@@ -120,7 +121,8 @@ pub(super) fn mask(root: &OwnedFd) -> sys::Result<()> {
         let Some(target) = try_open(root, path)? else {
             continue;
         };
-        let tree = mount::clone_tree(root, Path::new(path))?;
+        // By its descriptor: before the pivot an absolute link on the way would start at the host's root.
+        let tree = mount::clone_open(&target)?;
         mount::restrict(&tree, INERT_READ_ONLY)?;
         mount::attach(tree, target)?;
     }

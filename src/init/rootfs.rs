@@ -35,6 +35,7 @@ pub(super) fn build(spec: &Spec, notes: &mut Notes) -> Result<OwnedFd, Failure> 
     let mut targets = Targets::new(&root, upper).at(Step::Rootfs)?;
     filesystems::mount_proc(&mut targets, notes).at(Step::Proc)?;
     filesystems::mount_sys(&root, &mut targets, spec.network).at(Step::Sys)?;
+    filesystems::mask(&root).at(Step::Masks)?;
     devices::mount(&mut targets, spec.shm_size).at(Step::Dev)?;
 
     let mut builder = Builder {
@@ -55,7 +56,6 @@ pub(super) fn build(spec: &Spec, notes: &mut Notes) -> Result<OwnedFd, Failure> 
         builder.mount(declared).at(Step::Mounts)?;
     }
     (notes.created, notes.touched) = builder.targets.finish().at(Step::Mounts)?;
-    filesystems::mask(&root).at(Step::Masks)?;
     if spec.read_only {
         let read_only = Attributes {
             read_only: true,

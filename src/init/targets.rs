@@ -52,12 +52,21 @@ impl Targets {
         Ok(Self { root, record })
     }
 
-    /// Opens `target` as a process in the image would see it, making what is missing.
+    /// Opens `target` as a process in the image would see it, making what is missing. EPERM where links
+    /// lead to the root, or into /proc: programs, and rbuild, must find the kernel's own files there.
     pub(super) fn open(&mut self, target: &Path, shape: Shape) -> sys::Result<OwnedFd> {
-        match fs::open_in_root(&self.root, target, OFlag::O_PATH, 0) {
-            Err(error) if error.errno == Errno::ENOENT => self.make(target, shape),
-            other => other,
+        let found = match fs::open_in_root(&self.root, target, OFlag::O_PATH, 0) {
+            Err(error) if error.errno == Errno::ENOENT => self.make(target, shape)?,
+            other => other?,
+        };
+        let (root, stat) = (fs::stat(&self.root)?, fs::stat(&found)?);
+        if (stat.st_dev, stat.st_ino) == (root.st_dev, root.st_ino) {
+            return Err(sys::Error::on("mount onto the root", target, Errno::EPERM));
         }
+        if fs::is_of_proc(&found)? {
+            return Err(sys::Error::on("mount into /proc", target, Errno::EPERM));
+        }
+        Ok(found)
     }
 
     /// Opens the directory `name` in the root of the image, made if missing. A link or file of that name

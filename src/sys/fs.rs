@@ -129,6 +129,13 @@ pub(crate) fn stat(fd: impl AsFd) -> Result<FileStat> {
     nix::sys::stat::fstat(fd).map_err(|errno| Error::new("fstat", "", errno))
 }
 
+/// Whether the open file (`O_PATH` is enough) is one of a proc file system.
+pub(crate) fn is_of_proc(fd: impl AsFd) -> Result<bool> {
+    nix::sys::statfs::fstatfs(fd)
+        .map(|of| of.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
+        .map_err(|errno| Error::new("fstatfs", "", errno))
+}
+
 /// The names in a directory, sorted by bytes, without `.` and `..`. The descriptor must be readable
 /// (not `O_PATH`); its own position is left alone.
 pub(crate) fn read_names(dir: impl AsFd) -> Result<Vec<OsString>> {

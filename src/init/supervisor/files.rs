@@ -220,7 +220,8 @@ impl Supervisor {
             return Err(Errno::EPERM);
         }
         touch(fd)?;
-        if new != old && (self.records.are_of(&stat) || !is_of_proc(fd)) {
+        let is_of_proc = || crate::sys::fs::is_of_proc(fd).unwrap_or(false);
+        if new != old && (self.records.are_of(&stat) || !is_of_proc()) {
             self.records.set(fd, &stat, new)?;
         }
         Ok(Reply::Value(0))
@@ -286,11 +287,6 @@ fn open_behind(caller: &Caller<'_>, target: &Target) -> Option<OwnedFd> {
 fn is_path_only(fd: &OwnedFd) -> bool {
     nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL)
         .is_ok_and(|flags| flags & libc::O_PATH != 0)
-}
-
-fn is_of_proc(fd: &OwnedFd) -> bool {
-    nix::sys::statfs::fstatfs(fd)
-        .is_ok_and(|of| of.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
 }
 
 /// chown(2), "EPERM", of who is not root: the owner may choose among its own groups.
