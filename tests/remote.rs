@@ -380,7 +380,17 @@ fn credentials_go_to_their_host_and_nowhere_else() {
     rig.build(&["--secret", &elsewhere]).succeeds();
     assert_eq!(server.requests().pop().unwrap().authorization, None);
 
-    // Of an address the password is used, and not shown.
+    // Of an address the password is used, and not shown; nor does the image have it.
+    let url = server.url("/final").replace("//", "//me:hunter2@");
+    rig.dockerfile(&format!("FROM base\nADD {url} /f"));
+    let image = rig.path("shown.tar");
+    let output = format!("type=oci,dest={},compression=uncompressed", image.display());
+    rig.build(&["-o", &output]).succeeds();
+    assert!(grep(&rig.store(), b"//xxxxx@127.0.0.1"), "no history");
+    assert!(
+        !grep(&rig.store(), b"hunter2"),
+        "the image has the password"
+    );
     let url = server.url("/gone").replace("//", "//me:hunter2@");
     rig.dockerfile("FROM base\nARG U\nADD $U /");
     let outcome = rig

@@ -107,7 +107,11 @@ impl CopyStep {
             match source {
                 Source::Path(word) => {
                     let path = expand(&word.value)?;
-                    shown.push(path.clone());
+                    // This goes into the image.
+                    shown.push(match path.contains("://") {
+                        true => crate::remote::without_password(&path),
+                        false => path.clone(),
+                    });
                     paths.push(path);
                 }
                 Source::Heredoc(heredoc) => {

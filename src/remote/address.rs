@@ -71,8 +71,8 @@ pub(super) fn bad(text: &str, why: String) -> Error {
     }
 }
 
-/// The text of an address that could not be taken apart, with nothing that may be a password.
-fn without_password(text: &str) -> String {
+/// The text of an address, whether it can be taken apart or not, with nothing that may be a password.
+pub(crate) fn without_password(text: &str) -> String {
     let start = text.find("://").map_or(0, |at| at + 3);
     let end = text[start..]
         .find(['/', '?', '#'])

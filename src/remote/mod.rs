@@ -17,7 +17,7 @@ mod program;
 mod tree;
 mod tunnel;
 
-pub(crate) use address::{Address, HttpAddress};
+pub(crate) use address::{Address, HttpAddress, without_password};
 pub(crate) use authorization::Authorization;
 pub(crate) use error::Error;
 pub(crate) use git::{Repository, Resolved, is_installed};

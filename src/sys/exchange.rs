@@ -194,7 +194,7 @@ mod tests {
                 break;
             }
         }
-        trap.end();
+        drop(trap);
     }
 
     #[test]
