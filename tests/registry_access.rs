@@ -145,8 +145,15 @@ fn a_client_is_known_by_its_certificate() {
         "{}",
         refused.stderr
     );
+    // In TLS 1.3 the client is done before the server has looked at it: the alert comes with the first
+    // answer, or too late.
+    let reasons = [
+        "BadCertificate",
+        "connection was not ready",
+        "connection closed",
+    ];
     assert!(
-        refused.stderr.contains("BadCertificate"),
+        reasons.iter().any(|reason| refused.stderr.contains(reason)),
         "{}",
         refused.stderr
     );
