@@ -290,14 +290,7 @@ fn read(
     let mut file = File::from(fd);
     check(&file)?;
     let mut hasher = Hasher::new();
-    loop {
-        match file.read(buffer) {
-            Ok(0) => break,
-            Ok(length) => hasher.update(&buffer[..length]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
+    hasher.update_from(&mut file, buffer).map_err(failed)?;
     check(&file)?;
     Ok(hasher.finish_bytes())
 }
