@@ -453,3 +453,26 @@ fn devices_and_pipes_of_a_base_are_what_they_were() {
     );
     assert_eq!(image.file("copied/pipe").kind, Kind::Fifo);
 }
+
+#[test]
+fn stacks_of_layers_end_where_overlayfs_does() {
+    let rig = Rig::empty();
+    let of = |count: usize| {
+        let layers = (0..count).map(|n| Layer::new().file(format!("l{n}"), "x").tar());
+        Forged::on_base(layers.collect()).archive()
+    };
+    for count in [130, 480] {
+        let dockerfile = format!(
+            "FROM evil\nRUN test -e /l0 && test -e /l{} && touch /made",
+            count - 1
+        );
+        let outcome = rig.build_on(&of(count), &dockerfile);
+        outcome.is_sane("many layers");
+        assert_eq!(outcome.code, Some(0), "{count}: {}", outcome.stderr);
+        assert!(Image::open(&rig.path("image.tar")).has("made"));
+    }
+    let outcome = rig.build_on(&of(520), "FROM evil\nRUN test -e /l519");
+    outcome.is_sane("too many layers");
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("500"), "{}", outcome.stderr);
+}
