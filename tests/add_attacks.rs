@@ -1,5 +1,5 @@
-//! Archives and names of ADD that want to write where they must not: whatever becomes of the build, nothing outside
-//! the destination changes, in the image or on the host.
+//! Archives and names of ADD that want to write where they must not: whatever becomes of the build,
+//! nothing outside the destination changes, in the image or on the host.
 
 use std::fs;
 
