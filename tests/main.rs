@@ -74,6 +74,7 @@ mod place;
 mod platform;
 mod power_loss;
 mod progress;
+mod propagation;
 mod pull;
 mod push;
 mod real;
