@@ -201,3 +201,34 @@ fn ssh_is_run_without_anybodys_configuration() {
     let noted = run(&mut rig.build_command(&["--build-context", &context]));
     assert!(noted.contains("agent=/agent"), "the user chose it: {noted}");
 }
+
+#[test]
+fn a_default_branch_that_is_called_like_an_option_is_none() {
+    let Some(served) = Served::new() else { return };
+    let (mark, evil) = (served.rig.path("mark"), served.rig.path("evil"));
+    fs::write(&evil, format!("#!/bin/sh\ntouch {}\n", mark.display())).unwrap();
+    fs::set_permissions(&evil, fs::Permissions::from_mode(0o755)).unwrap();
+    let bare = served.base.join("r.git");
+    let git = |arguments: &[&str]| {
+        let place = ["--git-dir", bare.to_str().unwrap()];
+        served.repository.git(&[&place, arguments].concat())
+    };
+    for branch in [
+        format!("--upload-pack={}", evil.display()),
+        format!("--exec={}", evil.display()),
+        "-".to_owned(),
+        "--help".to_owned(),
+    ] {
+        let name = format!("refs/heads/{branch}");
+        git(&["update-ref", &name, "refs/heads/main"]);
+        git(&["symbolic-ref", "HEAD", &name]);
+        let image = served.rig.image_with(
+            &format!("FROM base\nADD --keep-git-dir {} /r", served.url()),
+            &["--no-cache"],
+        );
+        assert_eq!(image.text("r/file"), "one", "{branch}");
+        let head = image.text("r/.git/HEAD");
+        assert!(!head.contains("--"), "{branch}: {head}");
+        assert!(!mark.exists(), "{branch}");
+    }
+}

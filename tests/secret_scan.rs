@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use base64::Engine as _;
+
 use crate::rig::outcome::Outcome;
 use crate::rig::{Rig, host};
 
@@ -204,4 +206,50 @@ fn the_strict_profile_looks_for_secrets() {
     )
     .exits_with(1)
     .says(&["is in /plain"]);
+}
+
+#[test]
+fn a_token_in_the_configuration_of_a_repository_is_found_where_the_context_has_it() {
+    let rig = Rig::new();
+    for (config, form) in [
+        (
+            format!("[remote \"origin\"]\n\turl = https://me:{SECRET}@git.example/app\n"),
+            "is in",
+        ),
+        (
+            // What a workflow's checkout leaves behind.
+            format!(
+                "[http \"https://git.example/\"]\n\textraheader = AUTHORIZATION: basic {}\n",
+                base64::engine::general_purpose::STANDARD
+                    .encode(format!("x-access-token:{SECRET}"))
+            ),
+            "in base64",
+        ),
+    ] {
+        rig.write(".git/config", config)
+            .write(".git/HEAD", "ref: refs/heads/main\n")
+            .write("app", "x");
+        for copy in ["COPY . .", "ADD . /src/", "COPY --link . /src/"] {
+            build(
+                &rig,
+                &format!("FROM base\nWORKDIR /src\n{copy}"),
+                &["--secret-scan"],
+            )
+            .exits_with(1)
+            .says(&[
+                "Dockerfile:3",
+                "the secret \"token\"",
+                form,
+                "/src/.git/config",
+            ]);
+        }
+        rig.write(".dockerignore", ".git\n");
+        build(
+            &rig,
+            "FROM base\nWORKDIR /src\nCOPY . .",
+            &["--secret-scan"],
+        )
+        .succeeds();
+        fs::remove_file(rig.context().join(".dockerignore")).unwrap();
+    }
 }

@@ -58,7 +58,7 @@ fn root_is_zero(owner: &str) -> String {
     parts.collect::<Vec<_>>().join(":")
 }
 
-/// A small regular file of the image; empty when it is missing.
+/// A regular file of the image, of 10 MiB at most; empty when it is missing.
 pub(crate) fn read_small(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>, StepError> {
     let fail = |source| StepError::ReadImage {
         path: format!("/{path}"),
@@ -82,11 +82,16 @@ pub(crate) fn read_small(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>, St
     }
     let mut bytes = Vec::new();
     File::from(fd)
-        .take(LARGEST_PASSWD)
+        .take(LARGEST_PASSWD + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| StepError::Value {
             message: format!("cannot read /{path}: {error}"),
         })?;
+    if bytes.len() as u64 > LARGEST_PASSWD {
+        return Err(StepError::Value {
+            message: format!("/{path} is larger than {LARGEST_PASSWD} bytes"),
+        });
+    }
     Ok(bytes)
 }
 

@@ -111,11 +111,14 @@ fn bundle(
     })
 }
 
-/// An image that is asked for by a name is saved with that one, one by its id without.
+/// An image that is asked for by a name is saved with that one, one by its id without; and so is the one
+/// image that was pulled of an index by the index's digest, which is not its own.
 fn add(chosen: &mut Vec<(Bundle, Vec<Reference>)>, mut bundle: Bundle, image: &Image, text: &str) {
     let wanted = parse_reference(text).ok().filter(|wanted| {
         let whole = wanted.whole();
-        image.names.iter().any(|name| name.whole == whole)
+        let digest = wanted.digest();
+        digest.is_none_or(|digest| digest == bundle.top.digest.as_str())
+            && image.names.iter().any(|name| name.whole == whole)
     });
     // The name in the store says nothing to who loads it.
     bundle.top.annotations.remove(REF_NAME);

@@ -1,6 +1,6 @@
 //! What can go wrong with an image that is asked for.
 
-use crate::oci::{DiffId, ReferenceError};
+use crate::oci::{DiffId, Digest, ReferenceError};
 use crate::{store, transport};
 
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,12 @@ pub(crate) enum Error {
         name: String,
         expected: DiffId,
         actual: DiffId,
+    },
+    #[error("{name} calls the image {actual} by a name with another digest: {claimed}")]
+    OtherDigest {
+        name: String,
+        claimed: String,
+        actual: Digest,
     },
     #[error("{name} holds {count} images, and none was chosen")]
     Several { name: String, count: usize },

@@ -17,8 +17,8 @@ pub(crate) enum Loaded {
 }
 
 /// Puts every image of the archive `file` into the store and names them as the archive does. Each layer's
-/// blob and content have the digests that the image says, or nothing of that image is kept. Layers are
-/// unpacked by the first build that needs them.
+/// blob and content have the digests that the image says, and so has the manifest or index where a name of
+/// it has one, or nothing of that image is kept. Layers are unpacked by the first build that needs them.
 ///
 /// An index is kept as it is, with those of its images that the archive has, or with those for
 /// `platforms` unless that is empty.
@@ -44,11 +44,15 @@ pub(crate) fn load(
         });
         let names = names.collect::<Result<Vec<Reference>, _>>()?;
         let id = match source.index().map_err(source_error)? {
-            Some(index) => keep_index(store, source.as_ref(), &index, &names, platforms, &shown)?,
+            Some(index) => {
+                check_names(&names, &index.top.0.digest, &shown)?;
+                keep_index(store, source.as_ref(), &index, &names, platforms, &shown)?
+            }
             None => {
                 let host = Platform::host();
                 let wanted = platforms.first().unwrap_or(&host);
                 let image = source.resolve(wanted).map_err(source_error)?;
+                check_names(&names, &Digest::of(&image.manifest_bytes), &shown)?;
                 check_platform(&image, platforms, &shown)?;
                 let manifest = keep(store, source.as_ref(), &image, &shown)?;
                 store.set_tags(&names, &manifest)?;
@@ -86,6 +90,22 @@ pub(crate) fn spool(
 fn platform_of(image: &Resolved) -> Platform {
     let config = &image.config;
     Platform::new(&config.os, &config.architecture, config.variant.as_deref())
+}
+
+/// What is built on `name@digest` trusts that the image of this name has that digest.
+fn check_names(names: &[Reference], actual: &Digest, archive: &str) -> Result<(), Error> {
+    let is_false = |name: &&Reference| {
+        name.digest()
+            .is_some_and(|claimed| claimed != actual.as_str())
+    };
+    match names.iter().find(is_false) {
+        None => Ok(()),
+        Some(name) => Err(Error::OtherDigest {
+            name: archive.to_owned(),
+            claimed: name.whole(),
+            actual: actual.clone(),
+        }),
+    }
 }
 
 /// An archive that names one image has to have the one that was asked for.

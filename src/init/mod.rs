@@ -31,6 +31,7 @@ mod payload;
 mod rootfs;
 mod supervisor;
 mod targets;
+mod workdir;
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};

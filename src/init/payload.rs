@@ -16,7 +16,7 @@ use nix::unistd::{AccessFlags, ForkResult, Gid, Pid, Uid, faccessat};
 
 use super::console::Console;
 use super::failure::At as _;
-use super::supervisor;
+use super::{supervisor, workdir};
 use crate::sandbox::limits;
 use crate::sandbox::passwd::{self, Identity};
 use crate::sandbox::spec::{Failure, Outcome, Spec, Step, Usage};
@@ -289,30 +289,11 @@ fn set_limit(name: &'static str, resource: Resource, value: u64) -> sys::Result<
     setrlimit(resource, value, value).map_err(|errno| sys::Error::new("setrlimit", name, errno))
 }
 
-/// Enters the working directory without following the magic links of /proc, which lead out. It and its
-/// parents are made where they are missing.
+/// Enters the working directory; it and its parents are made where they are missing.
 fn enter_workdir(cwd: &OsStr) -> sys::Result<()> {
-    let path = Path::new(if cwd.is_empty() { OsStr::new("/") } else { cwd });
     let root = fs::open_directory(Path::new("/"))?;
-    let open = |path| fs::open_in_root(&root, path, OFlag::O_PATH | OFlag::O_DIRECTORY, 0);
-    let dir: OwnedFd = match open(path) {
-        Err(error) if error.errno == Errno::ENOENT => {
-            let mut parents: Vec<&Path> = path.ancestors().collect();
-            parents.reverse();
-            for step in parents.windows(2) {
-                let [parent, path] = step else { continue };
-                let Some(name) = path.file_name() else {
-                    continue;
-                };
-                if open(path).is_err() {
-                    fs::make_directory_at(open(parent)?, name, 0o755)?;
-                }
-            }
-            open(path)?
-        }
-        other => other?,
-    };
-    nix::unistd::fchdir(dir.as_fd()).map_err(|errno| sys::Error::on("fchdir", path, errno))
+    let dir = workdir::open(&root, cwd)?;
+    nix::unistd::fchdir(dir.as_fd()).map_err(|errno| sys::Error::on("fchdir", cwd, errno))
 }
 
 fn set_groups(identity: &Identity) -> sys::Result<()> {

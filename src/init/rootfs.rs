@@ -13,7 +13,7 @@ use super::targets::{Shape, Targets};
 use super::{Notes, devices, filesystems};
 use crate::ownership::record::{ATTRIBUTE, Record};
 use crate::sandbox::spec::{Failure, Mount, Spec, Step, Writable};
-use crate::sys::mount::{Attributes, Context, Propagation};
+use crate::sys::mount::{Attributes, Context};
 use crate::sys::{self, fs, mount, xattr};
 
 /// Attributes of everything from outside that is mounted into the image.
@@ -27,7 +27,7 @@ const FOREIGN: Attributes = Attributes {
 /// Mounts it all below a private place on top of the host's root, and returns the root of the sandbox.
 /// Host paths still work until the pivot, because an absolute path starts below that place.
 pub(super) fn build(spec: &Spec, notes: &mut Notes) -> Result<OwnedFd, Failure> {
-    mount::set_propagation(Propagation::Private).at(Step::Rootfs)?;
+    mount::isolate_namespace().at(Step::Rootfs)?;
     let upper = fs::open_directory(Path::new(&spec.upper)).at(Step::Rootfs)?;
     let scratch = scratch().at(Step::Rootfs)?;
     let root = overlay(spec, &scratch).at(Step::Rootfs)?;

@@ -179,12 +179,13 @@ pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> Result<()> {
     Ok(())
 }
 
-/// Adds `attributes` to a mount and to all below it (`mount_setattr(2)`, Linux 5.12).
+/// Adds `attributes` to a mount and to all below it (`mount_setattr(2)`, Linux 5.12), and makes them private:
+/// a clone of a mount otherwise goes on receiving what is mounted below the original.
 pub(crate) fn restrict(mount: impl AsFd, attributes: Attributes) -> Result<()> {
     set_attributes(mount, attributes, libc::AT_RECURSIVE)
 }
 
-/// Adds `attributes` to this mount alone.
+/// Adds `attributes` to this mount alone, and makes it private.
 pub(crate) fn restrict_one(mount: impl AsFd, attributes: Attributes) -> Result<()> {
     set_attributes(mount, attributes, 0)
 }
@@ -193,7 +194,7 @@ fn set_attributes(mount: impl AsFd, attributes: Attributes, flags: libc::c_int) 
     let change = libc::mount_attr {
         attr_set: attributes.bits(),
         attr_clr: 0,
-        propagation: 0,
+        propagation: libc::MS_PRIVATE,
         userns_fd: 0,
     };
     // SAFETY: the path is static; `change` is a whole mount_attr of the size passed and outlives the
@@ -235,6 +236,18 @@ pub(crate) fn set_propagation(propagation: Propagation) -> Result<()> {
         None::<&str>,
     )
     .map_err(|errno| Error::new("mount", "/", errno))
+}
+
+/// Keeps mounts and unmounts of this namespace in it, and as far as the kernel lets it those of others out.
+/// Some kernels with a mend of CVE-2025-38498 answer EPERM to `MS_PRIVATE` on mounts that came from a more
+/// privileged namespace. Those still receive: what is cloned from them must be [restricted](restrict), and
+/// the rest left behind with [`pivot_to`].
+pub(crate) fn isolate_namespace() -> Result<()> {
+    set_propagation(Propagation::Slave)?;
+    match set_propagation(Propagation::Private) {
+        Err(error) if error.errno == Errno::EPERM => Ok(()),
+        other => other,
+    }
 }
 
 /// Makes the attached mount `root` the root and working directory of this process and of all others in

@@ -23,6 +23,19 @@ use crate::ownership::Table;
 struct Scratch {
     dir: TempDir,
     root: OwnedFd,
+    /// What the file beside the root, and the directory that both are in, were before.
+    before: [Vec<i64>; 2],
+}
+
+/// Mode, owners, links and times: a change of any kind is seen in them.
+fn state(path: &Path) -> Vec<i64> {
+    let found = fs::symlink_metadata(path).unwrap();
+    let (mode, uid, gid) = (found.mode(), found.uid(), found.gid());
+    let links = i64::try_from(found.nlink()).unwrap();
+    let mtime = [found.mtime(), found.mtime_nsec()];
+    let ctime = [found.ctime(), found.ctime_nsec()];
+    let whose = [mode, uid, gid].map(i64::from);
+    [&whose[..], &[links], &mtime, &ctime].concat()
 }
 
 impl Scratch {
@@ -31,7 +44,8 @@ impl Scratch {
         fs::create_dir(dir.path().join("root")).unwrap();
         fs::write(dir.path().join("outside"), "untouched").unwrap();
         let root = sys::fs::open_directory(&dir.path().join("root")).unwrap();
-        Self { dir, root }
+        let before = [state(&dir.path().join("outside")), state(dir.path())];
+        Self { dir, root, before }
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -62,6 +76,11 @@ impl Scratch {
             2,
             "something is outside the root"
         );
+        let after = [
+            state(&self.dir.path().join("outside")),
+            state(self.dir.path()),
+        ];
+        assert_eq!(after, self.before, "something outside was changed");
         result
     }
 

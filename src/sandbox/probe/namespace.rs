@@ -7,7 +7,7 @@ use super::child::{in_child, in_pid_namespace};
 use super::ids::{Ids, Single};
 use super::{Answer, Finding, Refusal, filter};
 use crate::sandbox::userns;
-use crate::sys::mount::{Attributes, Context, Propagation};
+use crate::sys::mount::{Attributes, Context};
 use crate::sys::{self, fs, mount};
 
 /// What happened in the namespace. Without one every answer is an error.
@@ -93,7 +93,7 @@ fn try_kind(kind: &'static std::ffi::CStr) -> sys::Result<()> {
 fn try_pivot() -> sys::Result<()> {
     nix::sched::unshare(CloneFlags::CLONE_NEWNS)
         .map_err(|errno| sys::Error::new("unshare", "CLONE_NEWNS", errno))?;
-    mount::set_propagation(Propagation::Private)?;
+    mount::isolate_namespace()?;
     let root = Context::open(c"tmpfs")?.mount(Attributes::default())?;
     mount::attach(&root, fs::open_directory(std::path::Path::new("/"))?)?;
     mount::pivot_to(&root)
