@@ -17,7 +17,7 @@ const MUCH: u64 = 2 << 20;
 /// Files that may wait to be read.
 const MOST: usize = 256;
 /// Files, or bytes of them, that a thread takes at once.
-const BATCH: usize = 16;
+const BATCH: usize = 32;
 const BATCH_BYTES: u64 = 256 << 10;
 const MAX_THREADS: usize = 8;
 const BUFFER: usize = 256 << 10;

@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn the_digest_does_not_depend_on_where_the_bytes_are_hashed() {
         let bytes: Vec<u8> = (0..6_000_001_u32)
-            .map(|number| (number >> 5) as u8)
+            .map(|number| (number >> 5).to_le_bytes()[0])
             .collect();
         for length in [0, 1, 2 << 20, (2 << 20) + 1, (2 << 20) + CHUNK, bytes.len()] {
             for step in [CHUNK, 777_777, 10_000] {
