@@ -6,6 +6,7 @@ pub(crate) mod digest;
 pub(crate) mod glob;
 pub(crate) mod hashing;
 pub(crate) mod ignore;
+mod records;
 
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Origin;
+use super::entries::Entries;
 use super::error::Error;
 use super::select::{Match, Selection, shown};
-use super::walk::{Entry, Node};
+use super::walk::Node;
 use crate::context::digest::{self, Memo};
 use crate::context::hashing::{self, Content, Sequence};
 use crate::oci::Digest;
@@ -94,22 +95,22 @@ impl Record<'_> {
         origin: Origin,
         top: OwnedFd,
         top_path: &Path,
-        entries: &[Entry],
+        entries: &Entries,
     ) -> Result<(), Error> {
         let mut open = vec![(Arc::new(top), top_path.to_owned())];
-        for entry in entries {
+        for entry in entries.iter() {
             open.truncate(entry.depth);
             let (directory, path) = open.last().expect("entries are below the top");
-            let path = path.join(&*entry.name);
+            let path = path.join(entry.name);
             self.number(entry.depth as u64);
             self.number(entry.is_implied.into());
             self.field(entry.name.as_bytes());
-            self.node(origin, directory, &entry.name, &entry.node, &path)?;
-            if let Some(target) = &entry.target {
+            self.node(origin, directory, entry.name, &entry.node, &path)?;
+            if let Some(target) = entry.target {
                 self.field(target.as_bytes());
             }
             if entry.node.kind() == Kind::Directory {
-                let inner = sys::fs::open_directory_at(directory, &entry.name);
+                let inner = sys::fs::open_directory_at(directory, entry.name);
                 let inner = inner.map_err(|source| unreadable(&path, source))?;
                 open.push((Arc::new(inner), path));
             }
