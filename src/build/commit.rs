@@ -10,7 +10,7 @@ use super::event::{Phase, Spent};
 use super::request::Encoding;
 use super::secret_scan::{LayerScan, Leak};
 use super::tar_sink::{self, EndedTar, Scanned};
-use crate::layer::{Compression, Decoder, Devices, PackOptions, pack};
+use crate::layer::{Compression, Decoder, Devices, PackOptions, encoding_name, pack};
 use crate::oci::{Descriptor, DiffId, media_type};
 use crate::ownership::{Ownership, record};
 use crate::store::{Active, LayerBlob, Packing, Snapshot, StagedBlob, Store};
@@ -159,7 +159,7 @@ fn publish(
     }
     let blob = LayerBlob {
         descriptor: descriptor.clone(),
-        encoding: Some(encoding_name(encoding)),
+        encoding: Some(encoding_name(encoding.compression, encoding.level)),
     };
     store.add_layer_blob(diff_id, blob)?;
     Ok(descriptor)
@@ -173,18 +173,6 @@ fn media_type_of(compression: Compression) -> &'static str {
     }
 }
 
-/// Names what wrote a blob, so that another level or another writer is not taken for it.
-fn encoding_name(encoding: Encoding) -> String {
-    let level = encoding
-        .level
-        .map_or_else(|| "default".to_owned(), |level| level.to_string());
-    match encoding.compression {
-        Compression::Uncompressed => "tar".to_owned(),
-        Compression::Gzip => format!("gzip:{level}"),
-        Compression::Zstd => format!("zstd:{level}"),
-    }
-}
-
 /// The blob of the topmost layer of `snapshot` for an output: a layer that came from elsewhere as it
 /// came, an own one in `encoding`, made now when it is not there.
 pub(crate) fn layer_blob(
@@ -195,7 +183,7 @@ pub(crate) fn layer_blob(
     clamp_mtime: Option<i64>,
 ) -> Result<Descriptor, StepError> {
     let there = store.layer_blobs(diff_id);
-    let wanted = encoding_name(encoding);
+    let wanted = encoding_name(encoding.compression, encoding.level);
     let found = there
         .iter()
         .find(|blob| blob.encoding.is_none())

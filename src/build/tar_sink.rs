@@ -7,15 +7,15 @@ use super::error::StepError;
 use super::request::Encoding;
 use super::secret_scan::LayerScan;
 use crate::layer::{Compression, Encoder};
-use crate::oci::{DiffId, Hasher};
+use crate::oci::{DiffId, StreamHasher};
 use crate::store::{BlobWriter, StagedBlob, Store};
 
 /// A tar on its way.
 pub(super) enum TarSink {
     /// Nobody wants a blob of it.
-    Hashed(Hasher),
+    Hashed(StreamHasher),
     /// Hashed as it is, and compressed into a blob.
-    Compressed(Hasher, Blob),
+    Compressed(StreamHasher, Blob),
     /// The blob is the tar, and its digest the DiffId.
     Plain(Blob),
 }
@@ -58,7 +58,7 @@ impl TarSink {
     }
 
     pub(super) fn end(self) -> Result<EndedTar, StepError> {
-        let hashed = |hasher: Hasher, blob| EndedTar {
+        let hashed = |hasher: StreamHasher, blob| EndedTar {
             length: hasher.length(),
             diff_id: DiffId(hasher.finish()),
             blob,
@@ -99,7 +99,7 @@ impl Write for TarSink {
 /// Begins a tar; with `encoding` there will be a blob of it.
 pub(super) fn begin(store: &Store, encoding: Option<Encoding>) -> Result<TarSink, StepError> {
     let Some(encoding) = encoding else {
-        return Ok(TarSink::Hashed(Hasher::new()));
+        return Ok(TarSink::Hashed(StreamHasher::new()));
     };
     let blob = Blob {
         encoder: encoder(store, encoding)?,
@@ -107,7 +107,7 @@ pub(super) fn begin(store: &Store, encoding: Option<Encoding>) -> Result<TarSink
     };
     Ok(match encoding.compression {
         Compression::Uncompressed => TarSink::Plain(blob),
-        Compression::Gzip | Compression::Zstd => TarSink::Compressed(Hasher::new(), blob),
+        Compression::Gzip | Compression::Zstd => TarSink::Compressed(StreamHasher::new(), blob),
     })
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 
 use super::error::StepError;
 use crate::layer::{Decoder, Form, Limits, unpack};
-use crate::oci::{DiffId, Hasher};
+use crate::oci::{DiffId, StreamHasher};
 use crate::store::{Snapshot, StagedSnapshot, Store};
 
 /// A layer's directory, complete, that stands on nothing yet.
@@ -92,7 +92,7 @@ pub(crate) fn unpack_blob(
     let root = crate::sys::fs::open_directory(&active.upper()).map_err(UnpackFailure::Open)?;
     let mut tar = Hashing {
         reader: Decoder::detect(blob).map_err(UnpackFailure::Decode)?,
-        hasher: Hasher::new(),
+        hasher: StreamHasher::new(),
     };
     let files = unpack(
         &mut tar,
@@ -115,7 +115,7 @@ pub(crate) fn unpack_blob(
 
 struct Hashing<R> {
     reader: R,
-    hasher: Hasher,
+    hasher: StreamHasher,
 }
 
 impl<R: Read> Read for Hashing<R> {

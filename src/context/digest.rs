@@ -164,6 +164,7 @@ impl Memo {
 
     /// The hash of the regular file `name` in `dir`, which was found to be as `stamp` says. `buffer` is
     /// where it is read to when it has to be.
+    #[cfg(test)]
     pub(crate) fn hash(
         &self,
         dir: BorrowedFd<'_>,
@@ -174,20 +175,20 @@ impl Memo {
         if let Some(hash) = self.recall(stamp) {
             return Ok(hash);
         }
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .ok()
-            .and_then(|now| i64::try_from(now.as_secs()).ok())
-            .unwrap_or(0);
-        self.files_read.fetch_add(1, Ordering::Relaxed);
-        let hash = read(dir, name, stamp, buffer)?;
-        if stamp.is_settled(now) {
-            self.remember(stamp, hash);
-        }
-        Ok(hash)
+        let fresh = Fresh::read(dir, name, stamp, buffer)?;
+        self.learn(stamp, &fresh);
+        Ok(fresh.hash)
     }
 
-    fn recall(&self, stamp: &Stamp) -> Option<ContentHash> {
+    /// Remembers what was read of a file, if a later change of it would show.
+    pub(super) fn learn(&self, stamp: &Stamp, fresh: &Fresh) {
+        self.files_read.fetch_add(1, Ordering::Relaxed);
+        if stamp.is_settled(fresh.began) {
+            self.remember(stamp, fresh.hash);
+        }
+    }
+
+    pub(super) fn recall(&self, stamp: &Stamp) -> Option<ContentHash> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let known = state.known.find(&stamp.key())?;
         let hash = known.bytes.strip_prefix(&stamp.encode())?.try_into().ok()?;
@@ -222,7 +223,31 @@ impl Memo {
     }
 }
 
-/// Hashes a file that must be as `stamp` says before and after.
+/// The hash of a file that was read, and when (seconds since 1970) that began.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    pub(super) hash: ContentHash,
+    began: i64,
+}
+
+impl Fresh {
+    /// Hashes a file that must be as `stamp` says before and after.
+    pub(super) fn read(
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        stamp: &Stamp,
+        buffer: &mut [u8],
+    ) -> Result<Self, Error> {
+        let began = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .ok()
+            .and_then(|now| i64::try_from(now.as_secs()).ok())
+            .unwrap_or(0);
+        let hash = read(dir, name, stamp, buffer)?;
+        Ok(Self { hash, began })
+    }
+}
+
 fn read(
     dir: BorrowedFd<'_>,
     name: &OsStr,

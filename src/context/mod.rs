@@ -4,6 +4,7 @@
 pub(crate) mod assertions;
 pub(crate) mod digest;
 pub(crate) mod glob;
+pub(crate) mod hashing;
 pub(crate) mod ignore;
 mod records;
 

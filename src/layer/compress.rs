@@ -6,12 +6,24 @@ use zstd::stream::raw::CParameter;
 
 use super::{Compression, gzip};
 
-/// Bytes that one zstd thread compresses at a time. Left to zstd it would depend on the level only,
-/// but on the version too.
-const ZSTD_JOB: u32 = 4 << 20;
+/// MiB that one zstd thread compresses at a time. Left to zstd it would depend on the level only,
+/// but on the version too. zstd has six buffers of this size for two threads; with 4 MiB, layers are
+/// 0.2 to 1.5 % smaller.
+const ZSTD_JOB: u32 = 2;
 
-const DEFAULT_GZIP_LEVEL: u32 = 6;
+/// Against 6 it saves a seventh of the time and costs 0.2 % of size (programs and Python packages, zlib-rs).
+const DEFAULT_GZIP_LEVEL: u32 = 5;
 const DEFAULT_ZSTD_LEVEL: u32 = 3;
+
+/// Names what decides the bytes of a compressed layer, so that another level or another writer is not
+/// taken for it. `level` is as for [`Encoder::new`].
+pub(crate) fn encoding_name(compression: Compression, level: Option<u32>) -> String {
+    match compression {
+        Compression::Uncompressed => "tar".to_owned(),
+        Compression::Gzip => format!("gzip:{}", level.unwrap_or(DEFAULT_GZIP_LEVEL)),
+        Compression::Zstd => format!("zstd:{}:{ZSTD_JOB}M", level.unwrap_or(DEFAULT_ZSTD_LEVEL)),
+    }
+}
 
 /// Compresses what is written to it into `W`. Dropped before [`Encoder::finish`] it leaves a stream
 /// that is cut off.
@@ -24,7 +36,7 @@ enum Inner<W: Write> {
 }
 
 impl<W: Write> Encoder<W> {
-    /// `level` is the format's own (gzip 1 to 9, 6 when not given; zstd 1 to 22, 3 when not given);
+    /// `level` is the format's own (gzip 1 to 9, 5 when not given; zstd 1 to 22, 3 when not given);
     /// another is an error of the kind `InvalidInput`, as is any for an uncompressed layer.
     /// `threads` changes the speed, never the bytes; 0 counts as 1.
     pub(crate) fn new(
@@ -49,7 +61,7 @@ impl<W: Write> Encoder<W> {
                 // Zero workers would be another algorithm with other bytes.
                 let workers = u32::try_from(threads.clamp(1, 32)).expect("at most 32");
                 encoder.multithread(workers)?;
-                encoder.set_parameter(CParameter::JobSize(ZSTD_JOB))?;
+                encoder.set_parameter(CParameter::JobSize(ZSTD_JOB << 20))?;
                 encoder.include_checksum(true)?;
                 Inner::Zstd(encoder)
             }
@@ -218,6 +230,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_gives_other_bytes_has_another_name() {
+        let name = encoding_name;
+        assert_eq!(
+            name(Compression::Gzip, None),
+            name(Compression::Gzip, Some(5))
+        );
+        assert_ne!(
+            name(Compression::Gzip, None),
+            name(Compression::Gzip, Some(6))
+        );
+        // As versions with other bytes named their defaults.
+        assert_ne!(name(Compression::Gzip, None), "gzip:default");
+        assert_ne!(name(Compression::Zstd, None), "zstd:default");
+        assert_ne!(name(Compression::Zstd, Some(3)), "zstd:3");
+        assert_ne!(
+            name(Compression::Zstd, Some(3)),
+            name(Compression::Zstd, Some(4))
+        );
     }
 
     #[test]

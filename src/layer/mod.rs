@@ -25,7 +25,7 @@ pub(crate) mod tree;
 mod unpack;
 
 pub(crate) use archive::is_tar;
-pub(crate) use compress::Encoder;
+pub(crate) use compress::{Encoder, encoding_name};
 pub(crate) use decompress::{Decoder, is_compressed};
 pub(crate) use follow::{Follower, Part};
 pub(crate) use pack::{

@@ -10,12 +10,14 @@ mod digest;
 mod manifest;
 mod platform;
 mod reference;
+mod stream_hasher;
 
 pub(crate) use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
 pub(crate) use digest::{ChainId, DiffId, Digest, Hasher};
 pub(crate) use manifest::{Descriptor, Index, Manifest, media_type};
 pub(crate) use platform::Platform;
 pub(crate) use reference::{Reference, ReferenceError, parse_reference};
+pub(crate) use stream_hasher::StreamHasher;
 
 /// Serialises a document the one way rbuild writes JSON: compact, keys of every map sorted.
 pub(crate) fn to_json<T: serde::Serialize>(document: &T) -> Vec<u8> {

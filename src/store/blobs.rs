@@ -5,16 +5,18 @@ use std::io::{self, Seek as _, Write};
 use std::path::{Path, PathBuf};
 
 use super::partials::Partial;
+use super::writeback::Writeback;
 use super::{Error, Store};
-use crate::oci::{Descriptor, Digest, Hasher};
+use crate::oci::{Descriptor, Digest, StreamHasher};
 
 /// A blob being written. Dropped unfinished, nothing of it stays, or of a [resumable](
 /// Store::resumable_writer) one what reached the disk.
 #[derive(Debug)]
 pub(crate) struct BlobWriter {
     file: Place,
-    hasher: Hasher,
+    hasher: StreamHasher,
     buffer: Vec<u8>,
+    writeback: Writeback,
     expected: Option<(Digest, u64)>,
 }
 
@@ -132,8 +134,9 @@ impl Store {
             .map_err(Error::io("write to", directory))?;
         Ok(BlobWriter {
             file: Place::Scratch(file),
-            hasher: Hasher::new(),
+            hasher: StreamHasher::new(),
             buffer: Vec::with_capacity(BUFFER),
+            writeback: Writeback::default(),
             expected: expected.map(|descriptor| (descriptor.digest.clone(), descriptor.size)),
         })
     }
@@ -145,10 +148,12 @@ impl Store {
         let Some(mut partial) = self.partial(expected)? else {
             return self.blob_writer(Some(expected));
         };
+        let hasher = StreamHasher::from(partial.hash(expected.size)?);
         Ok(BlobWriter {
-            hasher: partial.hash(expected.size)?,
             file: Place::Partial(partial),
             buffer: Vec::with_capacity(BUFFER),
+            writeback: Writeback::after(hasher.length()),
+            hasher,
             expected: Some((expected.digest.clone(), expected.size)),
         })
     }
@@ -224,7 +229,8 @@ impl BlobWriter {
     /// Forgets every byte.
     pub(crate) fn restart(&mut self) -> Result<(), Error> {
         self.buffer.clear();
-        self.hasher = Hasher::new();
+        self.hasher = StreamHasher::new();
+        self.writeback = Writeback::default();
         let path = self.file.path().to_owned();
         let restarted = match &mut self.file {
             Place::Partial(partial) => partial.restart(),
@@ -274,6 +280,7 @@ impl BlobWriter {
 
     fn flush_buffer(&mut self) -> io::Result<()> {
         self.file.write_all(&self.buffer)?;
+        self.writeback.wrote(self.file.path(), self.buffer.len());
         self.buffer.clear();
         Ok(())
     }
@@ -296,6 +303,7 @@ impl Write for BlobWriter {
         }
         if bytes.len() >= BUFFER {
             self.file.write_all(bytes)?;
+            self.writeback.wrote(self.file.path(), bytes.len());
         } else {
             self.buffer.extend_from_slice(bytes);
         }

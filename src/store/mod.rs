@@ -49,6 +49,7 @@ mod tmp;
 mod trees;
 mod unsynced;
 mod view;
+mod writeback;
 
 use std::fs::{self, File};
 use std::io::Write as _;

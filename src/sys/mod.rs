@@ -16,6 +16,7 @@ pub(crate) mod remove;
 pub(crate) mod socket;
 pub(crate) mod statx;
 pub(crate) mod terminal;
+pub(crate) mod writeback;
 pub(crate) mod xattr;
 
 use std::fmt;

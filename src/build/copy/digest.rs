@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Origin;
 use super::entries::Entries;
@@ -12,7 +13,8 @@ use super::error::Error;
 use super::select::{Match, Selection, shown};
 use super::walk::Node;
 use crate::context::digest::{self, Memo};
-use crate::oci::{Digest, Hasher};
+use crate::context::hashing::{self, Content, Sequence};
+use crate::oci::Digest;
 use crate::ownership::record;
 use crate::sys;
 use crate::sys::fs::Kind;
@@ -20,7 +22,8 @@ use crate::sys::fs::Kind;
 /// Changes with what is digested, or how.
 const VERSION: &str = "rbuild copy 2";
 
-const BUFFER: usize = 256 * 1024;
+/// Bytes of a content's hash.
+const HASH: u64 = 32;
 
 impl Selection<'_> {
     /// Everything about the sources that the result of the copy depends on: names, types, permissions,
@@ -31,10 +34,7 @@ impl Selection<'_> {
     /// do: device numbers of overlay mounts are used again.
     pub(crate) fn digest(&self, memo: &Memo) -> Result<Digest, Error> {
         let mut record = Record {
-            hasher: Hasher::new(),
-            memo,
-            none: Memo::none(),
-            buffer: vec![0; BUFFER],
+            sequence: Sequence::new(memo),
             linked: HashMap::new(),
         };
         record.field(VERSION.as_bytes());
@@ -55,9 +55,9 @@ impl Selection<'_> {
                 } => {
                     record.field(b"file");
                     record.field(name.as_bytes());
-                    let directory = parent.open()?;
+                    let directory = Arc::new(parent.open()?);
                     let path = parent.path.join(real_name);
-                    record.node(*origin, directory.as_fd(), real_name, node, &path)?;
+                    record.node(*origin, &directory, real_name, node, &path)?;
                 }
                 Match::Directory {
                     origin,
@@ -69,15 +69,12 @@ impl Selection<'_> {
                 }
             }
         }
-        Ok(record.hasher.finish())
+        record.sequence.finish().map_err(unhashed)
     }
 }
 
 struct Record<'a> {
-    hasher: Hasher,
-    memo: &'a Memo,
-    none: Memo,
-    buffer: Vec<u8>,
+    sequence: Sequence<'a>,
     /// The number of the first name of each file of one source with several.
     linked: HashMap<(u64, u64), u64>,
 }
@@ -86,11 +83,11 @@ impl Record<'_> {
     /// Adds bytes so that no two sequences of fields are the same bytes.
     fn field(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
-        self.hasher.update(bytes);
+        self.sequence.bytes(bytes);
     }
 
     fn number(&mut self, number: u64) {
-        self.hasher.update(&number.to_be_bytes());
+        self.sequence.bytes(&number.to_be_bytes());
     }
 
     fn entries(
@@ -100,7 +97,7 @@ impl Record<'_> {
         top_path: &Path,
         entries: &Entries,
     ) -> Result<(), Error> {
-        let mut open = vec![(top, top_path.to_owned())];
+        let mut open = vec![(Arc::new(top), top_path.to_owned())];
         for entry in entries.iter() {
             open.truncate(entry.depth);
             let (directory, path) = open.last().expect("entries are below the top");
@@ -108,13 +105,14 @@ impl Record<'_> {
             self.number(entry.depth as u64);
             self.number(entry.is_implied.into());
             self.field(entry.name.as_bytes());
-            self.node(origin, directory.as_fd(), entry.name, &entry.node, &path)?;
+            self.node(origin, directory, entry.name, &entry.node, &path)?;
             if let Some(target) = entry.target {
                 self.field(target.as_bytes());
             }
             if entry.node.kind() == Kind::Directory {
                 let inner = sys::fs::open_directory_at(directory, entry.name);
-                open.push((inner.map_err(|source| unreadable(&path, source))?, path));
+                let inner = inner.map_err(|source| unreadable(&path, source))?;
+                open.push((Arc::new(inner), path));
             }
         }
         // An end that no depth of an entry can be taken for.
@@ -125,7 +123,7 @@ impl Record<'_> {
     fn node(
         &mut self,
         origin: Origin,
-        directory: BorrowedFd<'_>,
+        directory: &Arc<OwnedFd>,
         name: &OsStr,
         node: &Node,
         path: &Path,
@@ -135,8 +133,8 @@ impl Record<'_> {
         if origin == Origin::Rootfs {
             self.number(node.owner.0.into());
             self.number(node.owner.1.into());
-            let attributes =
-                attributes(directory, name, node).map_err(|source| unreadable(path, source))?;
+            let attributes = attributes(directory.as_fd(), name, node)
+                .map_err(|source| unreadable(path, source))?;
             self.number(attributes.len() as u64);
             for (attribute, value) in attributes {
                 self.field(attribute.as_bytes());
@@ -156,21 +154,23 @@ impl Record<'_> {
             }
             self.linked.insert(inode, count);
         }
-        let memo = match origin {
-            Origin::Context => self.memo,
-            Origin::Rootfs => &self.none,
+        let content = Content {
+            directory,
+            name,
+            stamp: &node.stamp,
+            path: path.to_owned(),
+            is_remembered: origin == Origin::Context,
         };
-        let hash = memo
-            .hash(directory, name, &node.stamp, &mut self.buffer)
-            .map_err(|source| match source {
-                digest::Error::Changed { .. } => Error::ChangedDuringBuild { path: shown(path) },
-                source => Error::Digest {
-                    path: shown(path),
-                    source,
-                },
-            })?;
-        self.field(&hash);
-        Ok(())
+        self.number(HASH);
+        self.sequence.content(content).map_err(unhashed)
+    }
+}
+
+fn unhashed(failure: hashing::Failure) -> Error {
+    let path = shown(&failure.path);
+    match failure.source {
+        digest::Error::Changed { .. } => Error::ChangedDuringBuild { path },
+        source => Error::Digest { path, source },
     }
 }
 
