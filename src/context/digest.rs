@@ -56,6 +56,8 @@ pub(crate) struct Stamp {
 #[derive(Debug)]
 pub(crate) struct Memo {
     path: Option<PathBuf>,
+    /// What it does not know is read.
+    reads: bool,
     state: Mutex<State>,
     files_read: AtomicU64,
 }
@@ -81,6 +83,8 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("what is in {name} is not known")]
+    Unknown { name: String },
     #[error("{name} changed while it was read")]
     Changed { name: String },
     #[error("cannot write the memo {}", path.display())]
@@ -154,11 +158,13 @@ impl Stamp {
 }
 
 impl Memo {
-    /// The memo in the file `path`; a missing or damaged file is an empty memo.
-    pub(crate) fn open(path: &Path) -> Self {
+    /// The memo in the file `path`; a missing or damaged file is an empty memo. Unless it `reads`, a file
+    /// that it does not know is an error.
+    pub(crate) fn open(path: &Path, reads: bool) -> Self {
         let known = load(path).unwrap_or_default();
         Self {
             path: Some(path.to_owned()),
+            reads,
             state: Mutex::new(State {
                 known,
                 learned: false,
@@ -171,6 +177,7 @@ impl Memo {
     pub(crate) fn none() -> Self {
         Self {
             path: None,
+            reads: true,
             state: Mutex::default(),
             files_read: AtomicU64::new(0),
         }
@@ -193,6 +200,11 @@ impl Memo {
     ) -> Result<ContentHash, Error> {
         if let Some(hash) = self.recall(stamp) {
             return Ok(hash);
+        }
+        if !self.reads {
+            return Err(Error::Unknown {
+                name: name.to_string_lossy().into_owned(),
+            });
         }
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -382,10 +394,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), "text").unwrap();
         let path = dir.path().join("memos/one.memo");
-        let memo = Memo::open(&path);
+        let memo = Memo::open(&path, true);
         let first = hash(&memo, dir.path(), "a", true).unwrap();
         memo.save().unwrap();
-        let memo = Memo::open(&path);
+        let memo = Memo::open(&path, true);
         assert_eq!(hash(&memo, dir.path(), "a", true).unwrap(), first);
         assert_eq!(memo.files_read(), 0);
     }
@@ -431,7 +443,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), "text").unwrap();
         let path = dir.path().join("memo");
-        let memo = Memo::open(&path);
+        let memo = Memo::open(&path, true);
         hash(&memo, dir.path(), "a", true).unwrap();
         memo.save().unwrap();
         let good = fs::read(&path).unwrap();
