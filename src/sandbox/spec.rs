@@ -46,7 +46,9 @@ pub(crate) struct Spec {
     pub(crate) insecure: bool,
     /// Mounted in this order after everything else.
     pub(crate) mounts: Vec<Mount>,
-    /// seccomp programs in the order of installation, as of [`super::seccomp::filters`].
+    /// seccomp programs in the order of installation, as of [`super::seccomp::filters`]. They are sent as
+    /// they are, beside what is JSON.
+    #[serde(skip)]
     pub(crate) filters: Vec<Vec<u64>>,
     /// With one id in the user namespace: how the command sees several.
     pub(crate) emulation: Option<Emulation>,

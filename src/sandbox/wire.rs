@@ -1,6 +1,7 @@
 //! Messages between the parent and init, over one stream socket.
 //!
-//! The parent sends one [`Spec`]: its length in four little-endian bytes, then JSON; then the command's
+//! The parent sends one [`Spec`]: its length in four little-endian bytes, then JSON; the number of its filters
+//! and each of them, its length in words before it, the same way; then the command's
 //! standard input and its network namespace if the spec says so. Init answers with a [`Message`] for each thing that it
 //! made, the last of them [`Message::Report`], then the JSON of one [`Report`], then end of file. JSON because init and parent
 //! are the same program and the messages are small.
@@ -71,21 +72,76 @@ pub(crate) fn send_spec(mut socket: &UnixStream, spec: &Spec) -> io::Result<()> 
         .ok()
         .filter(|length| *length <= MAX_SPEC)
         .ok_or(io::ErrorKind::FileTooLarge)?;
-    socket.write_all(&length.to_le_bytes())?;
-    socket.write_all(&body)
+    let mut bytes = Vec::with_capacity(body.len() + 64 * 1024);
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(&length_of(&spec.filters)?.to_le_bytes());
+    for filter in &spec.filters {
+        bytes.extend_from_slice(&length_of(filter)?.to_le_bytes());
+        filter
+            .iter()
+            .for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+    }
+    socket.write_all(&bytes)
 }
 
-pub(crate) fn receive_spec(mut socket: &UnixStream) -> io::Result<Spec> {
+fn length_of<T>(list: &[T]) -> io::Result<u32> {
+    let length = u32::try_from(list.len()).ok();
+    Ok(length
+        .filter(|length| *length <= MAX_FILTER)
+        .ok_or(io::ErrorKind::FileTooLarge)?)
+}
+
+/// More than the kernel takes, of programs and of instructions in one.
+const MAX_FILTER: u32 = 1 << 16;
+
+pub(crate) fn receive_spec(socket: &UnixStream) -> io::Result<Spec> {
+    let length = receive_length(socket, MAX_SPEC)?;
+    let mut spec: Spec = serde_json::from_slice(&receive_bytes(socket, length as usize)?)?;
+    for _ in 0..receive_length(socket, MAX_FILTER)? {
+        let length = receive_length(socket, MAX_FILTER)?;
+        let bytes = receive_bytes(socket, length as usize * WORD)?;
+        let (words, _) = bytes.as_chunks::<WORD>();
+        let filter = words.iter().copied().map(u64::from_le_bytes);
+        spec.filters.push(filter.collect());
+    }
+    Ok(spec)
+}
+
+/// Bytes of an instruction.
+const WORD: usize = 8;
+
+fn receive_length(socket: &UnixStream, most: u32) -> io::Result<u32> {
     let mut length = [0; 4];
-    socket.read_exact(&mut length)?;
+    (&mut &*socket).read_exact(&mut length)?;
     let length = u32::from_le_bytes(length);
-    if length > MAX_SPEC {
+    if length > most {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let mut body = vec![0; length as usize];
-    socket.read_exact(&mut body)?;
-    Ok(serde_json::from_slice(&body)?)
+    Ok(length)
 }
+
+fn receive_bytes(mut socket: &UnixStream, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    socket.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// One of the three standard descriptors of an init that is to be.
+pub(crate) fn send_standard(control: &UnixStream, fd: BorrowedFd<'_>) -> sys::Result<()> {
+    send_byte(control, STANDARD, Some(fd))
+}
+
+/// The other side of [`send_standard`]; `None` when that is gone.
+pub(crate) fn receive_standard(control: &UnixStream) -> sys::Result<Option<OwnedFd>> {
+    match receive_byte(control)? {
+        Received::Closed => Ok(None),
+        Received::Byte(STANDARD, Some(fd)) => Ok(Some(fd)),
+        Received::Byte(..) => Err(sys::Error::new("recvmsg", "", Errno::EPROTO)),
+    }
+}
+
+const STANDARD: u8 = b's';
 
 /// What the command tells its supervisor: the listener of its filter, and who it is.
 pub(crate) fn send_listener(
