@@ -6,6 +6,7 @@ use seccompiler::{BpfProgram, TargetArch, compile_from_json};
 
 #[cfg(target_arch = "x86_64")]
 mod i386;
+mod tree;
 
 #[cfg(target_arch = "x86_64")]
 const LISTS: (&str, TargetArch) = (
@@ -64,13 +65,20 @@ pub(crate) fn filters(in_chroot: bool) -> Result<Vec<Vec<u64>>, Error> {
 #[cfg(target_arch = "x86_64")]
 fn compile(name: &'static str, list: &str, arch: TargetArch) -> Result<BpfProgram, Error> {
     Ok(i386::splice(
-        native(name, list, arch)?,
-        i386::compile(name)?,
+        searched(native(name, list, arch)?),
+        searched(i386::compile(name)?),
     ))
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-use native as compile;
+fn compile(name: &'static str, list: &str, arch: TargetArch) -> Result<BpfProgram, Error> {
+    Ok(searched(native(name, list, arch)?))
+}
+
+/// The unit tests rule out that the program is one that cannot be searched.
+fn searched(program: BpfProgram) -> BpfProgram {
+    tree::search(&program).unwrap_or(program)
+}
 
 fn native(name: &'static str, list: &str, arch: TargetArch) -> Result<BpfProgram, Error> {
     let mut programs = compile_from_json(list.as_bytes(), arch)
