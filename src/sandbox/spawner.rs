@@ -58,16 +58,16 @@ impl Child {
 
 /// Starts an init with these for standard input, output and error. Out of reach of what a terminal sends to
 /// this process's own group.
-pub(super) fn spawn(standard: [OwnedFd; 3]) -> io::Result<Child> {
+pub(super) fn spawn(standard: &[OwnedFd; 3]) -> io::Result<Child> {
     let mut spawner = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(running) = &*spawner {
-        match running.fork(&standard) {
+        match running.fork(standard) {
             // It is gone, for instance because memory ran out.
             Err(error) if is_gone(&error) => {}
             answer => return answer,
         }
     }
-    spawner.insert(Spawner::start()?).fork(&standard)
+    spawner.insert(Spawner::start()?).fork(standard)
 }
 
 fn is_gone(error: &io::Error) -> bool {

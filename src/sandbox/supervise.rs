@@ -192,7 +192,7 @@ impl Init {
         let (stdout, output) = io::pipe().map_err(Error::Start)?;
         let (stderr, error) = io::pipe().map_err(Error::Start)?;
         let standard = [theirs.into(), output.into(), error.into()];
-        let child = spawner::spawn(standard).map_err(Error::Start)?;
+        let child = spawner::spawn(&standard).map_err(Error::Start)?;
         Ok(Self {
             child,
             socket: ours,

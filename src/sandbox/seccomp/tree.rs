@@ -141,11 +141,8 @@ mod tests {
             _ => {
                 let word = (offset - 16) / 4;
                 let argument = arguments[(word / 2) as usize];
-                (if word % 2 == 0 {
-                    argument
-                } else {
-                    argument >> 32
-                }) as u32
+                let half = argument >> (32 * (word % 2)) & 0xffff_ffff;
+                u32::try_from(half).unwrap()
             }
         };
         let (mut at, mut accumulator, mut steps) = (0, 0_u32, 0);
