@@ -243,7 +243,6 @@ mod tests {
             args: paths(&[b"true"]),
             env: Vec::new(),
             cwd: "/".into(),
-            make_cwd: false,
             console: Console::Captured,
             read_only: false,
             user: String::new(),

@@ -128,8 +128,20 @@ fn tree(ranges: &[Range]) -> Option<BpfProgram> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{LISTS, NAMES, native};
+    use super::super::{NAMES, i386, of_list};
     use super::*;
+    use seccompiler::TargetArch;
+
+    const LISTS: [(&str, TargetArch); 2] = [
+        (
+            include_str!("../../../seccomp/x86_64.json"),
+            TargetArch::x86_64,
+        ),
+        (
+            include_str!("../../../seccomp/aarch64.json"),
+            TargetArch::aarch64,
+        ),
+    ];
 
     const KILL: u32 = 0x8000_0000;
 
@@ -195,13 +207,12 @@ mod tests {
 
     #[test]
     fn a_search_answers_as_the_comparisons_do() {
-        let (list, arch) = LISTS;
-        let programs = NAMES.map(|name| (name, native(name, list, arch).unwrap()));
-        #[cfg(target_arch = "x86_64")]
-        let programs = programs
-            .into_iter()
-            .chain(NAMES.map(|name| (name, super::super::i386::compile(name).unwrap())));
-        for (name, linear) in programs {
+        let programs = [
+            NAMES.map(|name| (name, of_list(name, LISTS[0].0, LISTS[0].1).unwrap())),
+            NAMES.map(|name| (name, of_list(name, LISTS[1].0, LISTS[1].1).unwrap())),
+            NAMES.map(|name| (name, i386::compile(name).unwrap())),
+        ];
+        for (name, linear) in programs.into_iter().flatten() {
             let found = search(&linear).unwrap();
             let own = linear[1].k;
             for number in numbers() {
@@ -232,8 +243,7 @@ mod tests {
 
     #[test]
     fn a_program_of_another_shape_is_left_alone() {
-        let (list, arch) = LISTS;
-        let linear = native("deny", list, arch).unwrap();
+        let linear = i386::compile("deny").unwrap();
         assert!(search(&linear[1..]).is_none());
         assert!(search(&linear[..linear.len() - 1]).is_none());
         assert!(search(&search(&linear).unwrap()).is_none());
