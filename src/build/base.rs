@@ -86,6 +86,7 @@ pub(super) fn find_by_name(
         }
         other = Some(base.platform());
     }
+    store.require_growth()?;
     let registry = transport::registry(reference.clone(), &options(cancel));
     let found = resolve(Box::new(registry), text, Some(reference), platform);
     let found = or_canceled(cancel, found);
@@ -120,6 +121,7 @@ pub(crate) fn find_named(
         name: name.to_owned(),
         source: Box::new(source),
     };
+    store.require_growth()?;
     let opened = location.open(&options(cancel)).map_err(base_error)?;
     resolve(opened, name, None, platform)
 }
@@ -265,6 +267,7 @@ impl Base {
         id: VertexId,
         cancel: &Cancel,
     ) -> Result<Snapshot, StepError> {
+        store.require_growth()?;
         let diff_ids = &self.config.rootfs.diff_ids;
         if diff_ids.len() != self.manifest.layers.len() {
             return Err(StepError::Value {

@@ -282,7 +282,7 @@ impl<'a> Engine<'a> {
         Ok(OpenContext {
             context: Context::directory(path, ignore)
                 .map_err(|source| StepError::Context { source })?,
-            memo: Memo::open(&self.store.context_memo(&absolute)),
+            memo: Memo::open(&self.store.context_memo(&absolute), self.store.grows()),
         })
     }
 
@@ -322,6 +322,9 @@ impl<'a> Engine<'a> {
         if let [only] = needed[..] {
             return stage::build(self, only);
         }
+        if !self.store.grows() {
+            return self.look_up_stages(&needed);
+        }
         let first_error = Mutex::new(None);
         std::thread::scope(|scope| {
             for index in needed {
@@ -358,6 +361,16 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// [`Engine::build_stages`] where every step has to be in the cache: without any thread, because what
+    /// turns out to be missing is made after unshare(2), which a process with several is refused.
+    fn look_up_stages(&self, needed: &[usize]) -> Result<StageState, Error> {
+        for index in needed {
+            let state = stage::build(self, *index)?;
+            lock(&self.results)[*index] = StageResult::Done(Box::new(state));
+        }
+        self.result_of(self.plan.target)
+    }
+
     /// Waits for a stage.
     pub(crate) fn result_of(&self, index: usize) -> Result<StageState, Error> {
         let mut results = lock(&self.results);
@@ -365,6 +378,8 @@ impl<'a> Engine<'a> {
             match &results[index] {
                 StageResult::Done(state) => return Ok((**state).clone()),
                 StageResult::Failed => return Err(Error::Canceled),
+                // Nobody else would build it.
+                StageResult::Waiting if !self.store.grows() => return Err(Error::Canceled),
                 StageResult::Waiting => {
                     results = self
                         .finished

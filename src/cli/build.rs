@@ -1,6 +1,5 @@
 //! `rbuild build`: docker's options become a request, its end becomes lines and an exit code.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use super::build_values::{
     parse_build_arg, parse_context, parse_dockerfile, parse_named_context, parse_network,
     parse_secret_scan, parse_tag,
 };
+use super::built::{End, succeed};
 use super::check::{self, Call};
 use super::config::Config;
 use super::epoch;
@@ -21,13 +21,14 @@ use super::platform;
 use super::report::{self, print_error};
 use super::run_options::{self, RunArgs};
 use super::secret;
-use super::{Exit, session};
-use crate::build::event::{Event, Phase, Spent};
+use super::{Exit, cached, session};
+use crate::build::event::{Event, EventSender, Phase, Spent};
 use crate::build::request::{ContextSource, DockerfileSource, Network, OutputForm, Request};
 use crate::build::run_options::HOSTNAME_ARGUMENT;
 use crate::build::secret::Secret;
 use crate::build::secret_scan::SecretScan;
-use crate::build::{self, Built, Input};
+use crate::build::{self, Input};
+use crate::check::Finding;
 use crate::oci::{Platform, Reference};
 use crate::progress::Mode;
 use crate::sandbox::Walls;
@@ -197,6 +198,12 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
     if let Some(question) = call.question {
         return check::answer(question, call, &request, format);
     }
+    let end = End { mode, format };
+    let elapsed = || began.elapsed();
+    let tell = |findings: &[Finding], events: &EventSender| end.send(findings, events);
+    if let Some(answer) = cached::build(&request, &chosen.limits, root, elapsed, tell) {
+        return end.of_cached(answer, with_timings, &request, &files);
+    }
     request.walls = match session::walls() {
         Ok(walls) => walls.clone(),
         Err(exit) => return exit,
@@ -252,72 +259,16 @@ pub(super) fn run(arguments: BuildArgs, root: &Path) -> Exit {
         Ok(((_, known), Err(_))) => known,
         Err(_) => &[],
     };
-    if mode == Mode::RawJson {
-        for finding in findings {
-            let message = format!("{}: {}", finding.rule.name, finding.diagnostic.message);
-            session.events.send(Event::Warning { id: None, message });
-        }
-    }
+    end.send(findings, &session.events);
     session.finish();
-    if let Ok(((text, _), _)) = &built
-        && !matches!(mode, Mode::Quiet | Mode::RawJson)
-    {
-        check::print_warnings(text, findings, format);
+    if let Ok(((text, _), _)) = &built {
+        end.print(text, findings);
     }
     session::exit(match built {
         Ok((_, Ok(built))) => succeed(&built, &request, &files),
         _ if deadline.is_some_and(|deadline| deadline.report()) => Exit::Failed,
         Ok((_, Err(failure))) | Err(failure) => failure::report(&failure, single_reason.as_deref()),
     })
-}
-
-/// Writes the id to where it was asked for; the last line of stdout is the image's id.
-fn succeed(built: &Built, request: &Request, files: &(Option<PathBuf>, Option<PathBuf>)) -> Exit {
-    let id = built.image_id.as_ref().map(ToString::to_string);
-    // As with buildx, the file is empty when the outputs of several platforms wanted no index.
-    let id_text = id.clone().unwrap_or_default();
-    let (iidfile, metadata_file) = files;
-    let mut writes: Vec<(&Path, Vec<u8>)> = Vec::new();
-    if let Some(path) = iidfile {
-        writes.push((path, id_text.into_bytes()));
-    }
-    if let Some(path) = metadata_file {
-        writes.push((path, metadata(built, request)));
-    }
-    for (path, bytes) in writes {
-        if let Err(error) = std::fs::write(path, bytes) {
-            print_error(&format!("cannot write {}: {error}", path.display()));
-            return Exit::Failed;
-        }
-    }
-    let stdout_is_taken = request.outputs.iter().any(|output| output.form.is_stdout());
-    match id {
-        Some(id) if !stdout_is_taken && writeln!(std::io::stdout(), "{id}").is_err() => {
-            Exit::Failed
-        }
-        _ => Exit::Success,
-    }
-}
-
-/// The keys that buildx writes.
-fn metadata(built: &Built, request: &Request) -> Vec<u8> {
-    let mut metadata = serde_json::Map::new();
-    let mut set = |name: &str, value: serde_json::Value| metadata.insert(name.to_owned(), value);
-    if let Some(id) = built.image_id.as_ref().filter(|_| !built.is_index) {
-        set("containerimage.config.digest", id.to_string().into());
-    }
-    if let Some(manifest) = &built.manifest {
-        set("containerimage.digest", manifest.digest.to_string().into());
-        let descriptor = serde_json::to_value(manifest).expect("a descriptor is JSON");
-        set("containerimage.descriptor", descriptor);
-    }
-    if !request.tags.is_empty() {
-        let names: Vec<String> = request.tags.iter().map(Reference::whole).collect();
-        set("image.name", names.join(",").into());
-    }
-    let mut bytes = serde_json::to_vec_pretty(&metadata).expect("a JSON value can be written");
-    bytes.push(b'\n');
-    bytes
 }
 
 impl BuildArgs {

@@ -2,6 +2,8 @@
 
 mod build;
 mod build_values;
+mod built;
+mod cached;
 mod check;
 mod config;
 mod disk;

@@ -153,6 +153,11 @@ static WANTED: OnceLock<Wanted> = OnceLock::new();
 /// What was chosen of it.
 static WALLS: OnceLock<Walls> = OnceLock::new();
 
+/// Whether the command line leaves the choice to the host.
+pub(super) fn sandbox_is_automatic() -> bool {
+    WANTED.get().copied().unwrap_or_default() == Wanted::Auto
+}
+
 /// Notes what the command line asked for.
 pub(super) fn choose_sandbox(wanted: Wanted) {
     // The command line is read once.

@@ -51,6 +51,8 @@ pub(crate) struct Stamp {
 #[derive(Debug)]
 pub(crate) struct Memo {
     path: Option<PathBuf>,
+    /// What it does not know is read.
+    reads: bool,
     state: Mutex<State>,
     files_read: AtomicU64,
 }
@@ -69,6 +71,8 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("what is in {name} is not known")]
+    Unknown { name: String },
     #[error("{name} changed while it was read")]
     Changed { name: String },
     #[error("cannot write the memo {}", path.display())]
@@ -134,11 +138,13 @@ impl Stamp {
 }
 
 impl Memo {
-    /// The memo in the file `path`; a missing or damaged file is an empty memo.
-    pub(crate) fn open(path: &Path) -> Self {
+    /// The memo in the file `path`; a missing or damaged file is an empty memo. Unless it `reads`, a file
+    /// that it does not know is an error.
+    pub(crate) fn open(path: &Path, reads: bool) -> Self {
         let known = Records::load(path).unwrap_or_default();
         Self {
             path: Some(path.to_owned()),
+            reads,
             state: Mutex::new(State {
                 known,
                 learned: false,
@@ -151,6 +157,7 @@ impl Memo {
     pub(crate) fn none() -> Self {
         Self {
             path: None,
+            reads: true,
             state: Mutex::default(),
             files_read: AtomicU64::new(0),
         }
@@ -175,9 +182,20 @@ impl Memo {
         if let Some(hash) = self.recall(stamp) {
             return Ok(hash);
         }
+        self.may_read(name)?;
         let fresh = Fresh::read(dir, name, stamp, buffer)?;
         self.learn(stamp, &fresh);
         Ok(fresh.hash)
+    }
+
+    /// Whether the file `name`, which is not known, may be read.
+    pub(super) fn may_read(&self, name: &OsStr) -> Result<(), Error> {
+        match self.reads {
+            true => Ok(()),
+            false => Err(Error::Unknown {
+                name: name.to_string_lossy().into_owned(),
+            }),
+        }
     }
 
     /// Remembers what was read of a file, if a later change of it would show.
@@ -314,10 +332,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), "text").unwrap();
         let path = dir.path().join("memos/one.memo");
-        let memo = Memo::open(&path);
+        let memo = Memo::open(&path, true);
         let first = hash(&memo, dir.path(), "a", true).unwrap();
         memo.save().unwrap();
-        let memo = Memo::open(&path);
+        let memo = Memo::open(&path, true);
         assert_eq!(hash(&memo, dir.path(), "a", true).unwrap(), first);
         assert_eq!(memo.files_read(), 0);
     }
@@ -363,7 +381,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), "text").unwrap();
         let path = dir.path().join("memo");
-        let memo = Memo::open(&path);
+        let memo = Memo::open(&path, true);
         hash(&memo, dir.path(), "a", true).unwrap();
         memo.save().unwrap();
         let good = fs::read(&path).unwrap();

@@ -123,6 +123,10 @@ impl<'m> Sequence<'m> {
             self.bytes(&hash);
             return Ok(());
         }
+        if let Err(source) = self.memo.may_read(content.name) {
+            let path = content.path;
+            return Err(Failure { path, source });
+        }
         self.batch.push(Job {
             number: self.first + self.pending.len() as u64,
             directory: Arc::clone(content.directory),

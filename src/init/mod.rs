@@ -1,7 +1,7 @@
-//! The init room: entered by exec with `sandbox::INIT_NAME` as argv[0], builds a sandbox from a `Spec`
-//! and runs one command in it. It interprets, it decides nothing.
+//! The init room: entered by exec with `sandbox::INIT_NAME` as argv[0], forks for each sandbox
+//! ([`spawner`]), builds it from a `Spec` and runs one command in it. It interprets, it decides nothing.
 //!
-//! Three processes share this code. The first reads the spec, makes the namespaces and forks; from then on
+//! Three processes of a sandbox share this code. The first reads the spec, makes the namespaces and forks; from then on
 //! it only waits, and kills the second should the parent go away. The second is pid 1 of the sandbox:
 //! it mounts, enters the new root, forks the third, reaps, reports and exits, whereupon the kernel kills
 //! what is left. The third gives up its privileges and becomes the command.
@@ -16,6 +16,7 @@
 //!
 //! | process | descriptors | capabilities | root |
 //! |---|---|---|---|
+//! | spawner | its own socket (0) | all of the build's user namespace | host |
 //! | first | socket (0), pipes (1, 2), pidfd of pid 1 | all of the build's user namespace | host |
 //! | pid 1 until the pivot | those, and the mounts it makes | the same | host |
 //! | pid 1 afterwards | socket, pipes | the same; not dumpable, so closed to the command | image |
@@ -29,6 +30,7 @@ mod failure;
 mod filesystems;
 mod payload;
 mod rootfs;
+mod spawner;
 mod supervisor;
 mod targets;
 mod workdir;
@@ -54,8 +56,17 @@ use crate::sandbox::wire::{self, Message};
 use crate::sys::{self, process};
 use failure::At as _;
 
-/// Reads the `Spec` from standard input, runs its command and reports on the same socket.
+/// Forks whenever the parent wants an init.
 pub(crate) fn main() -> ExitCode {
+    match connect().and_then(spawner::serve) {
+        Ok(true) => init(),
+        Ok(false) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Reads the `Spec` from standard input, runs its command and reports on the same socket.
+fn init() -> ExitCode {
     // Without a socket there is nobody to report to.
     let Ok(socket) = connect() else {
         return ExitCode::FAILURE;

@@ -326,8 +326,9 @@ fn unmapped(call: &'static str, id: impl std::fmt::Display, errno: Errno) -> sys
 }
 
 fn drop_bounding(kept: &CapsHashSet) -> sys::Result<()> {
-    for capability in caps::runtime::thread_all_supported().difference(kept) {
-        if !caps::has_cap(None, CapSet::Bounding, *capability).unwrap_or(true) {
+    for capability in caps::all().difference(kept) {
+        // An error means that this kernel does not know it.
+        if !caps::has_cap(None, CapSet::Bounding, *capability).unwrap_or(false) {
             continue;
         }
         caps::drop(None, CapSet::Bounding, *capability).map_err(|_| {
@@ -345,8 +346,9 @@ fn drop_bounding(kept: &CapsHashSet) -> sys::Result<()> {
 fn drop_capabilities(identity: &Identity, kept: &CapsHashSet) -> sys::Result<()> {
     let none = CapsHashSet::new();
     let own = if identity.uid == 0 { kept } else { &none };
+    caps::clear(None, CapSet::Ambient)
+        .map_err(|_| sys::Error::new("prctl", "PR_CAP_AMBIENT_CLEAR_ALL", Errno::EPERM))?;
     let sets = [
-        (CapSet::Ambient, &none),
         (CapSet::Inheritable, &none),
         (CapSet::Effective, own),
         (CapSet::Permitted, own),

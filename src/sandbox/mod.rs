@@ -1,8 +1,8 @@
 //! The sandbox of a RUN: what it is made of ([`Spec`]), starting and watching it ([`run`]), and the
 //! user namespace that the whole build lives in ([`userns`]).
 //!
-//! A sandbox is this program executed again in the init room, which reads the [`Spec`], interprets it
-//! and reports back. Nothing is decided there.
+//! A sandbox is this program executed again in the init room, once ([`spawner`]), and forked there. A fork
+//! reads the [`Spec`], interprets it and reports back. Nothing is decided there.
 
 mod attach;
 pub(crate) mod binfmt;
@@ -17,6 +17,7 @@ pub(crate) mod passwd;
 pub(crate) mod probe;
 pub(crate) mod rung;
 pub(crate) mod seccomp;
+mod spawner;
 pub(crate) mod spec;
 mod stand_ins;
 pub(crate) mod stubs;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use serde::{Deserialize, Serialize};
 
-/// Everything that a sandbox is made of. Host paths are absolute, or relative to the working directory
+/// Everything that a sandbox is made of. What is not serialized is sent as it is, see [`super::wire`]. Host paths are absolute, or relative to the working directory
 /// of the process that calls [`super::run`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Spec {
@@ -14,6 +14,7 @@ pub(crate) struct Spec {
     pub(crate) tree: Option<OsString>,
     /// Layer directories, topmost first; at least one. The last should be one that has the mount targets,
     /// so that they exist without a trace in `upper`.
+    #[serde(skip)]
     pub(crate) lowers: Vec<OsString>,
     /// Directory that receives what the command changes.
     pub(crate) upper: OsString,
@@ -45,6 +46,7 @@ pub(crate) struct Spec {
     /// Mounted in this order after everything else.
     pub(crate) mounts: Vec<Mount>,
     /// seccomp programs in the order of installation, as of [`super::seccomp::filters`].
+    #[serde(skip)]
     pub(crate) filters: Vec<Vec<u64>>,
     /// With one id in the user namespace: how the command sees several.
     pub(crate) emulation: Option<Emulation>,
@@ -56,6 +58,7 @@ pub(crate) struct Emulation {
     /// The filter that traps calls, as of [`super::emulation::program`]; installed after the others.
     pub(crate) filter: Vec<u64>,
     /// Files with the owners that `lowers` record beside their files; a missing one is empty.
+    #[serde(skip)]
     pub(crate) tables: Vec<OsString>,
     /// The file that such owners of `upper` are added to.
     pub(crate) table: OsString,

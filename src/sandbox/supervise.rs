@@ -1,20 +1,20 @@
 //! Starting init, passing on what the command writes, and ending it all.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read as _};
+use std::io::{self, ErrorKind, Read as _};
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::network::{self, Isolated};
-use super::spec::{Failure, INIT_NAME, Network, Outcome, Report, Spec, Usage};
+use super::spawner::{self, Child};
+use super::spec::{Failure, Network, Outcome, Report, Spec, Usage};
 use super::stand_ins::StandIns;
 use super::watch::{Bounds, Exceeded, Watch};
 use super::wire::Message;
@@ -56,9 +56,9 @@ pub(crate) enum Error {
     #[error("{0}")]
     Setup(Failure),
     #[error("cannot start the init process of the sandbox")]
-    Start(#[source] std::io::Error),
+    Start(#[source] io::Error),
     #[error("cannot send the init process of the sandbox its orders")]
-    Send(#[source] std::io::Error),
+    Send(#[source] io::Error),
     #[error("cannot watch the init process of the sandbox")]
     Watch(#[source] sys::Error),
     #[error("the init process of the sandbox ended without a report ({0})")]
@@ -182,38 +182,22 @@ pub(super) struct Init {
 }
 
 impl Init {
-    /// The thread that starts init must be the one that waits for it: init dies with its parent
-    /// thread (`PR_SET_PDEATHSIG` in prctl(2)).
+    /// Init dies with this process (`PR_SET_PDEATHSIG` in prctl(2)).
     pub(super) fn start(spec: &Spec) -> Result<Self, Error> {
         let network = (spec.network == Network::Isolated)
             .then(Isolated::start)
             .transpose()
             .map_err(Error::Network)?;
         let (ours, theirs) = UnixStream::pair().map_err(Error::Start)?;
-        let mut child = Command::new("/proc/self/exe")
-            .arg0(INIT_NAME)
-            .env_clear()
-            .current_dir("/")
-            // Out of reach of what a terminal sends to rbuild's own process group.
-            .process_group(0)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(Error::Start)?;
-        let stdout = child
-            .stdout
-            .take()
-            .map(|pipe| File::from(OwnedFd::from(pipe)));
-        let stderr = child
-            .stderr
-            .take()
-            .map(|pipe| File::from(OwnedFd::from(pipe)));
+        let (stdout, output) = io::pipe().map_err(Error::Start)?;
+        let (stderr, error) = io::pipe().map_err(Error::Start)?;
+        let standard = [theirs.into(), output.into(), error.into()];
+        let child = spawner::spawn(&standard).map_err(Error::Start)?;
         Ok(Self {
             child,
             socket: ours,
-            stdout,
-            stderr,
+            stdout: Some(OwnedFd::from(stdout).into()),
+            stderr: Some(OwnedFd::from(stderr).into()),
             first: None,
             terminal: None,
             command: None,
@@ -379,7 +363,7 @@ impl Init {
     /// Waits until no process of the sandbox is left, killing them first if asked to.
     ///
     /// Without namespaces init is not killed: it is what ends the others, at the end of its socket.
-    pub(super) fn reap(&mut self, spec: &Spec, kill: bool) -> std::io::Result<ExitStatus> {
+    pub(super) fn reap(&mut self, spec: &Spec, kill: bool) -> io::Result<ExitStatus> {
         if kill {
             // A failure here leaves the second way, and that init dies with this thread.
             drop(self.kill());

@@ -141,6 +141,29 @@ pub(crate) fn enter(forced: Option<Rung>) -> Result<Entered, Error> {
     })
 }
 
+/// How [`enter`], with nothing forced, will most likely keep owners, told without entering anything.
+pub(crate) fn likely_ownership() -> Ownership {
+    let recorded = || Ownership::Recorded(Table::default());
+    match MapWriters::choose(nix::unistd::geteuid(), nix::unistd::getegid()) {
+        Choice::Single(_) => recorded(),
+        // The kernel gives neither of them the privileges of a set-user-id program (execve(2)).
+        Choice::Many(MapWriters::Helpers(_)) if is_traced() || has_no_new_privs() => recorded(),
+        Choice::Many(_) => Ownership::Mapped,
+    }
+}
+
+fn has_no_new_privs() -> bool {
+    nix::sys::prctl::get_no_new_privs().unwrap_or(false)
+}
+
+fn is_traced() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let tracer = status
+        .lines()
+        .find_map(|line| line.strip_prefix("TracerPid:"));
+    tracer.is_some_and(|tracer| tracer.trim() != "0")
+}
+
 /// As [`enter`], with one id only and so without any other process: enough to try mounts in.
 pub(super) fn enter_single() -> Result<(), Error> {
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());

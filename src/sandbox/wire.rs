@@ -1,12 +1,16 @@
 //! Messages between the parent and init, over one stream socket.
 //!
-//! The parent sends one [`Spec`]: its length in four little-endian bytes, then JSON; then the command's
+//! The parent sends one [`Spec`] in four parts, each with its length in four little-endian bytes before it, as
+//! all of them together: JSON, and what would be long in that, lists of paths and filters, each again of such
+//! parts; then the command's
 //! standard input and its network namespace if the spec says so. Init answers with a [`Message`] for each thing that it
 //! made, the last of them [`Message::Report`], then the JSON of one [`Report`], then end of file. JSON because init and parent
 //! are the same program and the messages are small.
 
+use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
@@ -66,26 +70,117 @@ pub(crate) fn receive(socket: &UnixStream) -> sys::Result<Message> {
 const MAX_SPEC: u32 = 1 << 30;
 
 pub(crate) fn send_spec(mut socket: &UnixStream, spec: &Spec) -> io::Result<()> {
-    let body = serde_json::to_vec(spec)?;
-    let length = u32::try_from(body.len())
+    let mut bytes = vec![0; LENGTH];
+    push_part(&mut bytes, &serde_json::to_vec(spec)?)?;
+    push_list(&mut bytes, spec.lowers.iter().map(|path| path.as_bytes()))?;
+    let tables = spec
+        .emulation
+        .iter()
+        .flat_map(|emulation| &emulation.tables);
+    push_list(&mut bytes, tables.map(|path| path.as_bytes()))?;
+    let filters = spec.filters.iter().map(|filter| -> Vec<u8> {
+        let words = filter.iter().flat_map(|word| word.to_le_bytes());
+        words.collect()
+    });
+    push_list(&mut bytes, filters)?;
+    let whole = length(bytes.len() - LENGTH)?;
+    bytes[..LENGTH].copy_from_slice(&whole);
+    socket.write_all(&bytes)
+}
+
+/// Bytes of the length before a part, and of an instruction.
+const LENGTH: usize = 4;
+const WORD: usize = 8;
+
+fn length(length: usize) -> io::Result<[u8; LENGTH]> {
+    let length = u32::try_from(length)
         .ok()
         .filter(|length| *length <= MAX_SPEC)
         .ok_or(io::ErrorKind::FileTooLarge)?;
-    socket.write_all(&length.to_le_bytes())?;
-    socket.write_all(&body)
+    Ok(length.to_le_bytes())
+}
+
+fn push_part(bytes: &mut Vec<u8>, part: &[u8]) -> io::Result<()> {
+    bytes.extend_from_slice(&length(part.len())?);
+    bytes.extend_from_slice(part);
+    Ok(())
+}
+
+/// As one part.
+fn push_list<P: AsRef<[u8]>>(
+    bytes: &mut Vec<u8>,
+    mut parts: impl Iterator<Item = P>,
+) -> io::Result<()> {
+    let mut list = Vec::new();
+    parts.try_for_each(|part| push_part(&mut list, part.as_ref()))?;
+    push_part(bytes, &list)
 }
 
 pub(crate) fn receive_spec(mut socket: &UnixStream) -> io::Result<Spec> {
-    let mut length = [0; 4];
-    socket.read_exact(&mut length)?;
-    let length = u32::from_le_bytes(length);
-    if length > MAX_SPEC {
+    let mut whole = [0; LENGTH];
+    socket.read_exact(&mut whole)?;
+    let whole = u32::from_le_bytes(whole);
+    if whole > MAX_SPEC {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let mut body = vec![0; length as usize];
-    socket.read_exact(&mut body)?;
-    Ok(serde_json::from_slice(&body)?)
+    let mut bytes = vec![0; whole as usize];
+    socket.read_exact(&mut bytes)?;
+    parse_spec(&bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
+
+fn parse_spec(bytes: &[u8]) -> Option<Spec> {
+    let all = parts(bytes)?;
+    let [body, lowers, tables, filters] = all[..] else {
+        return None;
+    };
+    let paths = |list| -> Option<Vec<OsString>> {
+        let paths = parts(list)?.into_iter();
+        Some(
+            paths
+                .map(|path| OsString::from_vec(path.to_vec()))
+                .collect(),
+        )
+    };
+    let mut spec: Spec = serde_json::from_slice(body).ok()?;
+    spec.lowers = paths(lowers)?;
+    if let Some(emulation) = &mut spec.emulation {
+        emulation.tables = paths(tables)?;
+    }
+    for filter in parts(filters)? {
+        let (words, _) = filter.as_chunks::<WORD>();
+        let words = words.iter().copied().map(u64::from_le_bytes);
+        spec.filters.push(words.collect());
+    }
+    Some(spec)
+}
+
+/// What [`push_part`] wrote one after the other.
+fn parts(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut parts = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk::<LENGTH>()?;
+        let (part, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        parts.push(part);
+        bytes = rest;
+    }
+    Some(parts)
+}
+
+/// One of the three standard descriptors of an init that is to be.
+pub(crate) fn send_standard(control: &UnixStream, fd: BorrowedFd<'_>) -> sys::Result<()> {
+    send_byte(control, STANDARD, Some(fd))
+}
+
+/// The other side of [`send_standard`]; `None` when that is gone.
+pub(crate) fn receive_standard(control: &UnixStream) -> sys::Result<Option<OwnedFd>> {
+    match receive_byte(control)? {
+        Received::Closed => Ok(None),
+        Received::Byte(STANDARD, Some(fd)) => Ok(Some(fd)),
+        Received::Byte(..) => Err(sys::Error::new("recvmsg", "", Errno::EPROTO)),
+    }
+}
+
+const STANDARD: u8 = b's';
 
 /// What the command tells its supervisor: the listener of its filter, and who it is.
 pub(crate) fn send_listener(
@@ -131,7 +226,51 @@ pub(crate) fn parse_report(bytes: &[u8]) -> Option<Report> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::spec::{Console, Emulation, Network};
     use super::*;
+
+    #[test]
+    fn a_spec_arrives_with_its_lists() {
+        let paths = |texts: &[&[u8]]| -> Vec<OsString> {
+            let texts = texts.iter().map(|text| text.to_vec());
+            texts.map(OsString::from_vec).collect()
+        };
+        let spec = Spec {
+            tree: None,
+            lowers: paths(&[b"/a", b"", b"/not \xff text"]),
+            upper: "/upper".into(),
+            work: "/work".into(),
+            args: paths(&[b"true"]),
+            env: Vec::new(),
+            cwd: "/".into(),
+            console: Console::Captured,
+            read_only: false,
+            user: String::new(),
+            hostname: "h".to_owned(),
+            network: Network::Host,
+            resolv_conf: Vec::new(),
+            hosts: Vec::new(),
+            shm_size: 0,
+            limits: Vec::new(),
+            insecure: false,
+            mounts: Vec::new(),
+            filters: vec![vec![1, u64::MAX], Vec::new(), vec![7]],
+            emulation: Some(Emulation {
+                filter: vec![9],
+                tables: paths(&[b"/a/owners"]),
+                table: "/t".into(),
+            }),
+        };
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        send_spec(&ours, &spec).unwrap();
+        let received = receive_spec(&theirs).unwrap();
+        assert_eq!(format!("{received:?}"), format!("{spec:?}"));
+        drop(ours);
+        assert!(receive_spec(&theirs).is_err());
+        for damaged in [&b""[..], b"\x01", b"\x09\0\0\0x", b"\0\0\0\0"] {
+            assert!(parse_spec(damaged).is_none(), "{damaged:?}");
+        }
+    }
 
     #[test]
     fn messages_arrive_as_what_they_were_sent() {

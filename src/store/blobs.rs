@@ -127,7 +127,7 @@ impl Store {
 
     /// Starts a blob. With `expected`, [`BlobWriter::finish`] refuses any other bytes.
     pub(crate) fn blob_writer(&self, expected: Option<&Descriptor>) -> Result<BlobWriter, Error> {
-        let directory = self.tmp.path();
+        let directory = self.tmp()?.path();
         let file = tempfile::Builder::new()
             .prefix("blob-")
             .tempfile_in(directory)
@@ -161,7 +161,7 @@ impl Store {
     /// An empty file for bytes whose digest is known when they are complete. Dropped, nothing of it
     /// stays.
     pub(crate) fn loose_file(&self) -> Result<tempfile::NamedTempFile, Error> {
-        let directory = self.tmp.path();
+        let directory = self.tmp()?.path();
         tempfile::Builder::new()
             .prefix("file-")
             .tempfile_in(directory)

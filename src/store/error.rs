@@ -38,6 +38,9 @@ pub(crate) enum Error {
     MissingBlob(Digest),
     #[error("the snapshot {0} is not in the store")]
     MissingSnapshot(String),
+    /// Of a store that was opened by [`super::Store::open_complete`].
+    #[error("the store is only read")]
+    OnlyRead,
     #[error("cannot mount the file system of {what}")]
     Mount { what: String, source: sys::Error },
     #[error("{count} layers on each other are more than the {limit} that Linux can mount")]

@@ -37,6 +37,7 @@ pub(crate) mod assertions;
 mod blobs;
 mod cache_mounts;
 mod check;
+mod complete;
 mod contents;
 mod error;
 mod exclusive;
@@ -97,7 +98,8 @@ pub(crate) struct Store {
     ownership: Ownership,
     /// Whole trees, where no overlay can be mounted.
     trees: Option<trees::Trees>,
-    tmp: tmp::Scratch,
+    /// `None` where everything is there already, see [`Store::open_complete`].
+    tmp: Option<tmp::Scratch>,
     marker: unsynced::Marker,
     /// Held for as long as the store is open, so that nobody removes what this build uses.
     _lock: File,
@@ -159,7 +161,7 @@ impl Store {
             root,
             ownership,
             trees,
-            tmp,
+            tmp: Some(tmp),
             marker: unsynced::Marker::default(),
             _lock: lock,
         };
@@ -180,7 +182,7 @@ impl Store {
     /// A new empty directory on the store's file system, removed with the store's handle at the
     /// latest (or by the next run after a crash).
     pub(crate) fn scratch(&self) -> Result<PathBuf, Error> {
-        self.tmp.directory()
+        self.tmp()?.directory()
     }
 
     /// The layer that holds the mount points a RUN needs and nothing else.

@@ -81,7 +81,7 @@ impl Store {
                 None => self.merged(active.parent())?,
             };
             let newest = lock(&tree.listing).newest();
-            let scratch = open(self.tmp.path())?;
+            let scratch = open(self.tmp()?.path())?;
             let name = format!(
                 "clock-{}",
                 tree.path

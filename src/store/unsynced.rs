@@ -27,7 +27,8 @@ impl Store {
     /// The name of this run. When it returns the run's marker is on the disk, and new enough for a
     /// snapshot that gets its place next.
     pub(super) fn mark_run(&self) -> Result<String, Error> {
-        let name = self.tmp.name();
+        let tmp = self.tmp()?;
+        let name = tmp.name();
         let directory = self.root.join("unsynced");
         let marker = directory.join(name);
         let mut is_marked = self.marker.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -35,7 +36,7 @@ impl Store {
             super::records::touch(&marker);
         } else {
             // Another run takes one without the boot's id for one of an earlier boot.
-            let made = self.tmp.path().join("marker");
+            let made = tmp.path().join("marker");
             let write = || -> std::io::Result<()> {
                 let mut file = File::create(&made)?;
                 file.write_all(boot_id().as_bytes())?;
@@ -57,6 +58,8 @@ impl Store {
         let is_lost = |marker: &PathBuf| fs::read_to_string(marker).is_ok_and(|text| text != boot);
         let markers = list(&directory)?;
         if markers.iter().any(is_lost) {
+            // Their files may belong to subordinate ids.
+            self.tmp()?;
             // Who comes second must not drop what the first has made since.
             let _lock = tags::lock_index(&self.root)?;
             let lost: Vec<PathBuf> = list(&directory)?.into_iter().filter(is_lost).collect();

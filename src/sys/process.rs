@@ -14,6 +14,37 @@ use super::{Error, Result};
 /// holds at that moment would stay locked in the child.
 pub(crate) fn fork() -> Result<ForkResult> {
     let failed = |errno| Error::new("fork", "", errno);
+    require_one_thread()?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that forks"
+    )]
+    // SAFETY: this is the only thread, so the child finds every lock and the heap in a usable state.
+    let result = unsafe { nix::unistd::fork() };
+    result.map_err(failed)
+}
+
+/// As [`fork`], but the child has the parent of this process (`CLONE_PARENT` in clone(2)): that one waits
+/// for it, and its thread that made this process is the one whose end `PR_SET_PDEATHSIG` tells of.
+pub(crate) fn fork_sibling() -> Result<ForkResult> {
+    require_one_thread()?;
+    let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+    // SAFETY: as in `fork`; without CLONE_VM and a stack the child goes on with a copy of this one. The
+    // C library does not learn that the child has another id, which only functions on threads use.
+    let child = unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(flags), 0, 0, 0, 0) };
+    match Errno::result(child) {
+        Ok(0) => Ok(ForkResult::Child),
+        Ok(child) => {
+            let child = i32::try_from(child).expect("process ids are ints");
+            Ok(ForkResult::Parent {
+                child: Pid::from_raw(child),
+            })
+        }
+        Err(errno) => Err(Error::new("clone", "CLONE_PARENT", errno)),
+    }
+}
+
+fn require_one_thread() -> Result<()> {
     let threads = match std::fs::read_dir("/proc/self/task") {
         Ok(threads) => threads.count(),
         // In a chroot without /proc, where only the init room gets: it never starts a thread.
@@ -24,15 +55,9 @@ pub(crate) fn fork() -> Result<ForkResult> {
         }
     };
     if threads != 1 {
-        return Err(failed(Errno::EDEADLK));
+        return Err(Error::new("fork", "", Errno::EDEADLK));
     }
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that forks"
-    )]
-    // SAFETY: this is the only thread, so the child finds every lock and the heap in a usable state.
-    let result = unsafe { nix::unistd::fork() };
-    result.map_err(failed)
+    Ok(())
 }
 
 /// Ends this process at once, without destructors or atexit handlers: the way out of a forked child.

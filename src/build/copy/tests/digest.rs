@@ -74,11 +74,11 @@ fn nothing_is_read_when_nothing_changed() {
         let selection = select(&context(&open, None), &["."], &Filter::default()).unwrap();
         selection.digest(memo).unwrap()
     };
-    let memo = Memo::open(&path);
+    let memo = Memo::open(&path, true);
     let first = digest(&memo);
     assert!(memo.files_read() > 0);
     memo.save().unwrap();
-    let memo = Memo::open(&path);
+    let memo = Memo::open(&path, true);
     assert_eq!(digest(&memo), first);
     assert_eq!(memo.files_read(), 0);
     assert_eq!(digest(&Memo::none()), first);
