@@ -78,10 +78,13 @@ pub(crate) enum Phase {
     Compress,
     /// The layer and its records are put in the store.
     Publish,
+    /// The rest of the blob is made while the next steps run: no part of the vertex's own time, and told
+    /// after its end.
+    Behind,
 }
 
 impl Phase {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Start,
         Self::Pull,
         Self::Unpack,
@@ -93,6 +96,7 @@ impl Phase {
         Self::Capture,
         Self::Compress,
         Self::Publish,
+        Self::Behind,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -108,6 +112,7 @@ impl Phase {
             Self::Capture => "capture",
             Self::Compress => "compress",
             Self::Publish => "publish",
+            Self::Behind => "behind",
         }
     }
 }

@@ -10,6 +10,9 @@ use crate::layer::{Compression, Encoder};
 use crate::oci::{DiffId, Hasher};
 use crate::store::{BlobWriter, StagedBlob, Store};
 
+/// Bytes of a tar whose blob is complete when it is: that takes less than going on without it.
+const SMALL: u64 = 1 << 20;
+
 /// A tar on its way.
 pub(super) enum TarSink {
     /// Nobody wants a blob of it.
@@ -25,6 +28,10 @@ pub(super) struct Blob {
     encoder: Encoder<BlobWriter>,
     /// How long it kept what was written to it waiting.
     waited: Duration,
+    /// The tar does not wait for it.
+    may_leave: bool,
+    /// What it has of the tar, once that went on without it.
+    left_at: Option<Hasher>,
 }
 
 impl Blob {
@@ -33,6 +40,29 @@ impl Blob {
         self.encoder.write_all(bytes)?;
         self.waited += began.elapsed();
         Ok(())
+    }
+
+    /// Takes what follows on `before` in the tar, unless that would take its time.
+    fn follow(&mut self, before: &Hasher, bytes: &[u8]) -> io::Result<()> {
+        if self.left_at.is_some() {
+            return Ok(());
+        }
+        let is_large = before.length() + bytes.len() as u64 > SMALL;
+        if self.may_leave && is_large && self.encoder.is_full(bytes.len())? {
+            self.left_at = Some(before.clone());
+            return Ok(());
+        }
+        self.write_all(bytes)
+    }
+
+    /// What became of it at the end of the tar, all of which is in `hasher`.
+    fn end_with(mut self, hasher: &Hasher) -> Result<EndedBlob, StepError> {
+        if self.may_leave && hasher.length() > SMALL {
+            let taken = self.left_at.take().unwrap_or_else(|| hasher.clone());
+            let encoder = self.encoder;
+            return Ok(EndedBlob::Begun(Begun { encoder, taken }));
+        }
+        self.end().map(EndedBlob::Complete)
     }
 
     fn end(self) -> Result<StagedBlob, StepError> {
@@ -46,7 +76,15 @@ impl Blob {
 pub(super) struct EndedTar {
     pub(super) diff_id: DiffId,
     pub(super) length: u64,
-    pub(super) blob: Option<StagedBlob>,
+    pub(super) blob: EndedBlob,
+}
+
+/// The blob of a tar that is complete.
+pub(super) enum EndedBlob {
+    Unwanted,
+    Complete(StagedBlob),
+    /// For [`Begun::resume`].
+    Begun(Begun),
 }
 
 impl TarSink {
@@ -64,14 +102,17 @@ impl TarSink {
             blob,
         };
         Ok(match self {
-            Self::Hashed(hasher) => hashed(hasher, None),
-            Self::Compressed(hasher, blob) => hashed(hasher, Some(blob.end()?)),
+            Self::Hashed(hasher) => hashed(hasher, EndedBlob::Unwanted),
+            Self::Compressed(hasher, blob) => {
+                let blob = blob.end_with(&hasher)?;
+                hashed(hasher, blob)
+            }
             Self::Plain(blob) => {
                 let blob = blob.end()?;
                 EndedTar {
                     diff_id: DiffId(blob.digest.clone()),
                     length: blob.size,
-                    blob: Some(blob),
+                    blob: EndedBlob::Complete(blob),
                 }
             }
         })
@@ -83,8 +124,8 @@ impl Write for TarSink {
         match self {
             Self::Hashed(hasher) => hasher.update(bytes),
             Self::Compressed(hasher, blob) => {
+                blob.follow(hasher, bytes)?;
                 hasher.update(bytes);
-                blob.write_all(bytes)?;
             }
             Self::Plain(blob) => blob.write_all(bytes)?,
         }
@@ -96,15 +137,25 @@ impl Write for TarSink {
     }
 }
 
-/// Begins a tar; with `encoding` there will be a blob of it.
-pub(super) fn begin(store: &Store, encoding: Option<Encoding>) -> Result<TarSink, StepError> {
+/// Begins a tar; with `encoding` there will be a blob of it. With `ahead` the tar does not wait for the
+/// blob of a layer that is not small, and about so many bytes may be in memory.
+pub(super) fn begin(
+    store: &Store,
+    encoding: Option<Encoding>,
+    ahead: Option<usize>,
+) -> Result<TarSink, StepError> {
     let Some(encoding) = encoding else {
         return Ok(TarSink::Hashed(Hasher::new()));
     };
-    let blob = Blob {
+    let mut blob = Blob {
         encoder: encoder(store, encoding)?,
         waited: Duration::ZERO,
+        may_leave: ahead.is_some(),
+        left_at: None,
     };
+    if let Some(ahead) = ahead {
+        blob.encoder.stay_behind(ahead);
+    }
     Ok(match encoding.compression {
         Compression::Uncompressed => TarSink::Plain(blob),
         Compression::Gzip | Compression::Zstd => TarSink::Compressed(Hasher::new(), blob),
@@ -120,6 +171,65 @@ fn encoder(store: &Store, encoding: Encoding) -> Result<Encoder<BlobWriter>, Ste
         threads,
     )
     .map_err(|source| StepError::Compress { source })
+}
+
+/// A blob that has the beginning of a tar, or all of it without being complete. Dropped, nothing of it
+/// stays.
+pub(super) struct Begun {
+    encoder: Encoder<BlobWriter>,
+    taken: Hasher,
+}
+
+impl Begun {
+    /// Bytes of the tar that it has.
+    pub(super) fn length(&self) -> u64 {
+        self.taken.length()
+    }
+
+    /// Goes on with the same tar, written from its first byte again, until `is_stopped`. A tar that it has
+    /// all of need not be written.
+    pub(super) fn resume(self, is_stopped: &dyn Fn() -> bool) -> Resumed<'_> {
+        Resumed {
+            skip: self.taken.length(),
+            begun: self,
+            is_stopped,
+        }
+    }
+}
+
+/// A blob that gets the rest of its tar.
+pub(super) struct Resumed<'a> {
+    begun: Begun,
+    /// Bytes to come that the blob has.
+    skip: u64,
+    is_stopped: &'a dyn Fn() -> bool,
+}
+
+impl Resumed<'_> {
+    /// The blob, and the layer that it holds: what it had before, then what was written from there on.
+    pub(super) fn end(self) -> Result<(DiffId, StagedBlob), StepError> {
+        let writer = self.begun.encoder.finish();
+        let writer = writer.map_err(|source| StepError::Compress { source })?;
+        Ok((DiffId(self.begun.taken.finish()), writer.finish()?))
+    }
+}
+
+impl Write for Resumed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.is_stopped)() {
+            return Err(io::Error::other("the build has ended"));
+        }
+        let skipped = usize::try_from(self.skip).map_or(bytes.len(), |skip| skip.min(bytes.len()));
+        self.skip -= skipped as u64;
+        let rest = &bytes[skipped..];
+        self.begun.taken.update(rest);
+        self.begun.encoder.write_all(rest)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A tar that is looked through while it goes on.

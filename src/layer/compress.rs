@@ -57,6 +57,25 @@ impl<W: Write> Encoder<W> {
         Ok(Self(inner))
     }
 
+    /// Before the first write: who writes asks [`Encoder::is_full`] and does not wait. About `bytes` may
+    /// be in memory, and the threads that compress leave processors to those with something urgent. The
+    /// bytes do not change.
+    pub(crate) fn stay_behind(&mut self, bytes: usize) {
+        if let Inner::Gzip(writer) = &mut self.0 {
+            writer.stay_behind(bytes);
+        }
+    }
+
+    /// Whether the next `bytes`, 512 KiB at most, would wait for compression. Zstd does not tell, and may
+    /// always.
+    pub(crate) fn is_full(&mut self, bytes: usize) -> io::Result<bool> {
+        match &mut self.0 {
+            Inner::Uncompressed(_) => Ok(false),
+            Inner::Gzip(writer) => writer.is_full(bytes),
+            Inner::Zstd(_) => Ok(true),
+        }
+    }
+
     /// Writes what is left and the end of the format, and gives back the writer.
     pub(crate) fn finish(self) -> io::Result<W> {
         match self.0 {
