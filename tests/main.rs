@@ -15,6 +15,7 @@ mod rig;
 mod add;
 mod add_attacks;
 mod args;
+mod behind;
 mod cache;
 mod cache_mounts;
 mod cached_path;

@@ -19,11 +19,8 @@ use crate::store::Store;
 
 /// Layers that are left at a time; a step that would leave one more compresses its own.
 const MOST: usize = 3;
-/// Bytes of a layer that may wait for the compressor when it has no other. One that compresses fast, or
-/// is not large, needs not be read again then.
-const ALONE: usize = 16 << 20;
-/// The same beside other layers.
-const AMONG_OTHERS: usize = 2 << 20;
+/// Bytes of a layer that may wait for its compressor in memory.
+const AHEAD: usize = 4 << 20;
 
 /// A layer that a step left, and where to say what became of it.
 pub(super) struct Job {
@@ -47,6 +44,8 @@ struct State {
     is_started: bool,
     /// Nobody wants what is still there.
     is_closed: bool,
+    /// The build was ended before all of it was done.
+    is_given_up: bool,
     failure: Option<Error>,
 }
 
@@ -78,8 +77,8 @@ impl Queue {
                         ..Spent::new(Phase::Behind, took)
                     },
                 }),
-                // It is not looked for why: nobody asks any more.
-                Err(_) if state.is_closed || cancel.is_canceled() => {}
+                // What ends the build otherwise is its error.
+                Err(_) if state.is_closed || cancel.is_canceled() => state.is_given_up = true,
                 Err(source) => {
                     state.fail(job.step, job.location, source);
                     cancel.cancel();
@@ -134,11 +133,8 @@ impl fmt::Debug for Behind<'_> {
 impl Behind<'_> {
     /// How many bytes of a layer to be left now may be in memory; `None` when there are too many layers.
     pub(super) fn room(self) -> Option<usize> {
-        match lock(&self.queue.state).in_flight() {
-            0 => Some(ALONE),
-            some if some < MOST => Some(AMONG_OTHERS),
-            _ => None,
-        }
+        let has_room = lock(&self.queue.state).in_flight() < MOST;
+        has_room.then_some(AHEAD)
     }
 
     /// Leaves a layer. What goes wrong with it cancels the build.
@@ -162,6 +158,7 @@ impl Behind<'_> {
         }
         match state.failure.take() {
             Some(failure) => Err(failure),
+            None if state.is_given_up => Err(Error::Canceled),
             None => Ok(()),
         }
     }

@@ -50,7 +50,7 @@ pub(super) struct Left {
     length: u64,
     options: LayerOptions,
     encoding: Encoding,
-    begun: Begun,
+    begun: Box<Begun>,
 }
 
 /// Commits what `active` holds. Without a change there is no layer, and the parent is returned as it
@@ -266,6 +266,9 @@ impl Left {
         store: &Store,
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<Descriptor, StepError> {
+        if is_stopped() {
+            return Err(StepError::Canceled);
+        }
         if let Some(found) = known_blob(store, &self.diff_id, self.encoding) {
             return Ok(found);
         }

@@ -26,6 +26,7 @@ pub(super) enum TarSink {
 /// A blob on its way.
 pub(super) struct Blob {
     encoder: Encoder<BlobWriter>,
+    began: Instant,
     /// How long it kept what was written to it waiting.
     waited: Duration,
     /// The tar does not wait for it.
@@ -42,13 +43,19 @@ impl Blob {
         Ok(())
     }
 
-    /// Takes what follows on `before` in the tar, unless that would take its time.
+    /// Whether waiting for it has taken longer so far than packing did, which is what the rest takes again
+    /// where the tar goes on without it.
+    fn is_slow(&self) -> bool {
+        2 * self.waited > self.began.elapsed()
+    }
+
+    /// Takes what follows on `before` in the tar, unless it is too slow for that.
     fn follow(&mut self, before: &Hasher, bytes: &[u8]) -> io::Result<()> {
         if self.left_at.is_some() {
             return Ok(());
         }
         let is_large = before.length() + bytes.len() as u64 > SMALL;
-        if self.may_leave && is_large && self.encoder.is_full(bytes.len())? {
+        if self.may_leave && is_large && self.is_slow() && self.encoder.is_full(bytes.len())? {
             self.left_at = Some(before.clone());
             return Ok(());
         }
@@ -60,7 +67,7 @@ impl Blob {
         if self.may_leave && hasher.length() > SMALL {
             let taken = self.left_at.take().unwrap_or_else(|| hasher.clone());
             let encoder = self.encoder;
-            return Ok(EndedBlob::Begun(Begun { encoder, taken }));
+            return Ok(EndedBlob::Begun(Box::new(Begun { encoder, taken })));
         }
         self.end().map(EndedBlob::Complete)
     }
@@ -84,7 +91,7 @@ pub(super) enum EndedBlob {
     Unwanted,
     Complete(StagedBlob),
     /// For [`Begun::resume`].
-    Begun(Begun),
+    Begun(Box<Begun>),
 }
 
 impl TarSink {
@@ -149,6 +156,7 @@ pub(super) fn begin(
     };
     let mut blob = Blob {
         encoder: encoder(store, encoding)?,
+        began: Instant::now(),
         waited: Duration::ZERO,
         may_leave: ahead.is_some(),
         left_at: None,

@@ -181,6 +181,32 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_late_because_the_compressor_was_full_changes_no_byte() {
+        let input = input();
+        for (compression, waits) in [
+            (Compression::Uncompressed, false),
+            (Compression::Gzip, false),
+            (Compression::Zstd, true),
+        ] {
+            let one = compressed(&input, compression, 2, 1 << 20);
+            // All of it has room, or next to nothing.
+            for (ahead, chunk) in [(8 << 20, 7777), (1, 300_000)] {
+                let mut encoder = Encoder::new(Vec::new(), compression, None, 2).unwrap();
+                encoder.stay_behind(ahead);
+                let mut was_full = false;
+                for chunk in input.chunks(chunk) {
+                    was_full |= encoder.is_full(chunk.len()).unwrap();
+                    encoder.write_all(chunk).unwrap();
+                }
+                assert!(encoder.finish().unwrap() == one, "{compression:?}");
+                if ahead > 1 {
+                    assert_eq!(was_full, waits, "{compression:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_does_not_compress_is_stored_between_what_does() {
         let mut state = 88_172_645_463_325_252_u64;
         let mut noise = |length: usize| -> Vec<u8> {
