@@ -68,36 +68,38 @@ fn built(rig: &Rig, other: &Rig, compression: &str) -> (Vec<String>, Vec<String>
 
 #[test]
 fn a_layer_that_was_left_behind_has_the_bytes_of_one_that_was_not() {
-    for (mebibytes, is_noise) in [(2, false), (20, false), (24, true)] {
+    for (mebibytes, is_noise, compression) in [
+        (2, false, "gzip"),
+        (10, false, "gzip"),
+        (12, true, "gzip"),
+        (8, false, "zstd"),
+        (2, false, "uncompressed"),
+    ] {
+        let what = format!("{mebibytes} MiB with {compression}");
         let rig = Rig::empty();
         write_large(&rig, mebibytes, is_noise);
-        for (compression, is_left) in [("gzip", true), ("zstd", true), ("uncompressed", false)] {
-            let what = format!("{mebibytes} MiB with {compression}");
-            rig.dockerfile("FROM base\nCOPY large /large\n");
-            let (one_pass, left) = built(&rig, &Rig::new(), compression);
-            assert_eq!(left, Vec::<String>::new(), "{what}: nothing follows");
-            rig.dockerfile("FROM base\nCOPY large /large\nRUN echo > /small\nRUN echo > /last\n");
-            let other = Rig::new();
-            let (layers, left) = built(&rig, &other, compression);
-            assert_eq!(layers[1], one_pass[1], "{what}");
-            assert_eq!(
-                left,
-                vec!["COPY large /large"; usize::from(is_left)],
-                "{what}"
-            );
-            let (again, left) = built(&rig, &other, compression);
-            assert_eq!((again, left.len()), (layers, 0), "{what}, cached");
-            let checked = other.rbuild(["store", "check", "--deep"]).succeeds();
-            let checked = String::from_utf8(checked.stdout).unwrap();
-            assert!(checked.ends_with(": nothing is wrong\n"), "{checked}");
-        }
+        rig.dockerfile("FROM base\nCOPY large /large\n");
+        let (one_pass, left) = built(&rig, &Rig::new(), compression);
+        assert_eq!(left, Vec::<String>::new(), "{what}: nothing follows");
+        rig.dockerfile("FROM base\nCOPY large /large\nRUN echo > /small\nRUN echo > /last\n");
+        let other = Rig::new();
+        let (layers, left) = built(&rig, &other, compression);
+        assert_eq!(layers[1], one_pass[1], "{what}");
+        let is_left = compression != "uncompressed";
+        let expected = vec!["COPY large /large"; usize::from(is_left)];
+        assert_eq!(left, expected, "{what}");
+        let (again, left) = built(&rig, &other, compression);
+        assert_eq!((again, left.len()), (layers, 0), "{what}, cached");
+        let checked = other.rbuild(["store", "check", "--deep"]).succeeds();
+        let checked = String::from_utf8(checked.stdout).unwrap();
+        assert!(checked.ends_with(": nothing is wrong\n"), "{checked}");
     }
 }
 
 #[test]
 fn layers_that_are_left_at_once_are_all_in_the_image() {
     let rig = Rig::new();
-    write_large(&rig, 6, false);
+    write_large(&rig, 3, false);
     // Some of them are the same, and more than may be left at a time.
     let copies: String = (0..4)
         .map(|number| {
@@ -115,8 +117,8 @@ fn layers_that_are_left_at_once_are_all_in_the_image() {
         assert_eq!(manifest[first]["digest"], manifest[first + 2]["digest"]);
     }
     for directory in ["large0", "large3", "linked"] {
-        let content = fs::read(rig.context().join("large/7")).unwrap();
-        assert_eq!(image.file(&format!("{directory}/7")).content, content);
+        let content = fs::read(rig.context().join("large/5")).unwrap();
+        assert_eq!(image.file(&format!("{directory}/5")).content, content);
     }
 }
 
@@ -130,7 +132,7 @@ fn scratch(rig: &Rig) -> Vec<String> {
 
 #[test]
 fn a_blob_that_cannot_be_written_fails_its_step_and_not_the_one_that_runs() {
-    for (compression, mebibytes) in [("gzip", 12), ("gzip", 24), ("zstd", 12)] {
+    for (compression, mebibytes) in [("gzip", 12), ("zstd", 12)] {
         let rig = Rig::new();
         write_large(&rig, mebibytes, true);
         rig.dockerfile("FROM base\nCOPY large /large\nRUN sleep 100\n");
@@ -166,7 +168,7 @@ fn a_blob_that_cannot_be_written_fails_its_step_and_not_the_one_that_runs() {
 #[test]
 fn a_step_that_fails_after_a_large_one_leaves_that_cached_and_nothing_half_made() {
     let rig = Rig::new();
-    write_large(&rig, 40, false);
+    write_large(&rig, 12, false);
     rig.dockerfile("FROM base\nCOPY large /large\nRUN false\n");
     let failed = rig.build(&[]).exits_with(1);
     failed.says(&["Dockerfile:3", "RUN false"]);
@@ -184,7 +186,7 @@ fn a_step_that_fails_after_a_large_one_leaves_that_cached_and_nothing_half_made(
 #[test]
 fn a_secret_at_the_end_of_a_large_layer_is_found_before_it_is_left() {
     let rig = Rig::new();
-    write_large(&rig, 24, false);
+    write_large(&rig, 8, false);
     rig.write("large/zzz", "the secret is Xq7-tenant-secret-Zw42\n");
     fs::write(rig.path("secret"), "Xq7-tenant-secret-Zw42").unwrap();
     rig.dockerfile("FROM base\nCOPY large /large\nRUN --mount=type=secret,id=s true\n");
@@ -200,7 +202,7 @@ fn an_interrupted_build_does_not_wait_for_what_was_left() {
         return;
     }
     let rig = Rig::new();
-    write_large(&rig, 40, false);
+    write_large(&rig, 12, false);
     rig.dockerfile("FROM base\nCOPY large /large\nRUN sleep 100\n");
     let build = rig.build_command(&[]);
     let mut build = started_by(&["timeout", "-s", "INT", "-k", "20", "3"], &build);
