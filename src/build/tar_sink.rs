@@ -43,10 +43,10 @@ impl Blob {
         Ok(())
     }
 
-    /// Whether waiting for it has taken longer so far than packing did, which is what the rest takes again
-    /// where the tar goes on without it.
+    /// Whether waiting for it has taken twice as long so far as packing did, which is what the rest takes
+    /// again where the tar goes on without it.
     fn is_slow(&self) -> bool {
-        2 * self.waited > self.began.elapsed()
+        3 * self.waited > 2 * self.began.elapsed()
     }
 
     /// Takes what follows on `before` in the tar, unless it is too slow for that.
