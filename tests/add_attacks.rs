@@ -1,5 +1,5 @@
-//! Archives that want to write where they must not: whatever becomes of the build, nothing outside the
-//! destination changes, in the image or on the host.
+//! Archives and names of ADD that want to write where they must not: whatever becomes of the build,
+//! nothing outside the destination changes, in the image or on the host.
 
 use std::fs;
 
@@ -7,6 +7,7 @@ use tar::{Builder, EntryType, Header};
 
 use crate::rig::Rig;
 use crate::rig::image::Kind;
+use crate::rig::registry::{Answer, Registry};
 
 /// One member, with a name or target that an honest writer refuses.
 fn member(tar: &mut Builder<Vec<u8>>, kind: EntryType, path: &str, target: &str, content: &[u8]) {
@@ -278,4 +279,31 @@ fn a_header_that_promises_more_than_there_is_fails() {
     rig.write("huge.tar", header.as_bytes());
     rig.dockerfile("FROM base\nADD huge.tar /to/");
     rig.build(&[]).exits_with(1).says(&["huge"]);
+}
+
+#[test]
+fn the_name_of_a_download_cannot_lead_out_or_be_a_pattern() {
+    let (rig, server) = (Rig::new(), Registry::start());
+    for path in ["/a%2F..%2F..%2Fescaped", "/%2e%2e", "/[ab]*"] {
+        server.set(path, Answer::ok(path.as_bytes()));
+    }
+    // The client resolves dots itself.
+    server.set("/", Answer::ok(b"index"));
+    let image = rig.image(&format!(
+        "FROM base\nADD {} {} /to/",
+        server.url("/a%2F..%2F..%2Fescaped"),
+        server.url("/%2e%2e"),
+    ));
+    let mut names: Vec<String> = image
+        .files()
+        .into_keys()
+        .filter(|path| path.starts_with("to/"))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["to/__unnamed__", "to/escaped"]);
+    let image = rig.image(&format!(
+        "FROM base\nADD [\"{}\", \"/to/\"]",
+        server.url("/[ab]*")
+    ));
+    assert_eq!(image.text("to/[ab]*"), "/[ab]*");
 }

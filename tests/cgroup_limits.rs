@@ -68,7 +68,7 @@ impl Cgroup {
             self.directory.display()
         );
         let inside = terminal::started_by(&["sh", "-c", &enter], command);
-        terminal::started_by(&["timeout", "-k", "5", "120"], &inside)
+        terminal::bounded(&inside)
     }
 
     fn build(&self, rig: &Rig, limits: &str) -> Outcome {

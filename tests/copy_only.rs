@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use crate::rig::base::append;
 use crate::rig::image::{Image, Kind};
 use crate::rig::outcome::Outcome;
-use crate::rig::terminal::started_by;
+use crate::rig::terminal::{bounded, started_by};
 use crate::rig::{Rig, host};
 
 /// A store with a base that has files of other owners, a set-user-ID program, modes that forbid their
@@ -71,7 +71,7 @@ fn rig() -> Rig {
 
 fn command(rig: &Rig, arguments: &[&str]) -> Command {
     let rbuild = rig.command([&["--sandbox=copy-only"], arguments].concat());
-    let mut command = started_by(&["timeout", "-k", "5", "120"], &rbuild);
+    let mut command = bounded(&rbuild);
     command.stdin(Stdio::null());
     command
 }

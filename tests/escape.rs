@@ -316,6 +316,45 @@ fn links_planted_by_a_step_do_not_lead_copy_out() {
     );
 }
 
+/// The kernel's own files are looked at by path until the image is the root: nothing may cover them.
+#[test]
+fn a_link_to_the_kernels_files_does_not_lead_a_mount_onto_them() {
+    let rig = Rig::new();
+    fs::create_dir(rig.path("outside")).unwrap();
+    fs::write(rig.path("outside/secret"), "host-secret").unwrap();
+    let outside = rig.path("outside");
+    let outside = outside.display();
+    for (link, target) in [
+        ("/proc", "/l"),
+        ("/proc", "/l/sys"),
+        ("/proc/self/..", "/l/sys/../../l"),
+        ("/", "/l/proc"),
+    ] {
+        for mount in [
+            format!("type=bind,from=tree,source=/t,target={target}"),
+            format!("type=bind,from=tree,source=/t,rw,target={target}"),
+            format!("type=cache,from=tree,source=/t,target={target}"),
+            format!("type=tmpfs,target={target}"),
+        ] {
+            rig.dockerfile(&format!(
+                "FROM base AS tree\n\
+                 RUN mkdir -p /t/self && ln -s {outside} /t/sys && echo deny > /t/self/setgroups\n\
+                 FROM base\n\
+                 RUN ln -s {link} /l && mkdir -p {outside}\n\
+                 RUN --mount={mount} cat {outside}/secret /proc/sys/secret && echo REACHED; \
+                 test -e /proc/1/stat && test ! -e /proc/self/sys && echo KERNELS"
+            ));
+            let outcome = rig.build(&["--no-cache"]);
+            assert!(
+                !outcome.stderr.contains("host-secret") && !outcome.stderr.contains("] REACHED"),
+                "{mount}: {}",
+                outcome.stderr
+            );
+            assert_eq!(outcome.code, Some(1), "{mount}: {}", outcome.stderr);
+        }
+    }
+}
+
 #[test]
 fn escape_sequences_of_a_step_do_not_reach_the_terminal() {
     let rig = Rig::new();

@@ -7,20 +7,10 @@ use std::path::Path;
 
 use crate::rig::image::{Image, Kind};
 use crate::rig::outcome::Outcome;
-use crate::rig::{Rig, host, terminal};
+use crate::rig::{Rig, host};
 
 fn bounded(rig: &Rig, options: &[&str]) -> Outcome {
-    let command = rig.build_command(options);
-    Outcome::of(&mut terminal::started_by(
-        &["timeout", "-k", "5", "60"],
-        &command,
-    ))
-}
-
-#[track_caller]
-fn is_sane(name: &str, outcome: &Outcome) {
-    assert!(matches!(outcome.code, Some(0 | 1)), "{name}: {outcome:?}");
-    assert!(!outcome.stderr.contains("panicked"), "{name}: {outcome:?}");
+    Outcome::bounded(&rig.build_command(options))
 }
 
 fn mkfifo(path: &Path) {
@@ -54,7 +44,7 @@ fn users_are_looked_up_in_regular_files_only() {
             ));
             for target in ["user", "owner", "workdir"] {
                 let outcome = bounded(&rig, &["--target", target]);
-                is_sane(name, &outcome);
+                outcome.is_sane(name);
                 // The user is in the one file that is whole, the group in the other.
                 let needs_no_group = target == "workdir" && file == "/etc/group";
                 assert!(
@@ -63,7 +53,7 @@ fn users_are_looked_up_in_regular_files_only() {
                     outcome.stderr
                 );
             }
-            is_sane(name, &bounded(&rig, &["--target", "numbers"]));
+            bounded(&rig, &["--target", "numbers"]).is_sane(name);
         }
     }
 }
@@ -77,7 +67,7 @@ fn files_that_are_mounted_over_may_be_anything() {
                 "FROM base\nRUN rm -f /etc/shadow\nRUN F={file}; {replace}; true\nRUN echo fine > /fine"
             ));
             let outcome = bounded(&rig, &[]);
-            is_sane(name, &outcome);
+            outcome.is_sane(name);
             assert!(
                 outcome.code == Some(0) || !outcome.stderr.is_empty(),
                 "{file} as {name}: {}",
@@ -114,7 +104,7 @@ fn directories_of_the_system_may_be_links() {
                  WORKDIR /{directory}/work\nCOPY f /{directory}/copied"
             ));
             let outcome = bounded(&rig, &[]);
-            is_sane(&format!("/{directory} to {target}"), &outcome);
+            outcome.is_sane(&format!("/{directory} to {target}"));
             assert_eq!(
                 fs::read_dir(&victim).unwrap().count(),
                 0,
@@ -153,7 +143,7 @@ fn a_working_directory_is_in_the_image() {
             &rig,
             &["-o", &format!("type=oci,dest={}", archive.display())],
         );
-        is_sane(directory, &outcome);
+        outcome.is_sane(directory);
         if outcome.code == Some(0) {
             let out = Image::open(&archive).text("out");
             assert!(
@@ -191,7 +181,7 @@ fn special_files_of_a_context_are_not_waited_for() {
             drop(fs::remove_file(&path));
             place(&path);
             let outcome = bounded(&rig, &[]);
-            is_sane(name, &outcome);
+            outcome.is_sane(name);
             assert_eq!(
                 outcome.code,
                 Some(1),
@@ -208,7 +198,7 @@ fn special_files_of_a_context_are_not_waited_for() {
     let _socket = std::os::unix::net::UnixListener::bind(rig.context().join("socket")).unwrap();
     rig.dockerfile("FROM base\nCOPY . /all/\nRUN test -p /all/pipe && test -L /all/zero");
     let outcome = bounded(&rig, &[]);
-    is_sane("a whole context", &outcome);
+    outcome.is_sane("a whole context");
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     for (member, code) in [
         ("pipe", 0),
@@ -219,18 +209,18 @@ fn special_files_of_a_context_are_not_waited_for() {
     ] {
         rig.dockerfile(&format!("FROM base\nCOPY {member} /one"));
         let outcome = bounded(&rig, &[]);
-        is_sane(member, &outcome);
+        outcome.is_sane(member);
         assert!(
             outcome.code == Some(code) || member == "socket",
             "{member}: {}",
             outcome.stderr
         );
         rig.dockerfile(&format!("FROM base\nADD {member} /one"));
-        is_sane(member, &bounded(&rig, &[]));
+        bounded(&rig, &[]).is_sane(member);
         rig.dockerfile(&format!(
             "FROM base\nRUN --mount=type=bind,source={member},target=/m ls -l /m"
         ));
-        is_sane(member, &bounded(&rig, &[]));
+        bounded(&rig, &[]).is_sane(member);
     }
 }
 
@@ -244,7 +234,7 @@ fn trees_deeper_than_there_are_descriptors_end_with_a_message_and_leave_nothing(
             "FROM base\nWORKDIR /deep\nRUN {deep} 2>/dev/null; true"
         ));
         let outcome = bounded(&rig, options);
-        is_sane("a deep tree", &outcome);
+        outcome.is_sane("a deep tree");
         assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
         assert!(outcome.stderr.contains("deep"), "{}", outcome.stderr);
         rig.dockerfile("FROM base\nRUN true");
@@ -259,7 +249,7 @@ fn trees_deeper_than_there_are_descriptors_end_with_a_message_and_leave_nothing(
     rig.dockerfile(&format!(
         "FROM base\nRUN --mount=type=cache,target=/deep cd /deep && {deep}; true"
     ));
-    is_sane("a deep cache", &bounded(&rig, &[]));
+    bounded(&rig, &[]).is_sane("a deep cache");
     rig.rbuild(["system", "df"]).exits_with(0);
     rig.rbuild(["builder", "prune", "-af"]).exits_with(0);
     // In a context.
@@ -286,7 +276,7 @@ fn trees_deeper_than_there_are_descriptors_end_with_a_message_and_leave_nothing(
     }
     rig.dockerfile("FROM base AS a\nCOPY . /all/\nFROM base\nCOPY --from=a /all /all");
     let outcome = bounded(&rig, &[]);
-    is_sane("a deep context", &outcome);
+    outcome.is_sane("a deep context");
     assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
     host::stdout_of(
         std::process::Command::new("rm")
@@ -397,7 +387,7 @@ fn a_cache_that_another_step_changes_leads_no_mount_out() {
         &rig,
         &["-o", &format!("type=oci,dest={}", archive.display())],
     );
-    is_sane("a cache that changes", &outcome);
+    outcome.is_sane("a cache that changes");
     assert_eq!(
         fs::read_dir(&victim).unwrap().count(),
         1,

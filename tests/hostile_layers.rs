@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::Path;
 
+use crate::rig::Rig;
 use crate::rig::forged::{Forged, Layer};
 use crate::rig::image::{Image, Kind};
 use crate::rig::outcome::Outcome;
-use crate::rig::{Rig, terminal};
 
 /// A rig without images, and beside it a directory with one file that no layer may touch.
 fn rig() -> (Rig, String) {
@@ -21,13 +21,7 @@ fn rig() -> (Rig, String) {
 
 #[track_caller]
 fn check(victim: &str, name: &str, outcome: &Outcome) {
-    assert!(matches!(outcome.code, Some(0 | 1)), "{name}: {outcome:?}");
-    assert!(!outcome.stderr.contains("panicked"), "{name}: {outcome:?}");
-    let raw = outcome
-        .stderr
-        .chars()
-        .find(|c| c.is_control() && !matches!(c, '\n' | '\t'));
-    assert_eq!(raw, None, "{name}: {outcome:?}");
+    outcome.is_sane(name);
     let names: Vec<_> = fs::read_dir(victim)
         .unwrap()
         .map(|e| e.unwrap().file_name())
@@ -35,24 +29,6 @@ fn check(victim: &str, name: &str, outcome: &Outcome) {
     assert_eq!(names, ["kept"], "{name}");
     let kept = Path::new(victim).join("kept");
     assert_eq!(fs::read_to_string(kept).unwrap(), "kept", "{name}");
-}
-
-fn bounded(rig: &Rig, options: &[&str]) -> Outcome {
-    let command = rig.build_command(options);
-    Outcome::of(&mut terminal::started_by(
-        &["timeout", "-k", "5", "120"],
-        &command,
-    ))
-}
-
-/// Builds on the image, the result in `image.tar`.
-fn build_on(rig: &Rig, image: &[u8], dockerfile: &str) -> Outcome {
-    let archive = rig.path("evil.tar");
-    fs::write(&archive, image).unwrap();
-    rig.dockerfile(dockerfile);
-    let context = format!("evil=oci-archive:{}", archive.display());
-    let output = format!("type=oci,dest={}", rig.path("image.tar").display());
-    bounded(rig, &["--build-context", &context, "-o", &output])
 }
 
 const LOOK: &str =
@@ -339,7 +315,7 @@ fn layers_that_attack_are_refused_or_stay_inside() {
         let layers: Vec<Vec<u8>> = layers.into_iter().map(Layer::tar).collect();
         let alone = layers.first().unwrap().clone();
         let forged = Forged::on_base(layers);
-        let outcome = build_on(&rig, &forged.archive(), LOOK);
+        let outcome = rig.build_on(&forged.archive(), LOOK);
         check(&victim, name, &outcome);
         assert_eq!(
             outcome.code,
@@ -358,10 +334,7 @@ fn layers_that_attack_are_refused_or_stay_inside() {
         let tar = rig.path("alone.tar");
         fs::write(&tar, alone).unwrap();
         let import = rig.command(["import", tar.to_str().unwrap(), "alone"]);
-        let outcome = Outcome::of(&mut terminal::started_by(
-            &["timeout", "-k", "5", "60"],
-            &import,
-        ));
+        let outcome = Outcome::bounded(&import);
         check(&victim, name, &outcome);
     }
     // After all of that the store is as good as new.
@@ -400,7 +373,7 @@ fn what_real_images_do_works() {
     let look = "FROM evil\nRUN cat /run/pid /usr/lib/b.so /lib/c.so /usr/lib/d.so /no/new /end > /seen; \
                 test ! -e /gone && test ! -e /no/parents && test -u /bin/setuid && test -f /more && \
                 test $(stat -c %h /usr/lib/a.so) = 3 && echo fine >> /seen";
-    let outcome = build_on(&rig, &forged.archive(), look);
+    let outcome = rig.build_on(&forged.archive(), look);
     check(&victim, "real", &outcome);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert_eq!(
@@ -419,7 +392,7 @@ fn what_a_size_in_records_hides_is_no_member() {
         .raw(b'0', "carrier", "", &smuggled, |header| header.set_size(0))
         .file("after", "x");
     let forged = Forged::on_base(vec![layer.tar()]);
-    let outcome = build_on(&rig, &forged.archive(), LOOK);
+    let outcome = rig.build_on(&forged.archive(), LOOK);
     check(&victim, "smuggled", &outcome);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     let image = Image::open(&rig.path("image.tar"));
@@ -440,7 +413,7 @@ fn archives_that_are_cut_off_or_damaged_are_refused() {
         .unfinished();
     for length in [100, 511, 513, 700, 2559, 3000] {
         let forged = Forged::on_base(vec![whole[..length].to_vec()]);
-        let outcome = build_on(&rig, &forged.archive(), LOOK);
+        let outcome = rig.build_on(&forged.archive(), LOOK);
         check(&victim, &length.to_string(), &outcome);
         assert_eq!(outcome.code, Some(1), "{length}: {}", outcome.stderr);
     }
@@ -460,8 +433,7 @@ fn devices_and_pipes_of_a_base_are_what_they_were() {
     let layer = device(b'4', "disk", 8, 0, layer).fifo("pipe");
     let forged = Forged::on_base(vec![layer.tar()]);
     // Nothing of this can be read as what it says, so nothing hangs.
-    let outcome = build_on(
-        &rig,
+    let outcome = rig.build_on(
         &forged.archive(),
         "FROM evil\nRUN test $(timeout 9 head -c 1 /zero | wc -c) = 0 && chmod 600 /zero && touch /pipe\nCOPY --from=evil /zero /disk /pipe /copied/",
     );
@@ -480,4 +452,27 @@ fn devices_and_pipes_of_a_base_are_what_they_were() {
         Kind::Block { major: 8, minor: 0 }
     );
     assert_eq!(image.file("copied/pipe").kind, Kind::Fifo);
+}
+
+#[test]
+fn stacks_of_layers_end_where_overlayfs_does() {
+    let rig = Rig::empty();
+    let of = |count: usize| {
+        let layers = (0..count).map(|n| Layer::new().file(format!("l{n}"), "x").tar());
+        Forged::on_base(layers.collect()).archive()
+    };
+    for count in [130, 480] {
+        let dockerfile = format!(
+            "FROM evil\nRUN test -e /l0 && test -e /l{} && touch /made",
+            count - 1
+        );
+        let outcome = rig.build_on(&of(count), &dockerfile);
+        outcome.is_sane("many layers");
+        assert_eq!(outcome.code, Some(0), "{count}: {}", outcome.stderr);
+        assert!(Image::open(&rig.path("image.tar")).has("made"));
+    }
+    let outcome = rig.build_on(&of(520), "FROM evil\nRUN test -e /l519");
+    outcome.is_sane("too many layers");
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("500"), "{}", outcome.stderr);
 }

@@ -8,7 +8,7 @@ use crate::rig::{Rig, host, terminal};
 
 /// A build that is ended after two minutes, should rbuild not do it.
 fn bounded(rig: &Rig, options: &[&str]) -> Command {
-    terminal::started_by(&["timeout", "-k", "5", "120"], &rig.build_command(options))
+    terminal::bounded(&rig.build_command(options))
 }
 
 /// Builds `dockerfile` and expects it to end for `limit`, with advice how to raise it.

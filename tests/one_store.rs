@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::rig::faulty::Faulty;
 use crate::rig::image::Image;
 use crate::rig::outcome::Outcome;
-use crate::rig::terminal::started_by;
+use crate::rig::terminal::bounded;
 use crate::rig::tree::Tree;
 use crate::rig::{Rig, host};
 
@@ -36,7 +36,7 @@ fn write_contexts(rig: &Rig) {
 }
 
 fn patiently(command: &Command) -> Outcome {
-    let mut command = started_by(&["timeout", "-k", "5", "120"], command);
+    let mut command = bounded(command);
     Outcome::of(command.stdin(std::process::Stdio::null()))
 }
 

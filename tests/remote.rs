@@ -434,33 +434,6 @@ fn a_redirect_must_lead_somewhere() {
 }
 
 #[test]
-fn a_name_cannot_lead_out_or_be_a_pattern() {
-    let (rig, server) = (Rig::new(), Registry::start());
-    for path in ["/a%2F..%2F..%2Fescaped", "/%2e%2e", "/[ab]*"] {
-        server.set(path, Answer::ok(path.as_bytes()));
-    }
-    // The client resolves dots itself.
-    server.set("/", Answer::ok(b"index"));
-    let image = rig.image(&format!(
-        "FROM base\nADD {} {} /to/",
-        server.url("/a%2F..%2F..%2Fescaped"),
-        server.url("/%2e%2e"),
-    ));
-    let mut names: Vec<String> = image
-        .files()
-        .into_keys()
-        .filter(|path| path.starts_with("to/"))
-        .collect();
-    names.sort();
-    assert_eq!(names, ["to/__unnamed__", "to/escaped"]);
-    let image = rig.image(&format!(
-        "FROM base\nADD [\"{}\", \"/to/\"]",
-        server.url("/[ab]*")
-    ));
-    assert_eq!(image.text("to/[ab]*"), "/[ab]*");
-}
-
-#[test]
 fn an_interrupt_ends_a_server_that_says_nothing() {
     use nix::sys::signal::{Signal, kill};
     for scheme in ["http", "git"] {

@@ -103,14 +103,11 @@ impl Stand {
             let mode = format!("--progress={mode}");
             let all = [&[mode.as_str(), "--no-cache"], options].concat();
             let command = self.build_command(dockerfile, &all);
-            Outcome::of(&mut terminal::started_by(
-                &["timeout", "-k", "5", "120"],
-                &command,
-            ))
+            Outcome::bounded(&command)
         });
         let all = [&["--progress=tty", "--no-cache"], options].concat();
         let command = self.build_command(dockerfile, &all);
-        let bounded = terminal::started_by(&["timeout", "-k", "5", "120"], &command);
+        let bounded = terminal::bounded(&command);
         let mut terminal = Terminal::start(&bounded, 100, 40);
         terminal.end();
         self.is_clean(terminal.screen.as_bytes());

@@ -19,7 +19,7 @@ fn attack(name: &str, dockerfile: &str, limits: &str, says: &[&str]) {
         limits,
     ];
     let greedy = rig.build_command(&strict);
-    let greedy = terminal::started_by(&["timeout", "-k", "5", "120"], &greedy)
+    let greedy = terminal::bounded(&greedy)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -33,11 +33,7 @@ fn attack(name: &str, dockerfile: &str, limits: &str, says: &[&str]) {
     .unwrap();
     let mut neighbour = rig.command(["build", "--profile=multi-tenant", "--network=none"]);
     neighbour.arg(&context);
-    Outcome::of(&mut terminal::started_by(
-        &["timeout", "-k", "5", "120"],
-        &neighbour,
-    ))
-    .succeeds();
+    Outcome::bounded(&neighbour).succeeds();
     let outcome = Outcome::from(greedy.wait_with_output().unwrap())
         .exits_with(1)
         .says(says);

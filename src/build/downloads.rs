@@ -14,7 +14,7 @@ use crate::store::{BlobWriter, StagedBlob, Store};
 use crate::transport::{Options, Source, Stop};
 
 /// How many blobs are under way at once.
-pub(super) const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 4;
 const BUFFER: usize = 256 * 1024;
 /// What the progress of all blobs together is called.
 pub(super) const TOTAL: &str = "total";
@@ -51,6 +51,41 @@ pub(super) fn or_canceled<T>(
     })
 }
 
+/// Does `work` for each of `blobs`, several at once, until it has `failed` for one or all are done. The
+/// results of those that were begun are in the order of the blobs, each with its place among them.
+pub(super) fn at_once<T: Send, E: Send>(
+    blobs: &[Descriptor],
+    failed: &AtomicBool,
+    work: impl Fn(&Descriptor) -> Result<T, E> + Sync,
+) -> Vec<(usize, Result<T, E>)> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    let run = || {
+        while !failed.load(Ordering::Relaxed) {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(blob) = blobs.get(index) else {
+                return;
+            };
+            let result = work(blob);
+            if result.is_err() {
+                failed.store(true, Ordering::Relaxed);
+            }
+            lock(&results).push((index, result));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..AT_ONCE.min(blobs.len()) {
+            scope.spawn(run);
+        }
+        run();
+    });
+    let mut results = results
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    results.sort_by_key(|(index, _)| *index);
+    results
+}
+
 impl Downloads<'_> {
     /// Downloads and verifies `wanted`, in any order; the result is in theirs. The first error ends
     /// the other transfers, and of what came over a network the beginnings stay for the next time.
@@ -58,31 +93,9 @@ impl Downloads<'_> {
         let total = wanted.iter().map(|blob| blob.size).sum();
         let meter = Meter::new(self.events, self.id, total);
         let failed = AtomicBool::new(false);
-        let next = AtomicUsize::new(0);
-        let results = Mutex::new(Vec::new());
-        let work = || {
-            while !failed.load(Ordering::Relaxed) {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(descriptor) = wanted.get(index) else {
-                    return;
-                };
-                let staged = self.stage_one(descriptor, &meter, &failed);
-                if staged.is_err() {
-                    failed.store(true, Ordering::Relaxed);
-                }
-                lock(&results).push((index, staged));
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..AT_ONCE.min(wanted.len()) {
-                scope.spawn(work);
-            }
-            work();
+        let mut results = at_once(wanted, &failed, |descriptor| {
+            self.stage_one(descriptor, &meter, &failed)
         });
-        let mut results = results
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        results.sort_by_key(|(index, _)| *index);
         // Others than the first to fail were only told to end.
         let is_cause = |result: &Result<StagedBlob, StepError>| {
             result

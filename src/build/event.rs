@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::error::StepError;
 use crate::oci::Digest;
 
 /// A line of work that progress numbers `#N`: a step, a pull, the export.
@@ -157,5 +158,25 @@ impl EventSender {
     /// Sends `event`. That nobody listens any more fails no build.
     pub(crate) fn send(&self, event: Event) {
         drop(self.0.send(event));
+    }
+
+    /// Does `work` as the vertex `id`.
+    pub(super) fn as_vertex<T>(
+        &self,
+        id: VertexId,
+        name: String,
+        work: impl FnOnce() -> Result<T, StepError>,
+    ) -> Result<T, StepError> {
+        self.send(Event::Started { id, name });
+        let result = work();
+        self.send(match &result {
+            Ok(_) => Event::Done { id },
+            Err(StepError::Canceled) => Event::Canceled { id },
+            Err(error) => Event::Failed {
+                id,
+                message: error.to_string(),
+            },
+        });
+        result
     }
 }

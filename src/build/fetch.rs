@@ -36,18 +36,7 @@ impl Fetch<'_> {
         name: String,
         work: impl FnOnce() -> Result<T, StepError>,
     ) -> Result<T, StepError> {
-        let id = self.id;
-        self.events.send(Event::Started { id, name });
-        let result = work();
-        self.events.send(match &result {
-            Ok(_) => Event::Done { id },
-            Err(StepError::Canceled) => Event::Canceled { id },
-            Err(error) => Event::Failed {
-                id,
-                message: error.to_string(),
-            },
-        });
-        result
+        self.events.as_vertex(self.id, name, work)
     }
 
     /// Brings the file's content into the store, unless the server says that it is there. With

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::base;
 use super::downloads::{Downloads, options, or_canceled};
 use super::error::StepError;
-use super::event::{Event, EventSender, VertexId};
+use super::event::{EventSender, VertexId};
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference};
 use crate::sandbox::Cancel;
 use crate::store::Store;
@@ -45,18 +45,7 @@ pub(super) fn watched<T>(
     name: String,
     work: impl FnOnce() -> Result<T, StepError>,
 ) -> Result<T, StepError> {
-    let id = VERTEX;
-    events.send(Event::Started { id, name });
-    let result = work();
-    events.send(match &result {
-        Ok(_) => Event::Done { id },
-        Err(StepError::Canceled) => Event::Canceled { id },
-        Err(error) => Event::Failed {
-            id,
-            message: error.to_string(),
-        },
-    });
-    result
+    events.as_vertex(VERTEX, name, work)
 }
 
 /// [`pull`] without a vertex of its own.

@@ -2,12 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::downloads::{AT_ONCE, Meter, options, or_canceled};
-use super::engine::lock;
+use super::downloads::{Meter, at_once, options, or_canceled};
 use super::error::StepError;
 use super::event::{EventSender, VertexId};
 use super::pull::watched;
@@ -310,40 +308,24 @@ fn send_or_fail(
     let repository = Repository::open(to, &others, &options(cancel)).map_err(failed)?;
     let total = package.blobs.iter().map(|blob| blob.size).sum();
     let meter = Meter::new(events, id, total);
-    let (next, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let results = Mutex::new(Vec::new());
-    let work = || {
-        while !ended.load(Ordering::Relaxed) && !cancel.is_canceled() {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(blob) = package.blobs.get(index) else {
-                return;
-            };
-            let (before, began) = (AtomicU64::new(0), Instant::now());
-            let progress = |done| meter.advance(blob, before.swap(done, Ordering::Relaxed), done);
-            let mount = mounts.get(&blob.digest).map(String::as_str);
-            let mount = mount.filter(|from| others.iter().any(|other| other == from));
-            let sent = repository.send_blob(blob, mount, &|| package.open(blob), &progress);
-            match &sent {
-                Ok(_) => meter.finish(blob, began.elapsed()),
-                Err(_) => ended.store(true, Ordering::Relaxed),
-            }
-            lock(&results).push((index, sent));
+    let results = at_once(&package.blobs, &AtomicBool::new(false), |blob| {
+        if cancel.is_canceled() {
+            return Err(StepError::Canceled);
         }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..AT_ONCE.min(package.blobs.len()) {
-            scope.spawn(work);
-        }
-        work();
+        let (before, began) = (AtomicU64::new(0), Instant::now());
+        let progress = |done| meter.advance(blob, before.swap(done, Ordering::Relaxed), done);
+        let mount = mounts.get(&blob.digest).map(String::as_str);
+        let mount = mount.filter(|from| others.iter().any(|other| other == from));
+        let sent = repository
+            .send_blob(blob, mount, &|| package.open(blob), &progress)
+            .map_err(failed)?;
+        meter.finish(blob, began.elapsed());
+        Ok(sent)
     });
-    let mut results = results
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    results.sort_by_key(|(index, _)| *index);
     let mut layers = Vec::new();
     for (index, sent) in results {
         let digest = &package.blobs[index].digest;
-        let sent = sent.map_err(failed)?;
+        let sent = sent?;
         if !package.configs.contains(digest) {
             layers.push((digest.clone(), sent));
         }

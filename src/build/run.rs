@@ -265,7 +265,6 @@ impl Run {
             args: self.arguments.iter().map(OsString::from).collect(),
             env,
             cwd: state.working_directory().into(),
-            make_cwd: true,
             console: Console::Captured,
             read_only: false,
             user: state.config.config.user.clone(),

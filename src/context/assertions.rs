@@ -5,6 +5,7 @@ use std::path::Path;
 use super::digest;
 use super::glob::{DoubleStar, Glob};
 use super::ignore::{Ignore, clean};
+use super::records;
 
 /// Texts up to here, with so many stars, are compared with matchers that try everything.
 const SHORT: usize = 24;
@@ -172,10 +173,10 @@ fn naive_rule(pattern: &str, path: &str) -> bool {
 /// A memo of any bytes is read without a panic, and its records are no more than have room in it.
 pub(crate) fn memo_holds(body: &[u8]) {
     let checksum = crc32fast::hash(body).to_be_bytes();
-    let whole = [digest::MAGIC.as_slice(), &checksum, body].concat();
+    let whole = [records::MAGIC.as_slice(), &checksum, body].concat();
     for memo in [body, &whole] {
         if let Some(records) = digest::records_of(memo) {
-            assert!(records <= memo.len() / digest::RECORD);
+            assert!(records <= memo.len() / records::RECORD);
         }
     }
 }

@@ -4,10 +4,9 @@
 //! coarsely: a write in the same tick as the reading leaves both as they were. What was hashed within
 //! [`GRAIN`] of its times is therefore not remembered (git calls such a file racily clean).
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::fcntl::OFlag;
 use nix::sys::stat::FileStat;
 
+use super::records::{KEY, RECORD, Record, Records};
 use crate::oci::Hasher;
 use crate::sys;
 
@@ -26,13 +26,8 @@ pub(crate) type ContentHash = [u8; 32];
 /// Seconds; no file system in use ticks more coarsely (FAT: 2 s).
 const GRAIN: i64 = 2;
 
-pub(super) const MAGIC: &[u8; 8] = b"rbmemo1\n";
-const CHECKSUM: usize = 4;
-const STAMP: usize = 52;
-pub(super) const RECORD: usize = STAMP + 32;
-
-/// A file larger than this is no memo of ours.
-const LIMIT: u64 = 1 << 30;
+/// The bytes of a stamp in a record.
+const STAMP: usize = RECORD - 32;
 
 /// The fields of a stat that a change of the content changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,15 +57,8 @@ pub(crate) struct Memo {
 
 #[derive(Debug, Default)]
 struct State {
-    known: HashMap<(u64, u64), Known>,
+    known: Records,
     learned: bool,
-}
-
-#[derive(Debug)]
-struct Known {
-    stamp: Stamp,
-    hash: ContentHash,
-    used: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -117,46 +105,38 @@ impl Stamp {
         self.changed.0 < now - GRAIN && (self.modified.0 - now).abs() > GRAIN
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.device.to_be_bytes());
-        out.extend_from_slice(&self.inode.to_be_bytes());
-        out.extend_from_slice(&self.size.to_be_bytes());
+    /// The start of its record: device and inode, which name the file, then the rest.
+    fn encode(&self) -> [u8; STAMP] {
+        let mut bytes = [0; STAMP];
+        let mut rest = &mut bytes[..];
+        let mut put = |field: &[u8]| {
+            let (head, tail) = std::mem::take(&mut rest).split_at_mut(field.len());
+            head.copy_from_slice(field);
+            rest = tail;
+        };
+        put(&self.device.to_be_bytes());
+        put(&self.inode.to_be_bytes());
+        put(&self.size.to_be_bytes());
         for (seconds, nanoseconds) in [self.modified, self.changed] {
-            out.extend_from_slice(&seconds.to_be_bytes());
+            put(&seconds.to_be_bytes());
             let nanoseconds = u32::try_from(nanoseconds).unwrap_or(u32::MAX);
-            out.extend_from_slice(&nanoseconds.to_be_bytes());
+            put(&nanoseconds.to_be_bytes());
         }
-        out.extend_from_slice(&self.mode.to_be_bytes());
+        put(&self.mode.to_be_bytes());
+        bytes
     }
 
-    fn decode(mut bytes: &[u8]) -> Option<Self> {
-        fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-            let (head, tail) = bytes.split_first_chunk::<N>()?;
-            *bytes = tail;
-            Some(*head)
-        }
-        let bytes = &mut bytes;
-        Some(Self {
-            device: u64::from_be_bytes(take(bytes)?),
-            inode: u64::from_be_bytes(take(bytes)?),
-            size: i64::from_be_bytes(take(bytes)?),
-            modified: (
-                i64::from_be_bytes(take(bytes)?),
-                u32::from_be_bytes(take(bytes)?).into(),
-            ),
-            changed: (
-                i64::from_be_bytes(take(bytes)?),
-                u32::from_be_bytes(take(bytes)?).into(),
-            ),
-            mode: u32::from_be_bytes(take(bytes)?),
-        })
+    fn key(&self) -> [u8; KEY] {
+        let mut key = [0; KEY];
+        key.copy_from_slice(&self.encode()[..KEY]);
+        key
     }
 }
 
 impl Memo {
     /// The memo in the file `path`; a missing or damaged file is an empty memo.
     pub(crate) fn open(path: &Path) -> Self {
-        let known = load(path).unwrap_or_default();
+        let known = Records::load(path).unwrap_or_default();
         Self {
             path: Some(path.to_owned()),
             state: Mutex::new(State {
@@ -202,36 +182,29 @@ impl Memo {
         self.files_read.fetch_add(1, Ordering::Relaxed);
         let hash = read(dir, name, stamp, buffer)?;
         if stamp.is_settled(now) {
-            self.remember(*stamp, hash);
+            self.remember(stamp, hash);
         }
         Ok(hash)
     }
 
     fn recall(&self, stamp: &Stamp) -> Option<ContentHash> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = state.known.get_mut(&(stamp.device, stamp.inode))?;
-        if known.stamp != *stamp {
-            return None;
-        }
+        let known = state.known.find(&stamp.key())?;
+        let hash = known.bytes.strip_prefix(&stamp.encode())?.try_into().ok()?;
         known.used = true;
-        Some(known.hash)
+        Some(hash)
     }
 
-    fn remember(&self, stamp: Stamp, hash: ContentHash) {
+    fn remember(&self, stamp: &Stamp, hash: ContentHash) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.learned = true;
-        state.known.insert(
-            (stamp.device, stamp.inode),
-            Known {
-                stamp,
-                hash,
-                used: true,
-            },
-        );
+        let mut bytes = [0; RECORD];
+        bytes[..STAMP].copy_from_slice(&stamp.encode());
+        bytes[STAMP..].copy_from_slice(&hash);
+        state.known.insert(Record { bytes, used: true });
     }
 
     /// Writes what was learned, replacing the file by rename; without anything new nothing is written.
-    /// Records that no build used for long go once they are most of the file.
     pub(crate) fn save(&self) -> Result<(), Error> {
         let Some(path) = &self.path else {
             return Ok(());
@@ -240,24 +213,7 @@ impl Memo {
         if !state.learned {
             return Ok(());
         }
-        let used = state.known.values().filter(|known| known.used).count();
-        let drop_unused = state.known.len() > 10_000.max(used.saturating_mul(4));
-        let mut records: Vec<&Known> = state
-            .known
-            .values()
-            .filter(|known| known.used || !drop_unused)
-            .collect();
-        records.sort_unstable_by_key(|known| (known.stamp.device, known.stamp.inode));
-        let mut bytes = Vec::with_capacity(MAGIC.len() + CHECKSUM + records.len() * RECORD);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&[0; CHECKSUM]);
-        for known in records {
-            known.stamp.encode(&mut bytes);
-            bytes.extend_from_slice(&known.hash);
-        }
-        let (head, body) = bytes.split_at_mut(MAGIC.len() + CHECKSUM);
-        head[MAGIC.len()..].copy_from_slice(&crc32fast::hash(body).to_be_bytes());
-        replace(path, &bytes).map_err(|source| Error::Write {
+        state.known.write(path).map_err(|source| Error::Write {
             path: path.clone(),
             source,
         })?;
@@ -290,69 +246,20 @@ fn read(
     let mut file = File::from(fd);
     check(&file)?;
     let mut hasher = Hasher::new();
-    loop {
-        match file.read(buffer) {
-            Ok(0) => break,
-            Ok(length) => hasher.update(&buffer[..length]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
+    hasher.update_from(&mut file, buffer).map_err(failed)?;
     check(&file)?;
     Ok(hasher.finish_bytes())
 }
 
-/// Not synced: a memo that a crash tears fails its checksum and is made anew.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent)?;
-    let mut file = tempfile::NamedTempFile::new_in(parent)?;
-    file.write_all(bytes)?;
-    file.persist(path)?;
-    Ok(())
-}
-
 /// Whether the file at `path` is a memo, undamaged.
 pub(crate) fn is_memo(path: &Path) -> bool {
-    load(path).is_some()
-}
-
-fn load(path: &Path) -> Option<HashMap<(u64, u64), Known>> {
-    let file = File::open(path).ok()?;
-    if file.metadata().ok()?.len() > LIMIT {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    file.take(LIMIT).read_to_end(&mut bytes).ok()?;
-    parse(&bytes)
-}
-
-fn parse(bytes: &[u8]) -> Option<HashMap<(u64, u64), Known>> {
-    let rest = bytes.strip_prefix(MAGIC.as_slice())?;
-    let (checksum, body) = rest.split_first_chunk::<CHECKSUM>()?;
-    if u32::from_be_bytes(*checksum) != crc32fast::hash(body) || body.len() % RECORD != 0 {
-        return None;
-    }
-    let mut known = HashMap::with_capacity(body.len() / RECORD);
-    for record in body.chunks_exact(RECORD) {
-        let stamp = Stamp::decode(&record[..STAMP])?;
-        let hash = record[STAMP..].try_into().ok()?;
-        known.insert(
-            (stamp.device, stamp.inode),
-            Known {
-                stamp,
-                hash,
-                used: false,
-            },
-        );
-    }
-    Some(known)
+    Records::load(path).is_some()
 }
 
 /// How many records a memo with the content `bytes` has; `None` where it is none.
 #[cfg(any(test, fuzzing))]
 pub(super) fn records_of(bytes: &[u8]) -> Option<usize> {
-    parse(bytes).map(|known| known.len())
+    Records::read(bytes, 0).map(|known| known.len())
 }
 
 #[cfg(test)]
@@ -368,7 +275,7 @@ mod tests {
         let stamp = stamp_of(&dir, name);
         let hash = memo.hash(dir.as_fd(), OsStr::new(name), &stamp, &mut [0; 64])?;
         if settled {
-            memo.remember(stamp, hash);
+            memo.remember(&stamp, hash);
         }
         Ok(hash)
     }
@@ -435,16 +342,16 @@ mod tests {
         hash(&memo, dir.path(), "a", true).unwrap();
         memo.save().unwrap();
         let good = fs::read(&path).unwrap();
-        assert!(load(&path).is_some());
+        assert!(is_memo(&path));
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 1;
             fs::write(&path, &bad).unwrap();
-            assert!(load(&path).is_none(), "byte {at}");
+            assert!(!is_memo(&path), "byte {at}");
         }
         for length in [0, 3, 9, 12, good.len() - 1] {
             fs::write(&path, &good[..length]).unwrap();
-            assert!(load(&path).is_none_or(|known| known.is_empty()));
+            assert!(!is_memo(&path));
         }
     }
 
@@ -458,16 +365,5 @@ mod tests {
         let memo = Memo::none();
         let result = memo.hash(open.as_fd(), OsStr::new("a"), &stamp, &mut [0; 64]);
         assert!(matches!(result, Err(Error::Changed { .. })));
-    }
-
-    #[test]
-    fn a_stamp_survives_its_record() {
-        let dir = tempfile::tempdir().unwrap();
-        let open = sys::fs::open_directory(dir.path()).unwrap();
-        let stamp = Stamp::of(&sys::fs::stat(&open).unwrap());
-        let mut bytes = Vec::new();
-        stamp.encode(&mut bytes);
-        assert_eq!(bytes.len(), STAMP);
-        assert_eq!(Stamp::decode(&bytes), Some(stamp));
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod assertions;
 pub(crate) mod digest;
 pub(crate) mod glob;
 pub(crate) mod ignore;
+mod records;
 
 use std::fs::File;
 use std::io::{self, Read as _};

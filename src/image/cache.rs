@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::Error;
-use super::garbage::{Live, collect, depths, remove_snapshots};
+use super::garbage::{Live, by_chain, collect, depths, remove_snapshots};
 use super::list::list;
 use crate::oci::ChainId;
 use crate::store::{Exclusive, Remembered, StoredSnapshot, View};
@@ -226,13 +226,7 @@ fn last_uses(
     snapshots: &[StoredSnapshot],
     records: &[crate::store::StoredRecord],
 ) -> HashMap<ChainId, SystemTime> {
-    let mut by_chain: HashMap<&ChainId, Vec<&StoredSnapshot>> = HashMap::new();
-    for snapshot in snapshots {
-        by_chain
-            .entry(&snapshot.chain_id)
-            .or_default()
-            .push(snapshot);
-    }
+    let by_chain = by_chain(snapshots);
     let mut used: HashMap<ChainId, SystemTime> = HashMap::new();
     let own = snapshots.iter().map(|one| (one.chain_id.clone(), one.made));
     let recorded = records

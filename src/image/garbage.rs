@@ -70,13 +70,7 @@ impl Live {
 
     /// Adds everything that the named snapshots stand on or name.
     pub(super) fn close(&mut self, snapshots: &[StoredSnapshot]) {
-        let mut by_chain: HashMap<&ChainId, Vec<&StoredSnapshot>> = HashMap::new();
-        for snapshot in snapshots {
-            by_chain
-                .entry(&snapshot.chain_id)
-                .or_default()
-                .push(snapshot);
-        }
+        let by_chain = by_chain(snapshots);
         let mut waiting: Vec<ChainId> = self.chains.iter().cloned().collect();
         while let Some(chain_id) = waiting.pop() {
             for snapshot in by_chain.get(&chain_id).into_iter().flatten() {
@@ -88,6 +82,18 @@ impl Live {
             }
         }
     }
+}
+
+/// The snapshots of each identity, one for each kind of ownership.
+pub(super) fn by_chain(snapshots: &[StoredSnapshot]) -> HashMap<&ChainId, Vec<&StoredSnapshot>> {
+    let mut by_chain: HashMap<_, Vec<_>> = HashMap::new();
+    for snapshot in snapshots {
+        by_chain
+            .entry(&snapshot.chain_id)
+            .or_default()
+            .push(snapshot);
+    }
+    by_chain
 }
 
 /// The stacks of an image, the lowest layer first.

@@ -195,7 +195,7 @@ fn become_command(
     start_session().at(Step::Session)?;
     console.connect(identity).at(Step::Console)?;
     limit(spec).at(Step::Limits)?;
-    enter_workdir(&spec.cwd, spec.make_cwd).at(Step::Workdir)?;
+    enter_workdir(&spec.cwd).at(Step::Workdir)?;
     if spec.emulation.is_none() {
         set_groups(identity).at(Step::User)?;
     }
@@ -289,14 +289,14 @@ fn set_limit(name: &'static str, resource: Resource, value: u64) -> sys::Result<
     setrlimit(resource, value, value).map_err(|errno| sys::Error::new("setrlimit", name, errno))
 }
 
-/// Enters the working directory without following the magic links of /proc, which lead out. With
-/// `make` it and its parents are made where they are missing.
-fn enter_workdir(cwd: &OsStr, make: bool) -> sys::Result<()> {
+/// Enters the working directory without following the magic links of /proc, which lead out. It and its
+/// parents are made where they are missing.
+fn enter_workdir(cwd: &OsStr) -> sys::Result<()> {
     let path = Path::new(if cwd.is_empty() { OsStr::new("/") } else { cwd });
     let root = fs::open_directory(Path::new("/"))?;
     let open = |path| fs::open_in_root(&root, path, OFlag::O_PATH | OFlag::O_DIRECTORY, 0);
     let dir: OwnedFd = match open(path) {
-        Err(error) if make && error.errno == Errno::ENOENT => {
+        Err(error) if error.errno == Errno::ENOENT => {
             let mut parents: Vec<&Path> = path.ancestors().collect();
             parents.reverse();
             for step in parents.windows(2) {

@@ -1,7 +1,7 @@
 //! Content digests and the identities that are built from them.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,22 @@ impl Hasher {
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.state.update(bytes);
         self.length += bytes.len() as u64;
+    }
+
+    /// Adds what `reader` still has, read through `buffer`.
+    pub(crate) fn update_from(
+        &mut self,
+        reader: &mut impl Read,
+        buffer: &mut [u8],
+    ) -> io::Result<()> {
+        loop {
+            match reader.read(buffer) {
+                Ok(0) => return Ok(()),
+                Ok(length) => self.update(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The 32 bytes of the hash, for binary records.

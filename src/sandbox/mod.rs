@@ -9,6 +9,8 @@ pub(crate) mod binfmt;
 mod cancel;
 pub(crate) mod cgroup;
 pub(crate) mod emulation;
+#[cfg(test)]
+mod interpreter;
 pub(crate) mod limits;
 pub(crate) mod network;
 pub(crate) mod passwd;

@@ -23,10 +23,8 @@ pub(crate) struct Spec {
     pub(crate) args: Vec<OsString>,
     /// The whole environment, in this order. HOME is added from the image's passwd when missing.
     pub(crate) env: Vec<(OsString, OsString)>,
-    /// Working directory inside. Empty means `/`.
+    /// Working directory inside; made where it is missing, 0755 and root's. Empty means `/`.
     pub(crate) cwd: OsString,
-    /// A missing working directory is made, 0755 and root's, instead of an error.
-    pub(crate) make_cwd: bool,
     /// What the command reads from and writes to.
     pub(crate) console: Console,
     /// Nothing but what is mounted can be written to.

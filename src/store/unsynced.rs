@@ -115,14 +115,19 @@ impl Store {
                     whole.contains_key(id)
                         || (!lost.contains(&path) && path.join("snapshot.json").exists())
                 };
-                let dangling = whole.iter().find(|(_, (_, record))| {
-                    let mut below = record.parent.iter().chain(&record.content);
-                    !below.all(has)
-                });
-                let Some(chain_id) = dangling.map(|(chain_id, _)| chain_id.clone()) else {
+                let dangling: Vec<ChainId> = whole
+                    .iter()
+                    .filter(|(_, (_, record))| {
+                        let mut below = record.parent.iter().chain(&record.content);
+                        !below.all(has)
+                    })
+                    .map(|(chain_id, _)| chain_id.clone())
+                    .collect();
+                if dangling.is_empty() {
                     break;
-                };
-                lost.extend(whole.remove(&chain_id).map(|(path, _)| path));
+                }
+                let removed = dangling.iter().filter_map(|id| whole.remove(id));
+                lost.extend(removed.map(|(path, _)| path));
             }
             if kinds_of(&self.ownership).contains(&kind) {
                 lost.iter().try_for_each(|path| tmp::remove_tree(path))?;

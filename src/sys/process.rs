@@ -203,8 +203,8 @@ pub(crate) fn loopback_up() -> Result<()> {
     .map_err(|errno| Error::new("socket", "AF_INET", errno))?;
     let up = libc::IFF_UP | libc::IFF_RUNNING;
     let mut name = [0; libc::IFNAMSIZ];
-    name[0] = b'l'.cast_signed() as libc::c_char;
-    name[1] = b'o'.cast_signed() as libc::c_char;
+    name[0] = libc::c_char::from_ne_bytes([b'l']);
+    name[1] = libc::c_char::from_ne_bytes([b'o']);
     let request = libc::ifreq {
         ifr_name: name,
         ifr_ifru: libc::__c_anonymous_ifr_ifru {

@@ -1,11 +1,15 @@
 //! Images that no honest program makes: every byte of their layers, configuration and manifest is the
 //! test's.
 
+use std::fs;
+
 use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 
+use super::Rig;
 use super::base::append;
 use super::image::sha256;
+use super::outcome::Outcome;
 
 /// An OCI archive in the making.
 pub(crate) struct Forged {
@@ -82,6 +86,19 @@ impl Forged {
             }
         }
         tar.into_inner().unwrap()
+    }
+}
+
+impl Rig {
+    /// Builds on the archive, which is `evil` to the Dockerfile and `evil.tar` beside the context; the
+    /// result is in `image.tar`.
+    pub(crate) fn build_on(&self, image: &[u8], dockerfile: &str) -> Outcome {
+        let archive = self.path("evil.tar");
+        fs::write(&archive, image).unwrap();
+        self.dockerfile(dockerfile);
+        let context = format!("evil=oci-archive:{}", archive.display());
+        let output = format!("type=oci,dest={}", self.path("image.tar").display());
+        Outcome::bounded(&self.build_command(&["--build-context", &context, "-o", &output]))
     }
 }
 

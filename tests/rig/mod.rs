@@ -132,7 +132,7 @@ impl Rig {
     /// `rbuild run OPTIONS`, where the options end with the image and its command. It cannot hang.
     pub(crate) fn run(&self, options: &[&str]) -> Outcome {
         let command = self.command([&["run"], options].concat());
-        let mut command = terminal::started_by(&["timeout", "-k", "5", "60"], &command);
+        let mut command = terminal::bounded(&command);
         Outcome::of(command.stdin(Stdio::null()))
     }
 

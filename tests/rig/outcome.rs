@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use super::terminal;
+
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// `None` when a signal ended it.
@@ -23,6 +25,11 @@ impl From<Output> for Outcome {
 impl Outcome {
     pub(crate) fn of(command: &mut Command) -> Self {
         command.output().unwrap().into()
+    }
+
+    /// Of a command that may hang, for two minutes.
+    pub(crate) fn bounded(command: &Command) -> Self {
+        Self::of(&mut terminal::bounded(command))
     }
 
     #[track_caller]
@@ -53,6 +60,18 @@ impl Outcome {
             );
         }
         self
+    }
+
+    /// It ended with success or a message that is fit for a terminal.
+    #[track_caller]
+    pub(crate) fn is_sane(&self, name: &str) {
+        assert!(matches!(self.code, Some(0 | 1)), "{name}: {self:?}");
+        assert!(!self.stderr.contains("panicked"), "{name}: {self:?}");
+        let raw = self
+            .stderr
+            .chars()
+            .find(|c| c.is_control() && !matches!(c, '\n' | '\t'));
+        assert_eq!(raw, None, "{name}: {self:?}");
     }
 
     /// The image id: the last line on standard output.

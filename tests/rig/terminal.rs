@@ -39,6 +39,11 @@ pub(crate) fn started_by(program: &[&str], command: &Command) -> Command {
     outer
 }
 
+/// `command`, ended after two minutes.
+pub(crate) fn bounded(command: &Command) -> Command {
+    started_by(&["timeout", "-k", "5", "120"], command)
+}
+
 impl Terminal {
     /// Starts `command` as the leader of a session with a new terminal.
     pub(crate) fn start(command: &Command, columns: u16, rows: u16) -> Self {

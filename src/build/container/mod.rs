@@ -112,7 +112,6 @@ impl Container {
             args: arguments.into_iter().map(OsString::from).collect(),
             env: environment,
             cwd: add::join("/", directory).into(),
-            make_cwd: true,
             console: request.console,
             read_only: request.read_only,
             user: user.clone(),

@@ -7,9 +7,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Origin;
+use super::entries::Entries;
 use super::error::Error;
 use super::select::{Match, Selection, shown};
-use super::walk::{Entry, Node};
+use super::walk::Node;
 use crate::context::digest::{self, Memo};
 use crate::oci::{Digest, Hasher};
 use crate::ownership::record;
@@ -97,22 +98,22 @@ impl Record<'_> {
         origin: Origin,
         top: OwnedFd,
         top_path: &Path,
-        entries: &[Entry],
+        entries: &Entries,
     ) -> Result<(), Error> {
         let mut open = vec![(top, top_path.to_owned())];
-        for entry in entries {
+        for entry in entries.iter() {
             open.truncate(entry.depth);
             let (directory, path) = open.last().expect("entries are below the top");
-            let path = path.join(&*entry.name);
+            let path = path.join(entry.name);
             self.number(entry.depth as u64);
             self.number(entry.is_implied.into());
             self.field(entry.name.as_bytes());
-            self.node(origin, directory.as_fd(), &entry.name, &entry.node, &path)?;
-            if let Some(target) = &entry.target {
+            self.node(origin, directory.as_fd(), entry.name, &entry.node, &path)?;
+            if let Some(target) = entry.target {
                 self.field(target.as_bytes());
             }
             if entry.node.kind() == Kind::Directory {
-                let inner = sys::fs::open_directory_at(directory, &entry.name);
+                let inner = sys::fs::open_directory_at(directory, entry.name);
                 open.push((inner.map_err(|source| unreadable(&path, source))?, path));
             }
         }

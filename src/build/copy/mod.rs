@@ -5,6 +5,7 @@
 
 mod chmod;
 mod digest;
+mod entries;
 mod error;
 mod filter;
 mod host;

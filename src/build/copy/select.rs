@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::FileStat;
 
+use super::entries::Entries;
 use super::error::{Error, HiddenBy};
 use super::filter::Filter;
 use super::nearest::nearest;
 use super::path::{Descent, Step};
-use super::walk::{Entry, Node, Standing, Walk};
+use super::walk::{Node, Standing, Walk};
 use super::{Origin, Skipped, Tree};
 use crate::context::glob::{DoubleStar, Glob, has_wildcard};
 use crate::context::ignore::{Matched, clean};
 use crate::sys;
 use crate::sys::fs::Kind;
 
-/// What the sources of one COPY are, in the order in which they are copied. About 150 bytes an entry.
+/// What the sources of one COPY are, in the order in which they are copied.
 #[derive(Debug, Default)]
 pub(crate) struct Selection<'a> {
     pub(super) matches: Vec<Match<'a>>,
@@ -44,7 +45,7 @@ pub(super) enum Match<'a> {
     Directory {
         origin: Origin,
         place: Place<'a>,
-        entries: Vec<Entry>,
+        entries: Entries,
     },
 }
 

@@ -1,12 +1,13 @@
 //! Everything below a directory, as far as the ignore rules show it.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::FileStat;
 
+use super::entries::{Entries, Entry};
 use super::error::Error;
 use super::filter::{Filter, Judged};
 use super::select::shown;
@@ -18,19 +19,6 @@ use crate::sys::fs::Kind;
 
 /// Each level of a walk holds a descriptor.
 const DEPTH: usize = 1024;
-
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) name: Box<OsStr>,
-    /// 1 for what is in the selected directory itself.
-    pub(super) depth: usize,
-    pub(super) node: Node,
-    /// The text of a link.
-    pub(super) target: Option<Box<OsStr>>,
-    /// A directory that is there for what is in it only: no `--parents` pattern names it, or
-    /// `--exclude` does. One that is in the image already keeps its owner.
-    pub(super) is_implied: bool,
-}
 
 /// What a copy needs to know of a file.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +76,7 @@ pub(super) struct Walk<'a> {
     path: Vec<u8>,
     /// How much of `path` is the selected directory's.
     top: usize,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Entries,
     pub(super) skipped: Vec<Skipped>,
 }
 
@@ -101,7 +89,7 @@ impl<'a> Walk<'a> {
             filter,
             top: path.len() + usize::from(!path.is_empty()),
             path,
-            entries: Vec::new(),
+            entries: Entries::default(),
             skipped: Vec::new(),
         }
     }
@@ -126,7 +114,7 @@ impl<'a> Walk<'a> {
                 self.path.push(b'/');
             }
             self.path.extend_from_slice(name.as_bytes());
-            self.entry(directory, name, standing, depth)?;
+            self.entry(directory, &name, standing, depth)?;
             self.path.truncate(length);
         }
         Ok(())
@@ -135,7 +123,7 @@ impl<'a> Walk<'a> {
     fn entry(
         &mut self,
         directory: BorrowedFd<'_>,
-        name: OsString,
+        name: &OsStr,
         parent: &Standing,
         depth: usize,
     ) -> Result<(), Error> {
@@ -148,7 +136,7 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         // What is gone since the directory was read is not part of the selection.
-        let stat = sys::fs::try_stat_at(directory, &name).map_err(|source| self.failed(source))?;
+        let stat = sys::fs::try_stat_at(directory, name).map_err(|source| self.failed(source))?;
         let Some(mut stat) = stat else {
             return Ok(());
         };
@@ -156,7 +144,7 @@ impl<'a> Walk<'a> {
         if (hidden || !judged.is_chosen) && kind != Kind::Directory {
             return Ok(());
         }
-        let owned = self.tree.owners.of(directory, &name, &mut stat);
+        let owned = self.tree.owners.of(directory, name, &mut stat);
         owned.map_err(|source| Error::Owned {
             path: self.shown(),
             source,
@@ -167,35 +155,36 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
             Kind::Symlink => {
-                let target = sys::fs::read_link_at(directory, &name);
-                Some(target.map_err(|source| self.failed(source))?.into())
+                let target = sys::fs::read_link_at(directory, name);
+                Some(target.map_err(|source| self.failed(source))?)
             }
             _ => None,
         };
         let inner = match kind {
             Kind::Directory => {
-                let inner = sys::fs::open_directory_at(directory, &name);
+                let inner = sys::fs::open_directory_at(directory, name);
                 Some(inner.map_err(|source| self.failed(source))?)
             }
             _ => None,
         };
+        let before = self.entries.mark();
         self.entries.push(Entry {
-            name: name.into(),
+            name,
             depth,
             node: Node::of(&stat),
-            target,
+            target: target.as_deref(),
             is_implied: !judged.is_chosen,
         });
         if let Some(inner) = inner {
-            let before = self.entries.len();
+            let itself = self.entries.mark();
             let only_for_its_content = hidden || !judged.is_chosen;
             let standing = Standing {
                 ignore,
                 filter: judged,
             };
             self.directory(inner.as_fd(), &standing, depth + 1)?;
-            if only_for_its_content && self.entries.len() == before {
-                self.entries.pop();
+            if only_for_its_content && self.entries.mark() == itself {
+                self.entries.truncate(before);
             }
         }
         Ok(())

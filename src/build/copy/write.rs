@@ -12,12 +12,13 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag};
 
 use super::digest::{attributes, unreadable};
+use super::entries::{Entries, Entry};
 use super::error::Error;
 use super::sink::{
     Sink, Source, Target, check_unchanged, chmod_open, copy_small, create, make_directory,
     open_source, replacing,
 };
-use super::walk::{Entry, Node};
+use super::walk::Node;
 use super::{ChmodSpec, Copied, Origin, Skipped};
 use crate::ownership::Ownership;
 use crate::ownership::record::Device;
@@ -59,7 +60,7 @@ pub(super) struct Writer<'a> {
 struct Level<'a> {
     source: OwnedFd,
     sink: OwnedFd,
-    entry: &'a Entry,
+    entry: Entry<'a>,
     is_new: bool,
 }
 
@@ -81,16 +82,16 @@ impl<'a> Writer<'a> {
         &mut self,
         origin: Origin,
         source: &OwnedFd,
-        entries: &[Entry],
+        entries: &Entries,
         target: &Target,
     ) -> Result<(), Error> {
         self.linked.clear();
         let mut levels: Vec<Level<'_>> = Vec::new();
-        for entry in entries {
+        for entry in entries.iter() {
             while levels.len() >= entry.depth {
                 self.leave(origin, &mut levels, source, target)?;
             }
-            let between = || levels.iter().map(|level| &*level.entry.name).collect();
+            let between = || levels.iter().map(|level| level.entry.name).collect();
             let (from, to) = match levels.last() {
                 Some(level) => (level.source.as_fd(), level.sink.as_fd()),
                 None => (source.as_fd(), target.directory.as_fd()),
@@ -98,13 +99,13 @@ impl<'a> Writer<'a> {
             let source = Source {
                 origin,
                 directory: from,
-                name: &entry.name,
+                name: entry.name,
                 node: &entry.node,
-                link: entry.target.as_deref(),
+                link: entry.target,
             };
             let sink = Sink {
                 directory: to,
-                name: &entry.name,
+                name: entry.name,
                 top: target,
                 between: &between,
             };
@@ -145,12 +146,12 @@ impl<'a> Writer<'a> {
         let Some(level) = levels.pop() else {
             return Ok(());
         };
-        let between = || levels.iter().map(|level| &*level.entry.name).collect();
+        let between = || levels.iter().map(|level| level.entry.name).collect();
         let (from, to) = match levels.last() {
             Some(outer) => (outer.source.as_fd(), outer.sink.as_fd()),
             None => (top_source.as_fd(), target.directory.as_fd()),
         };
-        let name = &level.entry.name;
+        let name = level.entry.name;
         let source = Source {
             origin,
             directory: from,

@@ -20,3 +20,5 @@ pub(crate) mod calls;
 mod program;
 
 pub(crate) use program::program;
+#[cfg(test)]
+pub(in crate::sandbox) use program::program_of;

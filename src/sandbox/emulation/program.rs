@@ -3,13 +3,12 @@
 //! Whether a call is allowed without a look at its arguments, the kernel computes once for each number;
 //! the length of the program costs only the calls that are trapped.
 
-use super::calls::{self, Trap, When};
+use super::calls::{self, Machine, Trap, When};
 
 /// Codes of linux/bpf_common.h.
 const LOAD: u16 = 0x20;
 const JUMP: u16 = 0x05;
 const JUMP_EQUAL: u16 = 0x15;
-#[cfg(target_arch = "x86_64")]
 const JUMP_AT_LEAST: u16 = 0x35;
 const JUMP_SET: u16 = 0x45;
 const RETURN: u16 = 0x06;
@@ -25,50 +24,48 @@ const ARCH: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
 /// The first number of the x32 calls.
-#[cfg(target_arch = "x86_64")]
 const X32: u32 = 0x4000_0000;
 
 /// The program, in the words that [`crate::sys::notify::install`] takes. With `specials` it traps also
 /// what gives a symbolic link, FIFO or socket of a lower layer another inode.
 pub(crate) fn program(specials: bool) -> Vec<u64> {
-    let native = native(specials);
+    program_of(&calls::NATIVE, specials)
+}
+
+pub(in crate::sandbox) fn program_of(machine: &Machine, specials: bool) -> Vec<u64> {
+    let (arch, _) = machine.native;
+    let native = native(machine, specials);
+    let length = u32::try_from(native.len()).expect("programs have fewer than 4096 words");
     let mut program = vec![
         word(LOAD, 0, 0, ARCH),
-        word(JUMP_EQUAL, 1, 0, calls::NATIVE_ARCH),
-        word(
-            JUMP,
-            0,
-            0,
-            u32::try_from(native.len()).expect("programs have fewer than 4096 words"),
-        ),
+        word(JUMP_EQUAL, 1, 0, arch),
+        word(JUMP, 0, 0, length),
     ];
     program.extend(native);
-    program.extend(foreign(specials));
+    program.extend(foreign(machine, specials));
     program
 }
 
-fn native(specials: bool) -> Vec<u64> {
+fn native(machine: &Machine, specials: bool) -> Vec<u64> {
     let mut section = vec![word(LOAD, 0, 0, NUMBER)];
-    #[cfg(target_arch = "x86_64")]
-    section.extend([word(JUMP_AT_LEAST, 0, 1, X32), word(RETURN, 0, 0, REFUSE)]);
-    section.extend(traps(calls::NATIVE, specials));
+    if machine.has_x32 {
+        section.extend([word(JUMP_AT_LEAST, 0, 1, X32), word(RETURN, 0, 0, REFUSE)]);
+    }
+    section.extend(traps(machine.native.1, specials));
     section
 }
 
-#[cfg(target_arch = "x86_64")]
-fn foreign(specials: bool) -> Vec<u64> {
+fn foreign(machine: &Machine, specials: bool) -> Vec<u64> {
+    let Some((arch, compat)) = machine.compat else {
+        return vec![word(RETURN, 0, 0, REFUSE)];
+    };
     let mut section = vec![
-        word(JUMP_EQUAL, 1, 0, calls::I386_ARCH),
+        word(JUMP_EQUAL, 1, 0, arch),
         word(RETURN, 0, 0, ALLOW),
         word(LOAD, 0, 0, NUMBER),
     ];
-    section.extend(traps(calls::I386, specials));
+    section.extend(traps(compat, specials));
     section
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn foreign(_specials: bool) -> Vec<u64> {
-    vec![word(RETURN, 0, 0, REFUSE)]
 }
 
 /// Compares the number that is loaded with those of the traps; allows the others.
@@ -135,36 +132,20 @@ fn word(code: u16, jump_true: u8, jump_false: u8, k: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::interpreter;
 
-    /// Runs a program on a call, as the kernel would.
     fn judge(program: &[u64], arch: u32, number: u32, arguments: [u32; 6]) -> u32 {
-        let (mut at, mut loaded) = (0, 0);
-        loop {
-            let [c1, c0, jump_true, jump_false, k3, k2, k1, k0] = program[at].to_be_bytes();
-            let k = u32::from_be_bytes([k3, k2, k1, k0]);
-            at += 1;
-            let jump = |taken: bool| usize::from(if taken { jump_true } else { jump_false });
-            match u16::from_be_bytes([c1, c0]) {
-                LOAD => {
-                    loaded = match k {
-                        NUMBER => number,
-                        ARCH => arch,
-                        offset => arguments[((offset - ARGUMENTS) / 8) as usize],
-                    }
-                }
-                JUMP => at += k as usize,
-                JUMP_EQUAL => at += jump(loaded == k),
-                JUMP_SET => at += jump(loaded & k != 0),
-                0x35 => at += jump(loaded >= k),
-                RETURN => return k,
-                other => panic!("code {other:#x}"),
-            }
-        }
+        let call = interpreter::Call {
+            arch,
+            number,
+            arguments: arguments.map(u64::from),
+        };
+        interpreter::run(program, &call)
     }
 
     fn native_call(number: i64, arguments: [u32; 6]) -> u32 {
         let number = u32::try_from(number).unwrap();
-        judge(&program(false), calls::NATIVE_ARCH, number, arguments)
+        judge(&program(false), calls::NATIVE.native.0, number, arguments)
     }
 
     #[test]
@@ -178,15 +159,16 @@ mod tests {
         assert_eq!(open(flags(libc::O_DIRECTORY)), ALLOW);
     }
 
+    fn every_trap(machine: &Machine) -> impl Iterator<Item = (u32, &'static Trap)> {
+        let kinds = std::iter::once(machine.native).chain(machine.compat);
+        kinds.flat_map(|(arch, traps)| traps.iter().map(move |trap| (arch, trap)))
+    }
+
     #[test]
     fn every_trapped_call_reaches_its_verdict() {
-        let lists = [
-            (calls::NATIVE_ARCH, calls::NATIVE),
-            #[cfg(target_arch = "x86_64")]
-            (calls::I386_ARCH, calls::I386),
-        ];
-        for (arch, list) in lists {
-            for trap in list {
+        for machine in [&calls::AARCH64, &calls::NATIVE] {
+            let program = program_of(machine, true);
+            for (arch, trap) in every_trap(machine) {
                 let mut arguments = [0; 6];
                 match trap.when {
                     When::Bits { argument, bits } => arguments[usize::from(argument)] = bits,
@@ -200,7 +182,7 @@ mod tests {
                     When::Always | When::Specials | When::SpecialsOrBits { .. } => {}
                 }
                 let number = u32::try_from(trap.number).unwrap();
-                let verdict = judge(&program(true), arch, number, arguments);
+                let verdict = judge(&program, arch, number, arguments);
                 assert_eq!(verdict, NOTIFY, "{trap:?}");
             }
         }
@@ -231,7 +213,7 @@ mod tests {
         #[cfg(target_arch = "x86_64")]
         {
             let number = X32 | u32::try_from(libc::SYS_chown).unwrap();
-            let verdict = judge(&program(false), calls::NATIVE_ARCH, number, [0; 6]);
+            let verdict = judge(&program(false), calls::NATIVE.native.0, number, [0; 6]);
             assert_eq!(verdict, REFUSE);
         }
     }

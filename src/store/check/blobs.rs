@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Level, Remedy, Survey, digest_of};
@@ -95,14 +95,7 @@ fn hash(path: &Path, buffer: &mut [u8]) -> io::Result<(Digest, u64)> {
     }
     let mut file = File::open(path)?;
     let mut hasher = Hasher::new();
-    loop {
-        match file.read(buffer) {
-            Ok(0) => break,
-            Ok(length) => hasher.update(&buffer[..length]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    hasher.update_from(&mut file, buffer)?;
     let size = hasher.length();
     Ok((hasher.finish(), size))
 }

@@ -145,7 +145,7 @@ fn names(selection: &Selection<'_>) -> Vec<String> {
             super::select::Match::Directory { place, entries, .. } => {
                 let mut path: Vec<String> = Vec::new();
                 names.push(format!("{}/", place.path.display()));
-                for entry in entries {
+                for entry in entries.iter() {
                     path.truncate(entry.depth - 1);
                     path.push(entry.name.display().to_string());
                     names.push(path.join("/"));
