@@ -178,6 +178,31 @@ fn a_killed_build() {
 }
 
 #[test]
+fn a_killed_build_that_compresses_behind_its_steps() {
+    let rig = Rig::new();
+    rig.dockerfile(
+        "FROM base\nARG N=0\nRUN seq $N 700000 > /large && echo $N > /n\nRUN echo $N > /m\nRUN rm /large\n\
+         COPY Dockerfile /file\n",
+    );
+    let crash = Crash {
+        name: "build that compresses behind",
+        rig: &rig,
+        before: &nothing,
+        command: &|rig, round| built(rig, round, &[]),
+        after: &|rig, round| {
+            Outcome::of(&mut built(rig, round, &[])).succeeds();
+            let archive = rig.path("look.tar");
+            let saved = archive.to_str().unwrap();
+            rig.rbuild(["save", "-o", saved, "app"]).succeeds();
+            let image = Image::open(&archive);
+            assert_eq!(image.text("n"), format!("{round}\n"));
+            assert_eq!(image.text("m"), format!("{round}\n"));
+        },
+    };
+    crash.everywhere(1);
+}
+
+#[test]
 fn a_killed_first_build_of_a_store() {
     let rig = Rig::empty();
     rig.dockerfile("FROM scratch\nCOPY Dockerfile /n\n");

@@ -16,6 +16,7 @@ mod account_files;
 mod add;
 mod add_attacks;
 mod args;
+mod behind;
 mod broken_contexts;
 mod cache;
 mod cache_mounts;

@@ -1,4 +1,5 @@
-//! From a directory that a step wrote to, to a layer: one pass that packs, hashes, compresses.
+//! From a directory that a step wrote to, to a layer: one pass that packs, hashes, compresses. The next
+//! step needs the hash and not the blob, which is [left](Left) where it would make that step wait.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -9,7 +10,7 @@ use super::error::StepError;
 use super::event::{Phase, Spent};
 use super::request::Encoding;
 use super::secret_scan::{LayerScan, Leak};
-use super::tar_sink::{self, EndedTar, Scanned};
+use super::tar_sink::{self, Begun, EndedBlob, Scanned};
 use crate::layer::{Compression, Decoder, Devices, PackOptions, encoding_name, pack};
 use crate::oci::{Descriptor, DiffId, media_type};
 use crate::ownership::{Ownership, record};
@@ -23,12 +24,13 @@ pub(crate) struct LayerOptions {
     pub(crate) clamp_mtime: Option<i64>,
     /// The blob to write while the layer is packed; `None` where no output needs one.
     pub(crate) blob: Option<Encoding>,
+    /// Somebody finishes the blob of a layer that is not small, of which so many bytes may be in memory.
+    pub(crate) ahead: Option<usize>,
     /// A command of the image wrote the layer, not rbuild itself.
     pub(crate) is_commands: bool,
 }
 
 /// What became of a directory.
-#[derive(Debug)]
 pub(crate) struct Committed {
     pub(crate) snapshot: Snapshot,
     /// `None` when nothing had changed.
@@ -36,6 +38,19 @@ pub(crate) struct Committed {
     /// Secrets in it that are only warned of.
     pub(crate) leaks: Vec<Leak>,
     pub(crate) spent: Vec<Spent>,
+    /// The layer's blob is still to be made.
+    pub(super) left: Option<Left>,
+}
+
+/// A committed layer whose blob is not complete. Dropped, it is as a layer that no output needed so far.
+pub(super) struct Left {
+    snapshot: Snapshot,
+    diff_id: DiffId,
+    /// Of the tar.
+    length: u64,
+    options: LayerOptions,
+    encoding: Encoding,
+    begun: Box<Begun>,
 }
 
 /// Commits what `active` holds. Without a change there is no layer, and the parent is returned as it
@@ -55,7 +70,7 @@ pub(crate) fn commit(
     let layers: Vec<PathBuf> = std::iter::once(active.upper()).chain(below).collect();
     let owners = store.owners_of(&layers);
     let mut sink = Scanned {
-        tar: tar_sink::begin(store, options.blob)?,
+        tar: tar_sink::begin(store, options.blob, options.ahead)?,
         scan,
     };
     let is_unguarded = matches!(store.ownership(), Ownership::Mapped);
@@ -88,6 +103,7 @@ pub(crate) fn commit(
             diff_id: None,
             leaks: Vec::new(),
             spent: vec![captured],
+            left: None,
         });
     }
     let leaks = sink.scan.take().map(LayerScan::finish).transpose();
@@ -101,25 +117,43 @@ pub(crate) fn commit(
     let began = Instant::now();
     let tar = sink.tar.end()?;
     captured.bytes = Some(tar.length);
-    let compressed = tar.blob.as_ref().map(|blob| Spent {
-        bytes: Some(blob.size),
-        ..Spent::new(Phase::Compress, waited + began.elapsed())
-    });
+    let mut compressed = Spent::new(Phase::Compress, waited + began.elapsed());
     let began = Instant::now();
-    let diff_id = keep(store, tar, options.blob)?;
+    let diff_id = tar.diff_id;
+    store.remember_layer_size(&diff_id, tar.length)?;
+    let mut begun = None;
+    if let Some(encoding) = options.blob {
+        match tar.blob {
+            EndedBlob::Unwanted => {}
+            EndedBlob::Complete(blob) => {
+                compressed.bytes = Some(blob.size);
+                publish(store, blob, encoding, &diff_id)?;
+            }
+            EndedBlob::Begun(blob) => begun = Some((blob, encoding)),
+        }
+    }
     let packing = Packing {
         clamp_mtime: options.clamp_mtime,
     };
     let staged = store.stage(active, diff_id.clone(), Some(packing));
     let snapshot = store.publish_snapshot(staged)?;
     let mut spent = vec![captured];
-    spent.extend(compressed);
+    spent.extend(options.blob.map(|_| compressed));
     spent.push(Spent::new(Phase::Publish, began.elapsed()));
+    let left = begun.map(|(begun, encoding)| Left {
+        snapshot: snapshot.clone(),
+        diff_id: diff_id.clone(),
+        length: tar.length,
+        options,
+        encoding,
+        begun,
+    });
     Ok(Committed {
         snapshot,
         diff_id: Some(diff_id),
         leaks,
         spent,
+        left,
     })
 }
 
@@ -134,15 +168,7 @@ fn open_all(paths: &[PathBuf]) -> Result<Vec<OwnedFd>, StepError> {
     paths.iter().map(|path| open(path)).collect()
 }
 
-/// Puts the blob, if there is one, in the store and remembers which layer it holds.
-fn keep(store: &Store, tar: EndedTar, encoding: Option<Encoding>) -> Result<DiffId, StepError> {
-    store.remember_layer_size(&tar.diff_id, tar.length)?;
-    if let (Some(blob), Some(encoding)) = (tar.blob, encoding) {
-        publish(store, blob, encoding, &tar.diff_id)?;
-    }
-    Ok(tar.diff_id)
-}
-
+/// Puts the blob in the store and remembers which layer it holds.
 fn publish(
     store: &Store,
     staged: StagedBlob,
@@ -182,6 +208,21 @@ pub(crate) fn layer_blob(
     encoding: Encoding,
     clamp_mtime: Option<i64>,
 ) -> Result<Descriptor, StepError> {
+    if let Some(found) = known_blob(store, diff_id, encoding) {
+        return Ok(found);
+    }
+    let mut sink = tar_sink::begin(store, Some(encoding), None)?;
+    read_layer(store, snapshot, diff_id, clamp_mtime, &mut sink)?;
+    let tar = sink.end()?;
+    is_of(&tar.diff_id, diff_id)?;
+    let EndedBlob::Complete(blob) = tar.blob else {
+        unreachable!("the sink was made with an encoding, and stays with it");
+    };
+    publish(store, blob, encoding, diff_id)
+}
+
+/// A blob that an output takes for the layer.
+fn known_blob(store: &Store, diff_id: &DiffId, encoding: Encoding) -> Option<Descriptor> {
     let there = store.layer_blobs(diff_id);
     let wanted = encoding_name(encoding.compression, encoding.level);
     let found = there
@@ -192,22 +233,45 @@ pub(crate) fn layer_blob(
                 .iter()
                 .find(|blob| blob.encoding.as_ref() == Some(&wanted))
         });
-    if let Some(found) = found {
-        return Ok(found.descriptor.clone());
+    found.map(|blob| blob.descriptor.clone())
+}
+
+fn is_of(actual: &DiffId, expected: &DiffId) -> Result<(), StepError> {
+    if actual == expected {
+        return Ok(());
     }
-    let mut sink = tar_sink::begin(store, Some(encoding))?;
-    read_layer(store, snapshot, diff_id, clamp_mtime, &mut sink)?;
-    let tar = sink.end()?;
-    if tar.diff_id != *diff_id {
-        let name = "the store".to_owned();
-        return Err(StepError::DiffId {
-            name,
-            expected: diff_id.clone(),
-            actual: tar.diff_id,
-        });
+    Err(StepError::DiffId {
+        name: "the store".to_owned(),
+        expected: expected.clone(),
+        actual: actual.clone(),
+    })
+}
+
+impl Left {
+    /// Makes the blob, unless there is one by now; `is_stopped` gives it up.
+    pub(super) fn finish(
+        self,
+        store: &Store,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Descriptor, StepError> {
+        if is_stopped() {
+            return Err(StepError::Canceled);
+        }
+        if let Some(found) = known_blob(store, &self.diff_id, self.encoding) {
+            return Ok(found);
+        }
+        let blob = if self.begun.length() == self.length {
+            self.begun.end()?
+        } else {
+            let mut sink = self.begun.resume(is_stopped);
+            let clamp = self.options.clamp_mtime;
+            read_layer(store, &self.snapshot, &self.diff_id, clamp, &mut sink)?;
+            let (diff_id, blob) = sink.end()?;
+            is_of(&diff_id, &self.diff_id)?;
+            blob
+        };
+        publish(store, blob, self.encoding, &self.diff_id)
     }
-    let blob = tar.blob.expect("the sink was made with an encoding");
-    publish(store, blob, encoding, diff_id)
 }
 
 /// Writes the tar of the topmost layer of `snapshot`, from a blob of it or from its files.

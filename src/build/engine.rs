@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::add::{self, OpenContext, SourceTree};
+use super::behind::Behind;
 use super::commit::LayerOptions;
 use super::error::{Error, StepError};
 use super::event::{Event, EventSender, Spent, VertexId};
@@ -42,6 +43,7 @@ pub(crate) struct Engine<'a> {
     /// How layers of the final image are written; `None` when no output has layers.
     pub(crate) encoding: Option<Encoding>,
     pub(crate) shared: &'a Shared,
+    pub(super) behind: Behind<'a>,
     pub(super) images: BTreeMap<ImageKey, Image>,
     pub(crate) mounted: Mounted,
     cached: Mutex<BTreeSet<VertexId>>,
@@ -110,6 +112,7 @@ impl<'a> Engine<'a> {
         source_date_epoch: Option<i64>,
         encoding: Option<Encoding>,
         shared: &'a Shared,
+        behind: Behind<'a>,
     ) -> Self {
         let rewrite = request
             .outputs
@@ -126,6 +129,7 @@ impl<'a> Engine<'a> {
             clamp: source_date_epoch.filter(|_| rewrite),
             encoding,
             shared,
+            behind,
             images: BTreeMap::new(),
             mounted: Mounted::default(),
             cached: Mutex::default(),
@@ -175,7 +179,7 @@ impl<'a> Engine<'a> {
         LayerOptions {
             clamp_mtime: self.clamp,
             blob,
-            is_commands: false,
+            ..LayerOptions::default()
         }
     }
 

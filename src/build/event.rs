@@ -79,10 +79,13 @@ pub(crate) enum Phase {
     Compress,
     /// The layer and its records are put in the store.
     Publish,
+    /// The rest of the blob is made while the next steps run: no part of the vertex's own time, and told
+    /// after its end.
+    Behind,
 }
 
 impl Phase {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Start,
         Self::Pull,
         Self::Unpack,
@@ -94,6 +97,7 @@ impl Phase {
         Self::Capture,
         Self::Compress,
         Self::Publish,
+        Self::Behind,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -109,6 +113,7 @@ impl Phase {
             Self::Capture => "capture",
             Self::Compress => "compress",
             Self::Publish => "publish",
+            Self::Behind => "behind",
         }
     }
 }

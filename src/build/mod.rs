@@ -6,11 +6,13 @@
 mod add;
 mod add_remote;
 mod base;
+mod behind;
 pub(crate) mod changes;
 mod commit;
 mod confined;
 pub(crate) mod container;
 mod copy;
+mod count;
 mod downloads;
 mod engine;
 mod error;
@@ -61,6 +63,7 @@ pub(crate) use base::parse_reference;
 pub(crate) use error::{Error, StepError};
 pub(crate) use input::DockerfileText;
 
+use behind::Behind;
 use engine::{ContextPlace, Engine};
 use event::{Event, EventSender};
 use fetch::Fetch;
@@ -247,6 +250,21 @@ pub(crate) fn run(
     events: &EventSender,
     cancel: &Cancel,
 ) -> Result<Built, Box<Failure>> {
+    behind::beside(store, events, cancel, |behind| {
+        carry_out(loaded, store, events, cancel, behind).map_err(|mut failure| {
+            failure.error = behind.cause(failure.error);
+            failure
+        })
+    })
+}
+
+fn carry_out(
+    loaded: Loaded,
+    store: &Store,
+    events: &EventSender,
+    cancel: &Cancel,
+    behind: Behind<'_>,
+) -> Result<Built, Box<Failure>> {
     let Loaded {
         text,
         mut checked,
@@ -276,7 +294,7 @@ pub(crate) fn run(
         let seconds = request.source_date_epoch.or(plan.source_date_epoch);
         let encoding = image_encoding(request);
         let mut engine = Engine::new(
-            request, plan, store, events, cancel, seconds, encoding, &shared,
+            request, plan, store, events, cancel, seconds, encoding, &shared, behind,
         );
         engine.resolve_images(&dockerfile).map_err(fail)?;
         inspect::check_platforms(&engine, &dockerfile, &mut checked);

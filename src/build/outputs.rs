@@ -53,7 +53,10 @@ impl Export<'_> {
     fn write(&self) -> Result<Option<Descriptor>, Error> {
         let mut stored = None;
         if let Some(encoding) = self.engine.encoding {
-            let (bundle, took) = stage::timed(|| self.assemble(encoding, Dialect::Oci));
+            let (bundle, took) = stage::timed(|| {
+                self.engine.behind.finish()?;
+                self.assemble(encoding, Dialect::Oci)
+            });
             self.finished("exporting layers".to_owned(), took);
             stored = Some(bundle?);
         }

@@ -89,6 +89,17 @@ impl Step {
         })
     }
 
+    /// Whether it may add a layer.
+    pub(crate) fn writes_files(&self) -> bool {
+        matches!(
+            self.statement.instruction,
+            Instruction::Run(_)
+                | Instruction::Copy(_)
+                | Instruction::Add(_)
+                | Instruction::Workdir(_)
+        )
+    }
+
     /// The instruction as progress shows it.
     pub(crate) fn shown(&self) -> String {
         let prefix = if self.is_trigger { "ONBUILD " } else { "" };

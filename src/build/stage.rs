@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::add::{self, CopyStep, SourceTree};
+use super::behind::Job;
 use super::commit::{LayerOptions, commit};
+use super::count::Count;
 use super::engine::Engine;
 use super::error::{Error, StepError};
 use super::event::{Event, Phase, Spent, VertexId};
@@ -11,115 +13,26 @@ use super::metadata::{self, Evaluation};
 use super::mount::Mounts;
 use super::plan::{CopyFrom, PlannedBase, PlannedStage, Step};
 use super::run::Run;
-use super::scope::Scope;
 use super::secret_scan::LayerScan;
 use super::state::StageState;
 use super::workdir;
-use crate::dockerfile::{Instruction, Lookup as _};
-use crate::oci::{Digest, Platform};
+use crate::dockerfile::Instruction;
+use crate::oci::Digest;
 use crate::store::{Active, CacheRecord, Snapshot};
-
-/// How many of a stage's instructions progress counts, and at which one it is.
-struct Count {
-    /// Of a build for several platforms.
-    platform: Option<Platform>,
-    label: String,
-    done: usize,
-    total: usize,
-}
-
-impl Count {
-    fn of(engine: &Engine<'_>, stage: &PlannedStage) -> Self {
-        let visible = |step: &&Step| {
-            matches!(
-                step.statement.instruction,
-                Instruction::Run(_)
-                    | Instruction::Copy(_)
-                    | Instruction::Add(_)
-                    | Instruction::Workdir(_)
-            )
-        };
-        let base = usize::from(has_image(&stage.base));
-        let total = base + stage.steps.iter().filter(visible).count();
-        let several = engine.request.makes_index();
-        Self {
-            platform: several.then(|| stage.platform.clone()),
-            label: stage.label(engine.plan.stages.len()),
-            done: 0,
-            total,
-        }
-    }
-
-    /// `[stage 2/5] RUN make`, as BuildKit numbers it; with several platforms `[linux/arm64 stage 2/5]`,
-    /// and `[linux/amd64->arm64 stage 2/5]` where the step knows that it builds for another one.
-    fn next(&mut self, text: &str, variables: Option<&Scope>) -> String {
-        self.done += 1;
-        let platform = self.platform.as_ref().map(|platform| {
-            let target = variables.and_then(target_of);
-            format!("{platform}{} ", arrow(platform, target))
-        });
-        let platform = platform.unwrap_or_default();
-        let separator = if self.label.is_empty() { "" } else { " " };
-        let width = self.total.to_string().len();
-        let (label, done, total) = (&self.label, self.done, self.total);
-        format!("[{platform}{label}{separator}{done:width$}/{total}] {text}")
-    }
-}
-
-/// The platform that the variables of a step say it builds for.
-fn target_of(variables: &Scope) -> Option<Platform> {
-    let whole = variables.get("TARGETPLATFORM").map(str::parse::<Platform>);
-    if let Some(Ok(platform)) = whole {
-        return Some(platform);
-    }
-    let part = |name| variables.get(name);
-    let (os, architecture) = (part("TARGETOS"), part("TARGETARCH"));
-    let variant = part("TARGETVARIANT").filter(|variant| !variant.is_empty());
-    (os.is_some() || architecture.is_some()).then(|| {
-        Platform::new(
-            os.unwrap_or_default(),
-            architecture.unwrap_or_default(),
-            variant,
-        )
-    })
-}
-
-fn arrow(base: &Platform, target: Option<Platform>) -> String {
-    let Some(mut target) = target else {
-        return String::new();
-    };
-    if target.os.is_empty() {
-        target.os.clone_from(&base.os);
-    }
-    if target.architecture.is_empty() {
-        target.architecture.clone_from(&base.architecture);
-    }
-    let target = target.normalized();
-    if target.os != base.os {
-        format!("->{target}")
-    } else if target.architecture != base.architecture {
-        let variant = target.variant.map(|variant| format!("/{variant}"));
-        format!("->{}{}", target.architecture, variant.unwrap_or_default())
-    } else {
-        String::new()
-    }
-}
-
-fn has_image(base: &PlannedBase) -> bool {
-    matches!(base, PlannedBase::Image(_) | PlannedBase::Named(_))
-}
 
 /// Builds a stage; the stages that it reads are being built on other threads.
 pub(crate) fn build(engine: &Engine<'_>, index: usize) -> Result<StageState, Error> {
     let stage = &engine.plan.stages[index];
     let mut count = Count::of(engine, stage);
     let mut state = start(engine, stage, &mut count)?;
-    for step in &stage.steps {
+    for (number, step) in stage.steps.iter().enumerate() {
+        let is_last = index == engine.plan.target
+            && !stage.steps[number + 1..].iter().any(Step::writes_files);
         if engine.cancel.is_canceled() {
             return Err(Error::Canceled);
         }
         let before = engine.shared.scan.is_some().then(|| state.config.clone());
-        let done = execute(engine, stage, &mut state, step, &mut count);
+        let done = execute(engine, stage, &mut state, step, is_last, &mut count);
         let done = done.and_then(|()| match before {
             Some(before) => engine.scan_config(&state.config, &before),
             None => Ok(()),
@@ -180,6 +93,7 @@ fn execute(
     stage: &PlannedStage,
     state: &mut StageState,
     step: &Step,
+    is_last: bool,
     count: &mut Count,
 ) -> Result<(), StepError> {
     let escape = engine.plan.escape;
@@ -195,6 +109,8 @@ fn execute(
         engine,
         stage,
         state,
+        step,
+        is_last,
         is_linked: false,
         is_commands: matches!(step.statement.instruction, Instruction::Run(_)),
     };
@@ -345,6 +261,9 @@ struct Files<'a, 'b> {
     engine: &'a Engine<'a>,
     stage: &'a PlannedStage,
     state: &'b mut StageState,
+    step: &'b Step,
+    /// No step of the build waits for its layer.
+    is_last: bool,
     /// The layer is made from nothing, then put on what the stage has.
     is_linked: bool,
     /// A command of the image writes the layer.
@@ -418,7 +337,12 @@ impl Files<'_, '_> {
         if engine.cancel.is_canceled() {
             return Err(StepError::Canceled);
         }
+        let ahead = match self.is_last {
+            true => None,
+            false => engine.behind.room(),
+        };
         let options = LayerOptions {
+            ahead,
             is_commands: self.is_commands,
             ..engine.layer_options(self.stage)
         };
@@ -428,6 +352,16 @@ impl Files<'_, '_> {
             engine.spent(id, spent);
         }
         engine.warn_of_leaks(id, &committed.leaks);
+        if let Some(left) = committed.left {
+            let job = Job {
+                id,
+                step: self.step.statement.text.clone(),
+                location: self.step.location,
+                left,
+            };
+            let behind = engine.behind.leave(job);
+            behind.map_err(|source| StepError::Compress { source })?;
+        }
         let record = CacheRecord {
             chain_id: committed.snapshot.chain_id().cloned(),
             diff_id: committed.diff_id,

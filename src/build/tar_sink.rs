@@ -10,6 +10,9 @@ use crate::layer::{Compression, Encoder};
 use crate::oci::{DiffId, StreamHasher};
 use crate::store::{BlobWriter, StagedBlob, Store};
 
+/// Bytes of a tar whose blob is complete when it is: that takes less than going on without it.
+const SMALL: u64 = 1 << 20;
+
 /// A tar on its way.
 pub(super) enum TarSink {
     /// Nobody wants a blob of it.
@@ -23,8 +26,13 @@ pub(super) enum TarSink {
 /// A blob on its way.
 pub(super) struct Blob {
     encoder: Encoder<BlobWriter>,
+    began: Instant,
     /// How long it kept what was written to it waiting.
     waited: Duration,
+    /// The tar does not wait for it.
+    may_leave: bool,
+    /// Bytes that it has of the tar, once that went on without it.
+    left_at: Option<u64>,
 }
 
 impl Blob {
@@ -35,10 +43,38 @@ impl Blob {
         Ok(())
     }
 
+    /// Whether waiting for it has taken twice as long so far as packing did, which is what the rest takes
+    /// again where the tar goes on without it.
+    fn is_slow(&self) -> bool {
+        3 * self.waited > 2 * self.began.elapsed()
+    }
+
+    /// Takes what comes after `before` bytes of the tar, unless it is too slow for that.
+    fn follow(&mut self, before: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.left_at.is_some() {
+            return Ok(());
+        }
+        let is_large = before + bytes.len() as u64 > SMALL;
+        if self.may_leave && is_large && self.is_slow() && self.encoder.is_full(bytes.len())? {
+            self.left_at = Some(before);
+            return Ok(());
+        }
+        self.write_all(bytes)
+    }
+
+    /// What became of it at the end of a tar of `length` bytes.
+    fn end_at(self, length: u64) -> Result<EndedBlob, StepError> {
+        if self.may_leave && length > SMALL {
+            return Ok(EndedBlob::Begun(Box::new(Begun {
+                length: self.left_at.unwrap_or(length),
+                encoder: self.encoder,
+            })));
+        }
+        self.end().map(EndedBlob::Complete)
+    }
+
     fn end(self) -> Result<StagedBlob, StepError> {
-        let writer = self.encoder.finish();
-        let writer = writer.map_err(|source| StepError::Compress { source })?;
-        Ok(writer.finish()?)
+        complete(self.encoder)
     }
 }
 
@@ -46,7 +82,15 @@ impl Blob {
 pub(super) struct EndedTar {
     pub(super) diff_id: DiffId,
     pub(super) length: u64,
-    pub(super) blob: Option<StagedBlob>,
+    pub(super) blob: EndedBlob,
+}
+
+/// The blob of a tar that is complete.
+pub(super) enum EndedBlob {
+    Unwanted,
+    Complete(StagedBlob),
+    /// For [`Begun::resume`].
+    Begun(Box<Begun>),
 }
 
 impl TarSink {
@@ -64,14 +108,17 @@ impl TarSink {
             blob,
         };
         Ok(match self {
-            Self::Hashed(hasher) => hashed(hasher, None),
-            Self::Compressed(hasher, blob) => hashed(hasher, Some(blob.end()?)),
+            Self::Hashed(hasher) => hashed(hasher, EndedBlob::Unwanted),
+            Self::Compressed(hasher, blob) => {
+                let blob = blob.end_at(hasher.length())?;
+                hashed(hasher, blob)
+            }
             Self::Plain(blob) => {
                 let blob = blob.end()?;
                 EndedTar {
                     diff_id: DiffId(blob.digest.clone()),
                     length: blob.size,
-                    blob: Some(blob),
+                    blob: EndedBlob::Complete(blob),
                 }
             }
         })
@@ -83,8 +130,8 @@ impl Write for TarSink {
         match self {
             Self::Hashed(hasher) => hasher.update(bytes),
             Self::Compressed(hasher, blob) => {
+                blob.follow(hasher.length(), bytes)?;
                 hasher.update(bytes);
-                blob.write_all(bytes)?;
             }
             Self::Plain(blob) => blob.write_all(bytes)?,
         }
@@ -96,15 +143,26 @@ impl Write for TarSink {
     }
 }
 
-/// Begins a tar; with `encoding` there will be a blob of it.
-pub(super) fn begin(store: &Store, encoding: Option<Encoding>) -> Result<TarSink, StepError> {
+/// Begins a tar; with `encoding` there will be a blob of it. With `ahead` the tar does not wait for the
+/// blob of a layer that is not small, and about so many bytes may be in memory.
+pub(super) fn begin(
+    store: &Store,
+    encoding: Option<Encoding>,
+    ahead: Option<usize>,
+) -> Result<TarSink, StepError> {
     let Some(encoding) = encoding else {
         return Ok(TarSink::Hashed(StreamHasher::new()));
     };
-    let blob = Blob {
+    let mut blob = Blob {
         encoder: encoder(store, encoding)?,
+        began: Instant::now(),
         waited: Duration::ZERO,
+        may_leave: ahead.is_some(),
+        left_at: None,
     };
+    if let Some(ahead) = ahead {
+        blob.encoder.stay_behind(ahead);
+    }
     Ok(match encoding.compression {
         Compression::Uncompressed => TarSink::Plain(blob),
         Compression::Gzip | Compression::Zstd => TarSink::Compressed(StreamHasher::new(), blob),
@@ -120,6 +178,76 @@ fn encoder(store: &Store, encoding: Encoding) -> Result<Encoder<BlobWriter>, Ste
         threads,
     )
     .map_err(|source| StepError::Compress { source })
+}
+
+/// A blob that has the beginning of a tar, or all of it without being complete. Dropped, nothing of it
+/// stays.
+pub(super) struct Begun {
+    encoder: Encoder<BlobWriter>,
+    length: u64,
+}
+
+impl Begun {
+    /// Bytes of the tar that it has.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Goes on with the same tar, written from its first byte again, until `is_stopped`.
+    pub(super) fn resume(self, is_stopped: &dyn Fn() -> bool) -> Resumed<'_> {
+        Resumed {
+            encoder: self.encoder,
+            skip: self.length,
+            hasher: StreamHasher::new(),
+            is_stopped,
+        }
+    }
+
+    /// The blob of a tar that it has all of.
+    pub(super) fn end(self) -> Result<StagedBlob, StepError> {
+        complete(self.encoder)
+    }
+}
+
+fn complete(encoder: Encoder<BlobWriter>) -> Result<StagedBlob, StepError> {
+    let writer = encoder.finish();
+    let writer = writer.map_err(|source| StepError::Compress { source })?;
+    Ok(writer.finish()?)
+}
+
+/// A blob that gets the rest of its tar.
+pub(super) struct Resumed<'a> {
+    encoder: Encoder<BlobWriter>,
+    /// Bytes to come that the blob has.
+    skip: u64,
+    /// Of all that is written: what the blob had before came from the same files.
+    hasher: StreamHasher,
+    is_stopped: &'a dyn Fn() -> bool,
+}
+
+impl Resumed<'_> {
+    /// The blob, and what was written.
+    pub(super) fn end(self) -> Result<(DiffId, StagedBlob), StepError> {
+        let blob = complete(self.encoder)?;
+        Ok((DiffId(self.hasher.finish()), blob))
+    }
+}
+
+impl Write for Resumed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.is_stopped)() {
+            return Err(io::Error::other("the build has ended"));
+        }
+        let skipped = usize::try_from(self.skip).map_or(bytes.len(), |skip| skip.min(bytes.len()));
+        self.skip -= skipped as u64;
+        self.hasher.update(bytes);
+        self.encoder.write_all(&bytes[skipped..])?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A tar that is looked through while it goes on.

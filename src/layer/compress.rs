@@ -69,6 +69,25 @@ impl<W: Write> Encoder<W> {
         Ok(Self(inner))
     }
 
+    /// Before the first write: who writes asks [`Encoder::is_full`] and does not wait. About `bytes` may
+    /// be in memory, and the threads that compress leave processors to those with something urgent. The
+    /// bytes do not change.
+    pub(crate) fn stay_behind(&mut self, bytes: usize) {
+        if let Inner::Gzip(writer) = &mut self.0 {
+            writer.stay_behind(bytes);
+        }
+    }
+
+    /// Whether the next `bytes`, 512 KiB at most, would wait for compression. Zstd does not tell, and may
+    /// always.
+    pub(crate) fn is_full(&mut self, bytes: usize) -> io::Result<bool> {
+        match &mut self.0 {
+            Inner::Uncompressed(_) => Ok(false),
+            Inner::Gzip(writer) => writer.is_full(bytes),
+            Inner::Zstd(_) => Ok(true),
+        }
+    }
+
     /// Writes what is left and the end of the format, and gives back the writer.
     pub(crate) fn finish(self) -> io::Result<W> {
         match self.0 {
@@ -170,6 +189,32 @@ mod tests {
                 one == compressed(&input, compression, 3, 7777),
                 "{compression:?}"
             );
+        }
+    }
+
+    #[test]
+    fn what_comes_late_because_the_compressor_was_full_changes_no_byte() {
+        let input = input();
+        for (compression, waits) in [
+            (Compression::Uncompressed, false),
+            (Compression::Gzip, false),
+            (Compression::Zstd, true),
+        ] {
+            let one = compressed(&input, compression, 2, 1 << 20);
+            // All of it has room, or next to nothing.
+            for (ahead, chunk) in [(8 << 20, 7777), (1, 300_000)] {
+                let mut encoder = Encoder::new(Vec::new(), compression, None, 2).unwrap();
+                encoder.stay_behind(ahead);
+                let mut was_full = false;
+                for chunk in input.chunks(chunk) {
+                    was_full |= encoder.is_full(chunk.len()).unwrap();
+                    encoder.write_all(chunk).unwrap();
+                }
+                assert!(encoder.finish().unwrap() == one, "{compression:?}");
+                if ahead > 1 {
+                    assert_eq!(was_full, waits, "{compression:?}");
+                }
+            }
         }
     }
 

@@ -7,10 +7,12 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 
 use flate2::{Compress, Compression, FlushCompress, Status};
+
+use crate::sys;
 
 /// Large enough that cutting costs next to no size, small enough that a few in flight cost little.
 const BLOCK: usize = 512 << 10;
@@ -50,6 +52,10 @@ pub(super) struct Writer<W: Write> {
     out: W,
     level: u32,
     threads: usize,
+    /// Blocks that each worker may have, in hand and waiting.
+    share: usize,
+    /// Who has work to do that somebody waits for goes before the workers.
+    is_behind: bool,
     /// Started when the first block is full: most layers are smaller than one.
     workers: Vec<Worker>,
     /// Blocks handed out and blocks written.
@@ -68,6 +74,8 @@ impl<W: Write> Writer<W> {
             out,
             level,
             threads: threads.clamp(1, MAX_THREADS),
+            share: 2,
+            is_behind: false,
             workers: Vec::new(),
             sent: 0,
             written: 0,
@@ -75,6 +83,29 @@ impl<W: Write> Writer<W> {
             previous: Arc::default(),
             crc: crc32fast::Hasher::new(),
         })
+    }
+
+    /// Before the first write: about this many bytes may wait for workers, which run at a low priority.
+    pub(super) fn stay_behind(&mut self, bytes: usize) {
+        self.share = (bytes / BLOCK).div_ceil(self.threads).max(2);
+        self.is_behind = true;
+    }
+
+    /// Whether the next `bytes`, at most a block, would wait for a worker.
+    pub(super) fn is_full(&mut self, bytes: usize) -> io::Result<bool> {
+        let needs_room = self.filling.len() + bytes > BLOCK;
+        if !needs_room || self.has_room() {
+            return Ok(false);
+        }
+        match self.next_worker().results.try_recv() {
+            Ok(deflated) => {
+                self.written += 1;
+                self.take(&deflated?)?;
+                Ok(false)
+            }
+            Err(TryRecvError::Empty) => Ok(true),
+            Err(TryRecvError::Disconnected) => Err(gone()),
+        }
     }
 
     pub(super) fn finish(mut self) -> io::Result<W> {
@@ -104,10 +135,10 @@ impl<W: Write> Writer<W> {
 
     fn send_block(&mut self, is_last: bool) -> io::Result<()> {
         while self.workers.len() < self.threads {
-            self.workers.push(Worker::start(self.level)?);
+            let worker = Worker::start(self.level, self.share, self.is_behind)?;
+            self.workers.push(worker);
         }
-        // Each worker has one block in hand and one waiting.
-        if self.sent - self.written == 2 * self.workers.len() {
+        if !self.has_room() {
             self.write_next()?;
         }
         let next = if is_last {
@@ -128,9 +159,17 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    fn has_room(&self) -> bool {
+        self.sent - self.written < self.share * self.threads
+    }
+
+    /// The one that has the next block of the stream; there is none before the first is sent.
+    fn next_worker(&self) -> &Worker {
+        &self.workers[self.written % self.workers.len()]
+    }
+
     fn write_next(&mut self) -> io::Result<()> {
-        let worker = &self.workers[self.written % self.workers.len()];
-        let deflated = worker.results.recv().map_err(|_| gone())??;
+        let deflated = self.next_worker().results.recv().map_err(|_| gone())??;
         self.written += 1;
         self.take(&deflated)
     }
@@ -158,13 +197,17 @@ impl<W: Write> Write for Writer<W> {
 }
 
 impl Worker {
-    fn start(level: u32) -> io::Result<Self> {
+    /// At most `share` blocks are with it at a time.
+    fn start(level: u32, share: usize, is_behind: bool) -> io::Result<Self> {
         let level = Compression::new(level);
-        let (blocks, incoming) = sync_channel::<Block>(1);
-        let (outgoing, results) = sync_channel(2);
+        let (blocks, incoming) = sync_channel::<Block>(share - 1);
+        let (outgoing, results) = sync_channel(share);
         let thread = std::thread::Builder::new()
             .name("gzip".into())
             .spawn(move || {
+                if is_behind {
+                    sys::process::lower_priority();
+                }
                 for block in incoming {
                     // A closed channel means that the writer was given up.
                     if outgoing.send(deflate(level, &block)).is_err() {

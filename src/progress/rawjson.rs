@@ -19,7 +19,8 @@
 //!
 //! The phases are `start` (of the command), `pull` and `unpack` (of a base), `key` (with the look into the
 //! cache), `sandbox`, `command` and `teardown` (of a RUN), `write` (of COPY, ADD and WORKDIR), `capture`,
-//! `compress` (as far as capturing waits for it) and `publish` (of a layer).
+//! `compress` (as far as capturing waits for it) and `publish` (of a layer), and `behind`: what was left to
+//! compress while the next steps ran. That line comes after the vertex's end, which its time is no part of.
 //!
 //! Later versions may add types and fields; they change no meaning.
 

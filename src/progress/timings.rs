@@ -112,7 +112,11 @@ impl Row {
     }
 
     fn cells(&self, total: Option<Duration>, columns: &[Phase]) -> Vec<String> {
-        let known: Duration = self.phases.values().sum();
+        let own = self
+            .phases
+            .iter()
+            .filter(|(phase, _)| **phase != Phase::Behind);
+        let known: Duration = own.map(|(_, took)| *took).sum();
         let mut cells = vec![cut(&self.name)];
         cells.push(total.map(milliseconds).unwrap_or_default());
         for phase in columns {

@@ -153,9 +153,9 @@ impl Container {
         let created = epoch.map_or_else(now, rfc3339);
         let encoding = Encoding::default();
         let options = LayerOptions {
-            clamp_mtime: None,
             blob: Some(encoding),
             is_commands: true,
+            ..LayerOptions::default()
         };
         let committed = commit_layer(store, self.active, options, None)?;
         let (snapshot, layer) = (committed.snapshot, committed.diff_id);
