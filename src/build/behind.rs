@@ -18,9 +18,9 @@ use crate::sandbox::Cancel;
 use crate::store::Store;
 
 /// Layers that are left at a time; a step that would leave one more compresses its own.
-const MOST: usize = 3;
+const MOST: usize = 2;
 /// Bytes of a layer that may wait for its compressor in memory.
-const AHEAD: usize = 4 << 20;
+const AHEAD: usize = 1 << 20;
 
 /// A layer that a step left, and where to say what became of it.
 pub(super) struct Job {

@@ -6,8 +6,9 @@
 //! (RFC 1951) in one member (RFC 1952) that every reader of gzip takes.
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::ops::{Deref, DerefMut};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use flate2::{Compress, Compression, FlushCompress, Status};
@@ -30,14 +31,58 @@ const MAX_THREADS: usize = 32;
 
 /// A block on its way to a worker: what precedes it in the stream, and itself.
 struct Block {
-    previous: Arc<Vec<u8>>,
-    bytes: Arc<Vec<u8>>,
+    previous: Arc<Buffer>,
+    bytes: Arc<Buffer>,
     is_last: bool,
 }
 
 struct Deflated {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     crc: crc32fast::Hasher,
+}
+
+/// Bytes of one block, deflated or not, in memory that the next one gets: blocks are made in one thread and
+/// freed in another, which leaves an allocator with three times what is in use.
+#[derive(Default)]
+struct Buffer(Vec<u8>);
+
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+/// Of spare buffers.
+const MOST: usize = 16;
+/// A block that is stored, with its headers.
+const ROOM: usize = BLOCK + 5 * (BLOCK / MAX_STORED + 1);
+
+impl Buffer {
+    /// An empty one, with room for a block.
+    fn take() -> Self {
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Self(spare.unwrap_or_else(|| Vec::with_capacity(ROOM)))
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.0);
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if bytes.capacity() >= ROOM && spare.len() < MOST {
+            bytes.clear();
+            spare.push(bytes);
+        }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
 }
 
 /// A thread that deflates; block `i` goes to worker `i % workers`, so order needs no bookkeeping.
@@ -61,8 +106,8 @@ pub(super) struct Writer<W: Write> {
     /// Blocks handed out and blocks written.
     sent: usize,
     written: usize,
-    filling: Vec<u8>,
-    previous: Arc<Vec<u8>>,
+    filling: Buffer,
+    previous: Arc<Buffer>,
     crc: crc32fast::Hasher,
 }
 
@@ -79,7 +124,7 @@ impl<W: Write> Writer<W> {
             workers: Vec::new(),
             sent: 0,
             written: 0,
-            filling: Vec::new(),
+            filling: Buffer::default(),
             previous: Arc::default(),
             crc: crc32fast::Hasher::new(),
         })
@@ -142,9 +187,9 @@ impl<W: Write> Writer<W> {
             self.write_next()?;
         }
         let next = if is_last {
-            Vec::new()
+            Buffer::default()
         } else {
-            Vec::with_capacity(BLOCK)
+            Buffer::take()
         };
         let bytes = Arc::new(std::mem::replace(&mut self.filling, next));
         let previous = std::mem::replace(&mut self.previous, Arc::clone(&bytes));
@@ -238,7 +283,7 @@ fn deflate(level: Compression, block: &Block) -> io::Result<Deflated> {
             .set_dictionary(dictionary)
             .map_err(io::Error::other)?;
     }
-    let mut bytes = Vec::with_capacity(BLOCK / 2);
+    let mut bytes = Buffer::take();
     loop {
         let done = usize::try_from(compress.total_in()).map_err(io::Error::other)?;
         let (rest, flush) = match block.is_last {
@@ -287,8 +332,8 @@ fn is_incompressible(block: &[u8]) -> io::Result<bool> {
 
 /// `bytes` as they are, in blocks of deflate's first type (RFC 1951, 3.2.4), which begin and end at byte
 /// boundaries.
-fn stored(bytes: &[u8], is_last: bool) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len() + 5 * (bytes.len() / MAX_STORED + 1));
+fn stored(bytes: &[u8], is_last: bool) -> Buffer {
+    let mut out = Buffer::take();
     let mut rest = bytes;
     while !rest.is_empty() {
         let (part, after) = rest.split_at(rest.len().min(MAX_STORED));
