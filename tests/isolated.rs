@@ -365,8 +365,8 @@ fn pasta_ends_with_the_step_and_with_rbuild() {
         seen.extend_from_slice(&buffer[..length]);
     }
     let helpers = children_of(child.id());
-    // Init and pasta.
-    assert_eq!(helpers.len(), 2);
+    // The spawner, init and pasta.
+    assert_eq!(helpers.len(), 3);
     child.kill().unwrap();
     child.wait().unwrap();
     for _ in 0..100 {
