@@ -53,6 +53,15 @@ impl State {
     fn in_flight(&self) -> usize {
         self.jobs.len() + usize::from(self.is_working)
     }
+
+    fn fail(&mut self, step: String, location: Span, source: StepError) {
+        self.jobs.clear();
+        self.failure = Some(Error::Step {
+            step,
+            location,
+            source: Box::new(source),
+        });
+    }
 }
 
 impl Queue {
@@ -103,17 +112,6 @@ impl Queue {
             }
             state = self.wait(state);
         }
-    }
-}
-
-impl State {
-    fn fail(&mut self, step: String, location: Span, source: StepError) {
-        self.jobs.clear();
-        self.failure = Some(Error::Step {
-            step,
-            location,
-            source: Box::new(source),
-        });
     }
 }
 
