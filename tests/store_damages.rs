@@ -136,7 +136,7 @@ const CASES: &[Case] = &[
         |rig| {
             fs::create_dir_all(rig.store().join("contexts")).unwrap();
             let name = format!("contexts/{}.memo", "cd".repeat(32));
-            fs::write(rig.store().join(name), "rbmemo1\n").unwrap();
+            fs::write(rig.store().join(name), "rbmemo2\n").unwrap();
         },
         &["damage: memo contexts/cdcd"],
     ),

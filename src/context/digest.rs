@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,10 +17,9 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::FileStat;
 
 use super::records::{KEY, RECORD, Record, Records};
-use crate::oci::Hasher;
 use crate::sys;
 
-/// SHA-256 of a file's bytes.
+/// BLAKE3 of a file's bytes: nobody outside sees it, and it takes a quarter of the time of SHA-256.
 pub(crate) type ContentHash = [u8; 32];
 
 /// Seconds; no file system in use ticks more coarsely (FAT: 2 s).
@@ -288,10 +287,17 @@ fn read(
     let fd = sys::fs::open_at(dir, name, flags, 0).map_err(|error| failed(error.into()))?;
     let mut file = File::from(fd);
     check(&file)?;
-    let mut hasher = Hasher::new();
-    hasher.update_from(&mut file, buffer).map_err(failed)?;
+    let mut hasher = blake3::Hasher::new();
+    loop {
+        match file.read(buffer) {
+            Ok(0) => break,
+            Ok(length) => hasher.update(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(failed(error)),
+        };
+    }
     check(&file)?;
-    Ok(hasher.finish_bytes())
+    Ok(hasher.finalize().into())
 }
 
 /// Whether the file at `path` is a memo, undamaged.

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
-pub(super) const MAGIC: &[u8; 8] = b"rbmemo1\n";
+pub(super) const MAGIC: &[u8; 8] = b"rbmemo2\n";
 const CHECKSUM: usize = 4;
 
 /// Device and inode, big-endian: what records are sorted by.

@@ -124,11 +124,6 @@ impl Hasher {
         }
     }
 
-    /// The 32 bytes of the hash, for binary records.
-    pub(crate) fn finish_bytes(self) -> [u8; 32] {
-        self.state.finalize().into()
-    }
-
     /// How many bytes were hashed.
     pub(crate) fn length(&self) -> u64 {
         self.length

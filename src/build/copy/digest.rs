@@ -20,7 +20,7 @@ use crate::sys;
 use crate::sys::fs::Kind;
 
 /// Changes with what is digested, or how.
-const VERSION: &str = "rbuild copy 2";
+const VERSION: &str = "rbuild copy 3";
 
 /// Bytes of a content's hash.
 const HASH: u64 = 32;

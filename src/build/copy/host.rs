@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::error::Error;
 use super::filter::Filter;
@@ -32,7 +32,7 @@ pub(crate) fn copy_tree_to_host(
         source,
     };
     let target = Target {
-        directory: Rc::new(sys::fs::open_directory(destination).map_err(failed)?),
+        directory: Arc::new(sys::fs::open_directory(destination).map_err(failed)?),
         path: destination.to_owned(),
     };
     let mut writer = Writer::new(Rules::Host, None);

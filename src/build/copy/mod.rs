@@ -9,6 +9,7 @@ mod entries;
 mod error;
 mod filter;
 mod host;
+mod merge;
 mod nearest;
 mod parents;
 mod path;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Seek as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::FileStat;
@@ -262,7 +262,7 @@ impl Copier<'_, '_> {
 fn target(descent: Descent) -> Target {
     let path = shown(&descent.path());
     Target {
-        directory: Rc::new(descent.into_directory()),
+        directory: Arc::new(descent.into_directory()),
         path,
     }
 }

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -13,6 +14,7 @@ use nix::sys::stat::FileStat;
 
 use super::Origin;
 use super::digest::unreadable;
+use super::entries::Entry;
 use super::error::Error;
 use super::select::shown;
 use super::walk::Node;
@@ -23,7 +25,7 @@ use crate::sys::fs::Kind;
 /// A directory of the image.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
-    pub(super) directory: Rc<OwnedFd>,
+    pub(super) directory: Arc<OwnedFd>,
     /// From the root of the image, for messages.
     pub(super) path: PathBuf,
 }
@@ -44,13 +46,33 @@ pub(super) struct Sink<'a> {
     pub(super) directory: BorrowedFd<'a>,
     pub(super) name: &'a OsStr,
     pub(super) top: &'a Target,
-    /// The directories between the top and the entry.
-    pub(super) between: &'a dyn Fn() -> PathBuf,
+    /// The directory that it is in, if that is not the top.
+    pub(super) between: Option<&'a Level<'a>>,
+}
+
+/// A directory below the top that is being filled.
+pub(super) struct Level<'e> {
+    pub(super) source: OwnedFd,
+    pub(super) sink: OwnedFd,
+    pub(super) entry: Entry<'e>,
+    pub(super) is_new: bool,
+    pub(super) above: Option<Arc<Self>>,
+    /// Batches of its files that other threads have not written yet.
+    pub(super) batches: AtomicUsize,
+}
+
+impl Level<'_> {
+    /// From the top.
+    fn path(&self) -> PathBuf {
+        let above = self.above.as_ref().map(|above| above.path());
+        above.unwrap_or_default().join(self.entry.name)
+    }
 }
 
 impl Sink<'_> {
     pub(super) fn below_top(&self) -> PathBuf {
-        (self.between)().join(self.name)
+        let between = self.between.map(Level::path);
+        between.unwrap_or_default().join(self.name)
     }
 
     pub(super) fn path(&self) -> PathBuf {

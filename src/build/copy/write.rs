@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -12,11 +12,9 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag};
 
 use super::digest::{attributes, unreadable};
-use super::entries::{Entries, Entry};
 use super::error::Error;
 use super::sink::{
-    Sink, Source, Target, check_unchanged, chmod_open, copy_small, create, make_directory,
-    open_source, replacing,
+    Sink, Source, Target, check_unchanged, chmod_open, copy_small, create, replacing,
 };
 use super::walk::Node;
 use super::{ChmodSpec, Copied, Origin, Skipped};
@@ -56,12 +54,17 @@ pub(super) struct Writer<'a> {
     pub(super) copied: Copied,
 }
 
-/// A directory that is being filled.
-struct Level<'a> {
-    source: OwnedFd,
-    sink: OwnedFd,
-    entry: Entry<'a>,
-    is_new: bool,
+/// What decides how a [`Writer`] writes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Like<'a> {
+    rules: Rules<'a>,
+    mode: Option<&'a ChmodSpec>,
+}
+
+impl<'a> Like<'a> {
+    pub(super) fn writer(self) -> Writer<'a> {
+        Writer::new(self.rules, self.mode)
+    }
 }
 
 impl<'a> Writer<'a> {
@@ -76,110 +79,43 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Merges the entries of the directory `source` into `target`, whose own owner and mode stay. Its
-    /// time becomes that of `source`, as with BuildKit, so that it does not tell when the build ran.
-    pub(super) fn merge(
-        &mut self,
-        origin: Origin,
-        source: &OwnedFd,
-        entries: &Entries,
-        target: &Target,
-    ) -> Result<(), Error> {
-        self.linked.clear();
-        let mut levels: Vec<Level<'_>> = Vec::new();
-        for entry in entries.iter() {
-            while levels.len() >= entry.depth {
-                self.leave(origin, &mut levels, source, target)?;
-            }
-            let between = || levels.iter().map(|level| level.entry.name).collect();
-            let (from, to) = match levels.last() {
-                Some(level) => (level.source.as_fd(), level.sink.as_fd()),
-                None => (source.as_fd(), target.directory.as_fd()),
-            };
-            let source = Source {
-                origin,
-                directory: from,
-                name: entry.name,
-                node: &entry.node,
-                link: entry.target,
-            };
-            let sink = Sink {
-                directory: to,
-                name: entry.name,
-                top: target,
-                between: &between,
-            };
-            if entry.node.kind() == Kind::Directory {
-                let opened = open_source(&source, &sink)?;
-                let (made, is_new) = make_directory(&sink)?;
-                let level = Level {
-                    source: opened,
-                    sink: made,
-                    entry,
-                    is_new,
-                };
-                self.copied.files += 1;
-                levels.push(level);
-            } else {
-                self.entry(&source, &sink)?;
-            }
+    /// What another writer has to be made with to write the same.
+    pub(super) fn like(&self) -> Like<'a> {
+        Like {
+            rules: self.rules,
+            mode: self.mode,
         }
-        while !levels.is_empty() {
-            self.leave(origin, &mut levels, source, target)?;
-        }
-        let failed = |source| Error::Write {
-            path: target.path.clone(),
-            source,
-        };
-        let stat = sys::fs::stat(source).map_err(failed)?;
-        sys::fs::set_mtime(&target.directory, stat.st_mtime, stat.st_mtime_nsec).map_err(failed)
     }
 
-    /// Gives the innermost directory its owner, mode and time, now that nothing more is written there.
-    fn leave(
+    /// Another source begins: its files are not names of those before.
+    pub(super) fn forget_links(&mut self) {
+        self.linked.clear();
+    }
+
+    /// Gives the directory of `source` and `sink`, which is open and perhaps new, its owner, mode and
+    /// time, now that nothing more is written there. One that `is_implied` is only on the way.
+    pub(super) fn leave(
         &mut self,
-        origin: Origin,
-        levels: &mut Vec<Level<'_>>,
-        top_source: &OwnedFd,
-        target: &Target,
+        source: &Source<'_>,
+        sink: &Sink<'_>,
+        (made, is_new): (BorrowedFd<'_>, bool),
+        is_implied: bool,
     ) -> Result<(), Error> {
-        let Some(level) = levels.pop() else {
-            return Ok(());
-        };
-        let between = || levels.iter().map(|level| level.entry.name).collect();
-        let (from, to) = match levels.last() {
-            Some(outer) => (outer.source.as_fd(), outer.sink.as_fd()),
-            None => (top_source.as_fd(), target.directory.as_fd()),
-        };
-        let name = level.entry.name;
-        let source = Source {
-            origin,
-            directory: from,
-            name,
-            node: &level.entry.node,
-            link: None,
-        };
-        let sink = Sink {
-            directory: to,
-            name,
-            top: target,
-            between: &between,
-        };
-        if level.entry.is_implied && !level.is_new {
+        if is_implied && !is_new {
             // Of a directory that is only on the way, BuildKit changes the mode alone, to the source's.
-            let mode = level.entry.node.permissions();
-            let set = self.ownership().set_mode(&level.sink, mode);
+            let mode = source.node.permissions();
+            let set = self.ownership().set_mode(made, mode);
             return set.map_err(sink.failed());
         }
-        let mut stat = sys::fs::stat(&level.sink).map_err(sink.failed())?;
+        let mut stat = sys::fs::stat(made).map_err(sink.failed())?;
         if let Rules::Image { ownership, .. } = self.rules {
-            let seen = ownership.seen(&level.sink, &mut stat);
+            let seen = ownership.seen(made, &mut stat);
             seen.map_err(|source| Error::Owner {
                 path: sink.path(),
                 source,
             })?;
         }
-        self.finish_open(&source, &sink, level.sink.as_fd(), &stat)
+        self.finish_open(source, sink, made, &stat)
     }
 
     /// Writes the single file `real_name` of `directory` as `name` of `target`.
@@ -192,7 +128,7 @@ impl<'a> Writer<'a> {
         target: &Target,
         name: &OsStr,
     ) -> Result<(), Error> {
-        self.linked.clear();
+        self.forget_links();
         let source = Source {
             origin,
             directory,
@@ -204,7 +140,7 @@ impl<'a> Writer<'a> {
             directory: target.directory.as_fd(),
             name,
             top: target,
-            between: &PathBuf::new,
+            between: None,
         };
         self.entry(&source, &sink)
     }
@@ -220,7 +156,7 @@ impl<'a> Writer<'a> {
             directory: target.directory.as_fd(),
             name,
             top: target,
-            between: &PathBuf::new,
+            between: None,
         };
         let mode = self.mode_of(0o644, false);
         let (mut file, has_replaced) = create(&sink, mode)?;
@@ -239,7 +175,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn entry(&mut self, source: &Source<'_>, sink: &Sink<'_>) -> Result<(), Error> {
+    /// Writes anything but a directory.
+    pub(super) fn entry(&mut self, source: &Source<'_>, sink: &Sink<'_>) -> Result<(), Error> {
         match source.node.kind() {
             Kind::Regular => self.regular(source, sink)?,
             Kind::Symlink => self.link(source, sink)?,
