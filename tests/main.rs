@@ -17,6 +17,7 @@ mod add;
 mod add_attacks;
 mod args;
 mod behind;
+mod block_reuse;
 mod broken_contexts;
 mod cache;
 mod cache_mounts;

@@ -189,6 +189,7 @@ fn leftovers_are_listed_and_are_no_failure() {
         "layers/.new-abc",
         "oci/.new-abc",
         "contexts/.tmpabc",
+        "blocks/.new-abc",
     ];
     for path in leftovers {
         let path = store.join(path);
@@ -202,10 +203,10 @@ fn leftovers_are_listed_and_are_no_failure() {
     fs::create_dir(place.with_file_name("1.new")).unwrap();
     let (code, found) = check(&rig, &[]);
     assert_eq!(code, Some(0), "{found}");
-    assert_eq!(found.matches("leftover: ").count(), 8, "{found}");
+    assert_eq!(found.matches("leftover: ").count(), 9, "{found}");
     let (code, repaired) = check(&rig, &["--repair"]);
     assert!(
-        code == Some(0) && repaired.ends_with("; 8 repaired\n"),
+        code == Some(0) && repaired.ends_with("; 9 repaired\n"),
         "{repaired}"
     );
     let (_, clean) = check(&rig, &[]);

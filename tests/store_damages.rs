@@ -141,6 +141,15 @@ const CASES: &[Case] = &[
         &["damage: memo contexts/cdcd"],
     ),
     (
+        "the places of blocks are torn",
+        |rig| {
+            fs::create_dir_all(rig.store().join("blocks")).unwrap();
+            let name = format!("blocks/{}.index", "cd".repeat(32));
+            fs::write(rig.store().join(name), "rbblock1").unwrap();
+        },
+        &["damage: index blocks/cdcd"],
+    ),
+    (
         "a partial download is a directory",
         |rig| fs::create_dir_all(rig.store().join("partial").join("ef".repeat(32))).unwrap(),
         &["damage: partial partial/efef"],

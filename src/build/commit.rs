@@ -3,18 +3,22 @@
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::error::StepError;
 use super::event::{Phase, Spent};
 use super::request::Encoding;
 use super::secret_scan::{LayerScan, Leak};
-use super::tar_sink::{self, Begun, EndedBlob, Scanned};
-use crate::layer::{Compression, Decoder, Devices, PackOptions, encoding_name, pack};
-use crate::oci::{Descriptor, DiffId, media_type};
+use super::tar_sink::{self, Begun, EndedBlob, LayerFile, Scanned};
+use crate::layer::{
+    BlockIndex, Compression, Decoder, Devices, EarlierBlob, PackOptions, encoding_name, pack,
+};
+use crate::oci::{Descriptor, DiffId, Digest, media_type};
 use crate::ownership::{Ownership, record};
-use crate::store::{Active, LayerBlob, Packing, Snapshot, StagedBlob, Store};
+use crate::store::{Active, BlockIndexName, LayerBlob, Packing, Snapshot, Store};
 use crate::sys;
 
 /// How a build writes its layers.
@@ -28,6 +32,45 @@ pub(crate) struct LayerOptions {
     pub(crate) ahead: Option<usize>,
     /// A command of the image wrote the layer, not rbuild itself.
     pub(crate) is_commands: bool,
+    /// What the layer is likely to have much in common with.
+    pub(crate) lineage: Option<Lineage>,
+}
+
+/// The layers that one instruction made from one build to the next: where the file is that tells of the
+/// blocks of the last one's blob.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lineage(BlockIndexName);
+
+impl Lineage {
+    /// Of the `instruction`, as it is written, of builds with this context. Two instructions of one
+    /// lineage do no harm: they find less.
+    pub(crate) fn new(instruction: &str, context: &Path) -> Self {
+        Self(BlockIndexName::of(&[
+            // Another version may compress to other bytes.
+            env!("CARGO_PKG_VERSION").as_bytes(),
+            instruction.as_bytes(),
+            context.as_os_str().as_bytes(),
+        ]))
+    }
+
+    fn encoded(self, encoding: Encoding) -> BlockIndexName {
+        let encoding = encoding_name(encoding.compression, encoding.level);
+        BlockIndexName::of(&[self.0.as_bytes(), encoding.as_bytes()])
+    }
+
+    /// The last one's blob, if it is still there.
+    fn last(self, store: &Store, encoding: Encoding) -> Option<Arc<EarlierBlob>> {
+        let (digest, index) = store.block_index(&self.encoded(encoding))?;
+        let blob = store.open_blob(&digest).ok()?;
+        Some(EarlierBlob::new(blob, index))
+    }
+
+    /// Notes a blob as the last. Without the note the next one is compressed whole; nothing else is lost.
+    fn note(self, store: &Store, encoding: Encoding, blob: &Digest, index: &BlockIndex) {
+        if !index.is_small() {
+            drop(store.keep_block_index(&self.encoded(encoding), blob, index));
+        }
+    }
 }
 
 /// What became of a directory.
@@ -69,8 +112,10 @@ pub(crate) fn commit(
     let lowers = open_all(&below)?;
     let layers: Vec<PathBuf> = std::iter::once(active.upper()).chain(below).collect();
     let owners = store.owners_of(&layers);
+    let earlier = options.blob.zip(options.lineage);
+    let earlier = earlier.and_then(|(encoding, lineage)| lineage.last(store, encoding));
     let mut sink = Scanned {
-        tar: tar_sink::begin(store, options.blob, options.ahead)?,
+        tar: tar_sink::begin(store, options.blob, earlier, options.ahead)?,
         scan,
     };
     let is_unguarded = matches!(store.ownership(), Ownership::Mapped);
@@ -125,9 +170,9 @@ pub(crate) fn commit(
     if let Some(encoding) = options.blob {
         match tar.blob {
             EndedBlob::Unwanted => {}
-            EndedBlob::Complete(blob) => {
-                compressed.bytes = Some(blob.size);
-                publish(store, blob, encoding, &diff_id)?;
+            EndedBlob::Complete(file) => {
+                compressed.bytes = Some(file.blob.size);
+                publish(store, file, encoding, &diff_id, options.lineage)?;
             }
             EndedBlob::Begun(blob) => begun = Some((blob, encoding)),
         }
@@ -157,7 +202,7 @@ pub(crate) fn commit(
     })
 }
 
-fn open(path: &std::path::Path) -> Result<OwnedFd, StepError> {
+fn open(path: &Path) -> Result<OwnedFd, StepError> {
     sys::fs::open_directory(path).map_err(|source| StepError::Directory {
         path: path.display().to_string(),
         source,
@@ -171,10 +216,15 @@ fn open_all(paths: &[PathBuf]) -> Result<Vec<OwnedFd>, StepError> {
 /// Puts the blob in the store and remembers which layer it holds.
 fn publish(
     store: &Store,
-    staged: StagedBlob,
+    file: LayerFile,
     encoding: Encoding,
     diff_id: &DiffId,
+    lineage: Option<Lineage>,
 ) -> Result<Descriptor, StepError> {
+    let LayerFile {
+        blob: staged,
+        index,
+    } = file;
     let descriptor = Descriptor::new(
         media_type_of(encoding.compression),
         staged.digest.clone(),
@@ -188,6 +238,9 @@ fn publish(
         encoding: Some(encoding_name(encoding.compression, encoding.level)),
     };
     store.add_layer_blob(diff_id, blob)?;
+    if let Some(lineage) = lineage {
+        lineage.note(store, encoding, &descriptor.digest, &index);
+    }
     Ok(descriptor)
 }
 
@@ -211,14 +264,14 @@ pub(crate) fn layer_blob(
     if let Some(found) = known_blob(store, diff_id, encoding) {
         return Ok(found);
     }
-    let mut sink = tar_sink::begin(store, Some(encoding), None)?;
+    let mut sink = tar_sink::begin(store, Some(encoding), None, None)?;
     read_layer(store, snapshot, diff_id, clamp_mtime, &mut sink)?;
     let tar = sink.end()?;
     is_of(&tar.diff_id, diff_id)?;
-    let EndedBlob::Complete(blob) = tar.blob else {
+    let EndedBlob::Complete(file) = tar.blob else {
         unreachable!("the sink was made with an encoding, and stays with it");
     };
-    publish(store, blob, encoding, diff_id)
+    publish(store, file, encoding, diff_id, None)
 }
 
 /// A blob that an output takes for the layer.
@@ -260,17 +313,18 @@ impl Left {
         if let Some(found) = known_blob(store, &self.diff_id, self.encoding) {
             return Ok(found);
         }
-        let blob = if self.begun.length() == self.length {
+        let file = if self.begun.length() == self.length {
             self.begun.end()?
         } else {
             let mut sink = self.begun.resume(is_stopped);
             let clamp = self.options.clamp_mtime;
             read_layer(store, &self.snapshot, &self.diff_id, clamp, &mut sink)?;
-            let (diff_id, blob) = sink.end()?;
+            let (diff_id, file) = sink.end()?;
             is_of(&diff_id, &self.diff_id)?;
-            blob
+            file
         };
-        publish(store, blob, self.encoding, &self.diff_id)
+        let lineage = self.options.lineage;
+        publish(store, file, self.encoding, &self.diff_id, lineage)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::add::OpenContext;
+use super::commit::Lineage;
 use super::engine::{ContextPlace, lock};
 use super::event::VertexId;
 use super::remote_context::FetchedContexts;
@@ -49,6 +50,15 @@ impl Shared {
             next_vertex: AtomicU32::new(0),
             made: Mutex::default(),
         }
+    }
+
+    /// What the layers of `instruction` of builds with this context have in common.
+    pub(super) fn lineage(&self, instruction: &str) -> Lineage {
+        let context = match &self.place {
+            ContextPlace::Directory { path, .. } => std::path::absolute(path).ok(),
+            _ => None,
+        };
+        Lineage::new(instruction, &context.unwrap_or_default())
     }
 
     pub(super) fn next_vertex(&self) -> VertexId {

@@ -344,6 +344,7 @@ impl Files<'_, '_> {
         let options = LayerOptions {
             ahead,
             is_commands: self.is_commands,
+            lineage: Some(engine.shared.lineage(&self.step.statement.text)),
             ..engine.layer_options(self.stage)
         };
         let scan = engine.shared.scan.as_ref().map(LayerScan::new);

@@ -1,12 +1,13 @@
 //! What a layer's tar goes through while it is packed: a hash, a compressor, and whoever looks for secrets.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::StepError;
 use super::request::Encoding;
 use super::secret_scan::LayerScan;
-use crate::layer::{Compression, Encoder};
+use crate::layer::{BlockIndex, Compression, EarlierBlob, Encoder};
 use crate::oci::{DiffId, StreamHasher};
 use crate::store::{BlobWriter, StagedBlob, Store};
 
@@ -73,7 +74,7 @@ impl Blob {
         self.end().map(EndedBlob::Complete)
     }
 
-    fn end(self) -> Result<StagedBlob, StepError> {
+    fn end(self) -> Result<LayerFile, StepError> {
         complete(self.encoder)
     }
 }
@@ -88,7 +89,7 @@ pub(super) struct EndedTar {
 /// The blob of a tar that is complete.
 pub(super) enum EndedBlob {
     Unwanted,
-    Complete(StagedBlob),
+    Complete(LayerFile),
     /// For [`Begun::resume`].
     Begun(Box<Begun>),
 }
@@ -114,11 +115,11 @@ impl TarSink {
                 hashed(hasher, blob)
             }
             Self::Plain(blob) => {
-                let blob = blob.end()?;
+                let file = blob.end()?;
                 EndedTar {
-                    diff_id: DiffId(blob.digest.clone()),
-                    length: blob.size,
-                    blob: EndedBlob::Complete(blob),
+                    diff_id: DiffId(file.blob.digest.clone()),
+                    length: file.blob.size,
+                    blob: EndedBlob::Complete(file),
                 }
             }
         })
@@ -143,18 +144,24 @@ impl Write for TarSink {
     }
 }
 
-/// Begins a tar; with `encoding` there will be a blob of it. With `ahead` the tar does not wait for the
-/// blob of a layer that is not small, and about so many bytes may be in memory.
+/// Begins a tar; with `encoding` there will be a blob of it, and what `earlier` holds of it is not
+/// compressed again. With `ahead` the tar does not wait for the blob of a layer that is not small, and about
+/// so many bytes may be in memory.
 pub(super) fn begin(
     store: &Store,
     encoding: Option<Encoding>,
+    earlier: Option<Arc<EarlierBlob>>,
     ahead: Option<usize>,
 ) -> Result<TarSink, StepError> {
     let Some(encoding) = encoding else {
         return Ok(TarSink::Hashed(StreamHasher::new()));
     };
+    let mut encoder = encoder(store, encoding)?;
+    if let Some(earlier) = earlier {
+        encoder.take_from(earlier);
+    }
     let mut blob = Blob {
-        encoder: encoder(store, encoding)?,
+        encoder,
         began: Instant::now(),
         waited: Duration::ZERO,
         may_leave: ahead.is_some(),
@@ -204,15 +211,22 @@ impl Begun {
     }
 
     /// The blob of a tar that it has all of.
-    pub(super) fn end(self) -> Result<StagedBlob, StepError> {
+    pub(super) fn end(self) -> Result<LayerFile, StepError> {
         complete(self.encoder)
     }
 }
 
-fn complete(encoder: Encoder<BlobWriter>) -> Result<StagedBlob, StepError> {
-    let writer = encoder.finish();
-    let writer = writer.map_err(|source| StepError::Compress { source })?;
-    Ok(writer.finish()?)
+/// A blob that is complete, and where in it which blocks are.
+pub(super) struct LayerFile {
+    pub(super) blob: StagedBlob,
+    pub(super) index: BlockIndex,
+}
+
+fn complete(encoder: Encoder<BlobWriter>) -> Result<LayerFile, StepError> {
+    let ended = encoder.finish_indexed();
+    let (writer, index) = ended.map_err(|source| StepError::Compress { source })?;
+    let blob = writer.finish()?;
+    Ok(LayerFile { blob, index })
 }
 
 /// A blob that gets the rest of its tar.
@@ -227,7 +241,7 @@ pub(super) struct Resumed<'a> {
 
 impl Resumed<'_> {
     /// The blob, and what was written.
-    pub(super) fn end(self) -> Result<(DiffId, StagedBlob), StepError> {
+    pub(super) fn end(self) -> Result<(DiffId, LayerFile), StepError> {
         let blob = complete(self.encoder)?;
         Ok((DiffId(self.hasher.finish()), blob))
     }

@@ -93,8 +93,8 @@ pub(crate) fn usage(view: &View) -> Result<Vec<Usage>, Error> {
         let active = is_used(&record.remembered, &used.chains);
         records.add(record.size, active);
     }
-    for memo in view.context_memos()? {
-        records.add(memo.size, false);
+    for item in view.context_memos()?.iter().chain(&view.block_indexes()?) {
+        records.add(item.size, false);
     }
     let mut mounts = Usage::new("Cache mounts");
     for mount in view.cache_mounts()? {
@@ -215,6 +215,7 @@ fn items(view: &View, snapshots: &[StoredSnapshot], all: bool) -> Result<Vec<Ite
         .cache_mounts()?
         .into_iter()
         .chain(view.context_memos()?)
+        .chain(view.block_indexes()?)
         .chain(view.partials()?)
     {
         add(item.path, item.size, item.used, false);

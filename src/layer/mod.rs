@@ -10,11 +10,13 @@ mod archive;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod assertions;
 mod attributes;
+mod block_index;
+mod blocks;
+mod codec;
 mod compress;
 mod decompress;
 mod diff;
 mod follow;
-mod gzip;
 mod header;
 mod overrides;
 mod pack;
@@ -25,6 +27,7 @@ pub(crate) mod tree;
 mod unpack;
 
 pub(crate) use archive::is_tar;
+pub(crate) use block_index::{BlockIndex, EarlierBlob};
 pub(crate) use compress::{Encoder, encoding_name};
 pub(crate) use decompress::{Decoder, is_compressed};
 pub(crate) use follow::{Follower, Part};

@@ -224,6 +224,7 @@ impl Checkup {
         survey.records(&blobs, &snapshots)?;
         survey.mounts()?;
         survey.memos(depth.is_memo)?;
+        survey.block_indexes()?;
         survey.partials()?;
         Ok(survey.counts)
     }

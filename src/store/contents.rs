@@ -183,6 +183,11 @@ impl View {
         self.files("contexts")
     }
 
+    /// Where in blobs their blocks are.
+    pub(crate) fn block_indexes(&self) -> Result<Vec<StoredItem>, Error> {
+        self.files("blocks")
+    }
+
     fn files(&self, directory: &str) -> Result<Vec<StoredItem>, Error> {
         let paths = list(&self.root.join(directory))?;
         Ok(paths

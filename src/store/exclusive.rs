@@ -134,7 +134,7 @@ pub(super) fn lock_alone(lock: &File, root: &Path, patience: Duration) -> Result
 /// Removes the beginnings of small files whose writers were killed. Nobody is writing now.
 fn sweep_beginnings(root: &Path) -> Result<(), Error> {
     let mut directories = list(&root.join("cache"))?;
-    directories.extend(["", "oci", "layers", "contexts"].map(|name| root.join(name)));
+    directories.extend(["", "oci", "layers", "contexts", "blocks"].map(|name| root.join(name)));
     for directory in directories {
         for path in list(&directory)? {
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();

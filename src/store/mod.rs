@@ -14,6 +14,7 @@
 //! ROOT/cache/XX/HEX.json    CacheKey -> what the step made
 //! ROOT/cache-mounts/KIND/HEX/  directories of `RUN --mount=type=cache`
 //! ROOT/contexts/HEX.memo    stat records of build contexts
+//! ROOT/blocks/HEX.index     instruction -> the blocks of the blob that it made last
 //! ROOT/partial/HEX          the beginning of a blob whose download broke off
 //! ROOT/reserve              space that a removal on a full disk has for a new list of tags
 //! ROOT/stub/                the lowest layer below every RUN: its mount points
@@ -35,6 +36,7 @@
 #[cfg(any(test, fuzzing))]
 pub(crate) mod assertions;
 mod blobs;
+mod block_indexes;
 mod cache_mounts;
 mod check;
 mod complete;
@@ -58,6 +60,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 
 pub(crate) use blobs::{BlobWriter, StagedBlob};
+pub(crate) use block_indexes::BlockIndexName;
 pub(crate) use cache_mounts::{CacheDirectory, CacheFailure, Sharing};
 pub(crate) use check::{Checkup, Counts, Depth, Finding, Level};
 pub(crate) use contents::{Remembered, StoredRecord, StoredSnapshot};

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::blobs::Blobs;
 use super::images::Held;
 use super::{Level, Remedy, Snapshots, Survey, deep, digest_of};
+use crate::layer::BlockIndex;
 use crate::oci::{ChainId, Descriptor, DiffId, Digest};
 use crate::store::contents::{list, name_of};
 use crate::store::records::{CacheRecord, Download, LayerBlob};
@@ -178,6 +179,22 @@ impl Survey<'_> {
                 self.stray(&path);
             } else if !is_memo(&path) && path.exists() {
                 self.bad_record("memo", path, "not a list of stat records".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Where in blobs their blocks are. What is no index is not used, and replaced.
+    pub(super) fn block_indexes(&mut self) -> Result<(), Error> {
+        for path in list(&self.view.root.join("blocks"))? {
+            let name = name_of(&path).unwrap_or_default();
+            let hex = name.strip_suffix(".index").unwrap_or_default();
+            if digest_of(hex).is_none() {
+                self.stray(&path);
+            } else if !fs::read(&path).is_ok_and(|bytes| BlockIndex::decode(&bytes).is_some())
+                && path.exists()
+            {
+                self.bad_record("index", path, "not a list of blocks".to_owned());
             }
         }
         Ok(())
