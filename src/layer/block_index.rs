@@ -14,9 +14,9 @@ const CHECKSUM: usize = 4;
 /// The bytes of a SHA-256 in hexadecimal.
 const HEX: usize = 64;
 /// The bytes of an [`IndexedBlock`].
-const ENTRY: usize = 32 + 8 + 4 * 4;
+const ENTRY: usize = 32 + 8 + 4 + 4;
 
-/// BLAKE3 of all that decides how a block is compressed, but for the format and its level.
+/// BLAKE3 of a block before it is compressed.
 pub(super) type BlockKey = [u8; 32];
 
 /// Where in a blob a block is.
@@ -28,9 +28,6 @@ pub(super) struct IndexedBlock {
     /// Compressed bytes, and their CRC-32.
     pub(super) length: u32,
     pub(super) checksum: u32,
-    /// Bytes and CRC-32 before compression.
-    pub(super) size: u32,
-    pub(super) crc: u32,
 }
 
 /// The blocks of a blob that are worth finding again.
@@ -71,7 +68,7 @@ impl BlockIndex {
         for block in &self.0 {
             bytes.extend_from_slice(&block.key);
             bytes.extend_from_slice(&block.offset.to_be_bytes());
-            for number in [block.length, block.checksum, block.size, block.crc] {
+            for number in [block.length, block.checksum] {
                 bytes.extend_from_slice(&number.to_be_bytes());
             }
         }
@@ -106,8 +103,6 @@ fn read(entry: &[u8; ENTRY]) -> Option<IndexedBlock> {
         offset,
         length: number()?,
         checksum: number()?,
-        size: number()?,
-        crc: number()?,
     })
 }
 
@@ -159,8 +154,6 @@ mod tests {
                 offset: u64::MAX - u64::from(number),
                 length: 1,
                 checksum: u32::MAX,
-                size: 512 << 10,
-                crc: number.into(),
             });
         }
         index

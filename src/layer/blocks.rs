@@ -25,18 +25,10 @@ const TINY: usize = 4 << 10;
 /// One header in so many may begin a block.
 const RARE: u32 = 8;
 
-/// A block on its way to a worker: what precedes it in the stream, and itself.
-pub(super) struct Block {
-    pub(super) previous: Arc<Buffer>,
-    pub(super) bytes: Arc<Buffer>,
-    pub(super) is_last: bool,
-}
-
 /// A compressed block.
 #[derive(Clone)]
 struct Pressed {
     bytes: Buffer,
-    crc: crc32fast::Hasher,
     /// At offset 0; `None` where it takes less time to compress it than to find it.
     indexed: Option<IndexedBlock>,
 }
@@ -94,7 +86,7 @@ impl DerefMut for Buffer {
 
 /// A thread that compresses; block `i` goes to worker `i % workers`, so order needs no bookkeeping.
 struct Worker {
-    blocks: SyncSender<Block>,
+    blocks: SyncSender<Buffer>,
     results: Receiver<io::Result<Pressed>>,
     thread: JoinHandle<()>,
 }
@@ -115,17 +107,14 @@ pub(super) struct Writer<W: Write> {
     sent: usize,
     written: usize,
     filling: Buffer,
-    previous: Arc<Buffer>,
-    crc: crc32fast::Hasher,
     /// Bytes written to `out`.
     offset: u64,
     index: BlockIndex,
 }
 
 impl<W: Write> Writer<W> {
-    pub(super) fn new(mut out: W, codec: Codec, threads: usize) -> io::Result<Self> {
-        out.write_all(codec.head())?;
-        Ok(Self {
+    pub(super) fn new(out: W, codec: Codec, threads: usize) -> Self {
+        Self {
             out,
             codec,
             threads: threads.clamp(1, MAX_THREADS),
@@ -136,11 +125,9 @@ impl<W: Write> Writer<W> {
             sent: 0,
             written: 0,
             filling: Buffer::default(),
-            previous: Arc::default(),
-            crc: crc32fast::Hasher::new(),
-            offset: codec.head().len() as u64,
+            offset: 0,
             index: BlockIndex::default(),
-        })
+        }
     }
 
     /// Before the first write: blocks that are in `earlier`, which this format and level made, are taken
@@ -177,15 +164,11 @@ impl<W: Write> Writer<W> {
     /// Ends the stream. The index tells where in it the blocks are.
     pub(super) fn finish(mut self) -> io::Result<(W, BlockIndex)> {
         if self.sent == 0 {
-            let only = Block {
-                previous: Arc::default(),
-                bytes: Arc::new(std::mem::take(&mut self.filling)),
-                is_last: true,
-            };
             let mut press = Press::new(self.codec, None)?;
+            let only = std::mem::take(&mut self.filling);
             self.take(&press.press(only)?)?;
-        } else {
-            self.send_block(true)?;
+        } else if !self.filling.is_empty() {
+            self.send_block(Buffer::default())?;
         }
         while self.written < self.sent {
             self.write_next()?;
@@ -194,11 +177,21 @@ impl<W: Write> Writer<W> {
             drop(worker.blocks);
             worker.thread.join().map_err(|_| gone())?;
         }
-        self.out.write_all(&self.codec.tail(self.crc))?;
         Ok((self.out, self.index))
     }
 
-    fn send_block(&mut self, is_last: bool) -> io::Result<()> {
+    /// Sends what was filled, or what of it is one block.
+    fn send_filled(&mut self) -> io::Result<()> {
+        let (_, most) = self.codec.sizes();
+        let mut next = Buffer::take(most);
+        let end = end_of_block(&self.filling, self.codec);
+        next.extend_from_slice(&self.filling[end..]);
+        self.filling.truncate(end);
+        self.send_block(next)
+    }
+
+    /// Sends a block; `next` is the beginning of the next.
+    fn send_block(&mut self, next: Buffer) -> io::Result<()> {
         while self.workers.len() < self.threads {
             let press = Press::new(self.codec, self.earlier.clone())?;
             let worker = Worker::start(press, self.share, self.is_behind)?;
@@ -207,28 +200,8 @@ impl<W: Write> Writer<W> {
         if !self.has_room() {
             self.write_next()?;
         }
-        let next = if is_last {
-            Buffer::default()
-        } else {
-            let (_, most) = self.codec.sizes();
-            let mut next = Buffer::take(most);
-            let end = end_of_block(&self.filling, self.codec);
-            next.extend_from_slice(&self.filling[end..]);
-            self.filling.truncate(end);
-            next
-        };
-        let bytes = Arc::new(std::mem::replace(&mut self.filling, next));
-        let seen = match self.codec.window() {
-            0 => Arc::default(),
-            _ => Arc::clone(&bytes),
-        };
-        let previous = std::mem::replace(&mut self.previous, seen);
+        let block = std::mem::replace(&mut self.filling, next);
         let worker = &self.workers[self.sent % self.workers.len()];
-        let block = Block {
-            previous,
-            bytes,
-            is_last,
-        };
         worker.blocks.send(block).map_err(|_| gone())?;
         self.sent += 1;
         Ok(())
@@ -250,7 +223,6 @@ impl<W: Write> Writer<W> {
     }
 
     fn take(&mut self, pressed: &Pressed) -> io::Result<()> {
-        self.crc.combine(&pressed.crc);
         self.out.write_all(&pressed.bytes)?;
         if let Some(block) = pressed.indexed {
             let offset = self.offset;
@@ -265,7 +237,7 @@ impl<W: Write> Write for Writer<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let (_, most) = self.codec.sizes();
         if self.filling.len() == most {
-            self.send_block(false)?;
+            self.send_filled()?;
         }
         let count = bytes.len().min(most - self.filling.len());
         self.filling.extend_from_slice(&bytes[..count]);
@@ -296,26 +268,24 @@ fn end_of_block(bytes: &[u8], codec: Codec) -> usize {
 
 /// What a worker compresses with.
 struct Press {
-    codec: Codec,
     compressor: Compressor,
     earlier: Option<Arc<EarlierBlob>>,
     /// The last block that became next to nothing, and what it became: zeros come in long runs.
-    tiny: Option<(Block, Pressed)>,
+    tiny: Option<(Buffer, Pressed)>,
 }
 
 impl Press {
     fn new(codec: Codec, earlier: Option<Arc<EarlierBlob>>) -> io::Result<Self> {
         Ok(Self {
-            codec,
             compressor: codec.compressor()?,
             earlier,
             tiny: None,
         })
     }
 
-    fn press(&mut self, block: Block) -> io::Result<Pressed> {
+    fn press(&mut self, block: Buffer) -> io::Result<Pressed> {
         if let Some((known, pressed)) = &self.tiny
-            && self.is_same(known, &block)
+            && *known == block
         {
             return Ok(pressed.clone());
         }
@@ -326,72 +296,34 @@ impl Press {
         Ok(pressed)
     }
 
-    /// Whether both become the same.
-    fn is_same(&self, one: &Block, other: &Block) -> bool {
-        one.is_last == other.is_last
-            && one.bytes == other.bytes
-            && self.before(one) == self.before(other)
-    }
-
-    /// What before the block decides what becomes of it.
-    fn before<'b>(&self, block: &'b Block) -> &'b [u8] {
-        let window = self.codec.window();
-        &block.previous[block.previous.len().saturating_sub(window)..]
-    }
-
-    fn press_new(&mut self, block: &Block) -> io::Result<Pressed> {
+    fn press_new(&mut self, block: &[u8]) -> io::Result<Pressed> {
         let mut key = None;
         if let Some(earlier) = &self.earlier
-            && let Some((bytes, found)) = earlier.block(key.insert(self.key(block)))
+            && let Some((bytes, found)) = earlier.block(key.insert(key_of(block)))
         {
-            return Ok(Pressed {
-                bytes,
-                crc: crc32fast::Hasher::new_with_initial_len(found.crc, found.size.into()),
-                indexed: Some(found),
-            });
-        }
-        let mut crc = crc32fast::Hasher::new();
-        if let Codec::Gzip(_) = self.codec {
-            crc.update(&block.bytes);
+            let indexed = Some(found);
+            return Ok(Pressed { bytes, indexed });
         }
         let bytes = self.compressor.compress(block)?;
-        let size = block.bytes.len();
-        let is_worth_finding = bytes.len() < size - size / 16;
+        let is_worth_finding = bytes.len() < block.len() - block.len() / 16;
         let indexed = is_worth_finding.then(|| IndexedBlock {
-            key: key.unwrap_or_else(|| self.key(block)),
+            key: key.unwrap_or_else(|| key_of(block)),
             offset: 0,
-            length: short(bytes.len()),
+            length: u32::try_from(bytes.len()).expect("a block is small"),
             checksum: crc32fast::hash(&bytes),
-            size: short(size),
-            crc: crc.clone().finalize(),
         });
-        Ok(Pressed {
-            bytes,
-            crc,
-            indexed,
-        })
-    }
-
-    fn key(&self, block: &Block) -> BlockKey {
-        let before = self.before(block);
-        let ends_stream = block.is_last && matches!(self.codec, Codec::Gzip(_));
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&[ends_stream.into()]);
-        hasher.update(&(before.len() as u64).to_le_bytes());
-        hasher.update(before);
-        hasher.update(&block.bytes);
-        hasher.finalize().into()
+        Ok(Pressed { bytes, indexed })
     }
 }
 
-fn short(length: usize) -> u32 {
-    u32::try_from(length).expect("a block is small")
+fn key_of(block: &[u8]) -> BlockKey {
+    blake3::hash(block).into()
 }
 
 impl Worker {
     /// At most `share` blocks are with it at a time.
     fn start(mut press: Press, share: usize, is_behind: bool) -> io::Result<Self> {
-        let (blocks, incoming) = sync_channel::<Block>(share - 1);
+        let (blocks, incoming) = sync_channel::<Buffer>(share - 1);
         let (outgoing, results) = sync_channel(share);
         let thread = std::thread::Builder::new()
             .name("compress".into())

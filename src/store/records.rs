@@ -25,7 +25,7 @@ pub(crate) struct CacheRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LayerBlob {
     pub(crate) descriptor: Descriptor,
-    /// How rbuild wrote it (`gzip:5`); `None` for a blob that was pulled or imported as it is.
+    /// How rbuild wrote it (`gzip:4:1024K-1280K`); `None` for a blob that was pulled or imported as it is.
     pub(crate) encoding: Option<String>,
 }
 
