@@ -444,7 +444,7 @@ pub(crate) fn join(directory: &str, path: &str) -> String {
 
 /// The view of a stage's or an image's snapshot as a source.
 pub(crate) fn rootfs_source(store: &Store, snapshot: &Snapshot) -> Result<SourceTree, StepError> {
-    let view = Arc::new(store.view(snapshot)?);
+    let view = store.shared_view(snapshot)?;
     Ok(SourceTree::Rootfs {
         view,
         owners: store.owners(snapshot),
