@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::rig::Rig;
+use crate::rig::image::Image;
 
 #[test]
 fn scratch_is_empty_and_has_no_layers() {
@@ -205,6 +206,56 @@ fn copies_name_stages_in_any_case_or_by_number() {
     rig.build(&[])
         .exits_with(1)
         .says(&["Dockerfile:2", "lowercase"]);
+}
+
+/// The sources of a COPY are read while the one before it is carried out.
+#[test]
+fn copies_after_each_other_have_their_own_keys_and_files() {
+    let rig = Rig::new();
+    let dockerfile = "FROM scratch AS files\nCOPY files /\nFROM base\n\
+                      COPY --from=files /one /a\nCOPY --from=files /two /b\n\
+                      COPY --chmod=600 --from=files /two /c\nARG NAME=one\n\
+                      COPY --from=files /$NAME /d\nCOPY --from=files /${NAME}e* /two /e/\n";
+    let steps = ["/one /a", "/two /b", "/$NAME /d", "/${NAME}e* /two /e/"];
+    let check = |image: &Image, two: &str| {
+        for (path, text) in [
+            ("a", "1"),
+            ("b", two),
+            ("c", two),
+            ("d", "1"),
+            ("e/onee", "3"),
+            ("e/two", two),
+        ] {
+            assert_eq!(image.text(path), text, "{path}");
+        }
+        assert_eq!(image.file("c").mode & 0o777, 0o600);
+    };
+    rig.write("files/one", "1").write("files/two", "2");
+    rig.write("files/onee", "3");
+    check(&rig.image(dockerfile), "2");
+    // The stage is another, and what the first COPY takes from it is not.
+    rig.write("files/two", "two");
+    let build = rig.build(&[]).succeeds();
+    for (step, is_cached) in steps.iter().zip([true, false, false, false]) {
+        assert_eq!(
+            build.is_cached(&format!("--from=files {step}")),
+            is_cached,
+            "{step}"
+        );
+    }
+    check(&rig.image(dockerfile), "two");
+}
+
+/// What is wrong with the next COPY is told where that is.
+#[test]
+fn a_copy_that_fails_after_another_is_the_one_in_the_message() {
+    let rig = Rig::new();
+    rig.write("one", "1").dockerfile(
+        "FROM scratch AS files\nCOPY one /\nFROM base\nCOPY --from=files /one /a\n\
+         COPY --from=files /none /b\n",
+    );
+    let failed = rig.build(&[]);
+    failed.exits_with(1).says(&["Dockerfile:5", "/none"]);
 }
 
 #[test]

@@ -3,45 +3,24 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
 use super::add_remote::{self, Brought, Remotes};
 use super::copy::{
-    Archives, ChmodSpec, Copied, Destination, Filter, Origin, Selection, Tree, Unpack, add, copy,
-    select, select_with_parents,
+    Archives, ChmodSpec, Copied, Destination, Filter, Selection, Tree, Unpack, add, copy, select,
+    select_with_parents,
 };
 use super::error::StepError;
 use super::fetch::Fetch;
 use super::key::KeyBuilder;
 use super::owner;
+use super::source_tree::SourceTree;
 use super::state::StageState;
-use crate::context::Context;
 use crate::context::digest::Memo;
 use crate::dockerfile::{AddInstruction, CopyInstruction, Source, Spanned, expand_heredoc};
 use crate::layer::{Decoder, Form, Limits, is_tar, unpack_as};
 use crate::oci::{ChainId, Digest, Platform};
-use crate::ownership::Owners;
-use crate::store::{Active, Snapshot, Store};
+use crate::store::{Active, Store};
 use crate::sys;
-
-/// Where the sources of a COPY are.
-#[derive(Debug, Clone)]
-pub(crate) enum SourceTree {
-    Context(Arc<OpenContext>),
-    /// A stage's or an image's file system: immutable, so content is digested once per snapshot.
-    Rootfs {
-        view: Arc<OwnedFd>,
-        owners: Owners,
-        chain: Option<ChainId>,
-    },
-}
-
-/// A context with its stat records.
-#[derive(Debug)]
-pub(crate) struct OpenContext {
-    pub(crate) context: Context,
-    pub(crate) memo: Memo,
-}
 
 /// A COPY or ADD whose words are expanded.
 #[derive(Debug)]
@@ -64,6 +43,13 @@ pub(crate) struct CopyStep {
     filter: Filter,
     /// The instruction as the history shows it.
     pub(crate) shown: String,
+}
+
+/// The digest of the content of a selection, before the step that asks for it.
+#[derive(Debug)]
+pub(crate) struct Known {
+    selection: Digest,
+    content: Digest,
 }
 
 impl CopyStep {
@@ -184,10 +170,7 @@ impl CopyStep {
         source: &'a SourceTree,
         brought: Option<&'a Brought>,
     ) -> Result<Selection<'a>, StepError> {
-        let tree = match source {
-            SourceTree::Context(open) => context_tree(&open.context),
-            SourceTree::Rootfs { view, owners, .. } => rootfs_tree(view.as_fd(), owners),
-        };
+        let tree = source.tree();
         let mut selection = Selection::default();
         for (index, path) in self.paths.iter().enumerate() {
             let remote = self.remotes.as_ref().is_some_and(|there| there.has(index));
@@ -206,8 +189,39 @@ impl CopyStep {
         Ok(selection)
     }
 
+    /// What names the content of the selection in a root file system of this chain, which nobody changes.
+    fn selection_key(&self, chain: Option<&ChainId>, platform: &Platform) -> Digest {
+        let mut key = KeyBuilder::new("selection", chain, platform);
+        key.list("path", &self.paths);
+        key.list("exclude", &self.excludes);
+        key.field("parents", [u8::from(self.with_parents)]);
+        key.list("name", self.inline.iter().map(|(name, _)| name));
+        key.list("inline", self.inline.iter().map(|(_, bytes)| bytes));
+        key.finish()
+    }
+
+    /// The content in `source`, if that is a root file system and nobody knows it yet.
+    pub(crate) fn know(
+        &self,
+        store: &Store,
+        source: &SourceTree,
+        platform: &Platform,
+    ) -> Option<Known> {
+        let SourceTree::Rootfs { chain, .. } = source else {
+            return None;
+        };
+        let selection = self.selection_key(chain.as_ref(), platform);
+        if store.remembered_digest(&selection).is_some() {
+            return None;
+        }
+        let selected = self.select(source, None).ok()?;
+        let content = digest(&selected, &Memo::none()).ok()?;
+        Some(Known { selection, content })
+    }
+
     /// Everything that the step's files depend on, and the selection whose content was read for it:
-    /// what is digested is what will be copied. Content of an immutable tree is digested once.
+    /// what is digested is what will be copied. Content of an immutable tree is digested once, and
+    /// perhaps was.
     pub(crate) fn key<'a>(
         &self,
         store: &Store,
@@ -215,6 +229,7 @@ impl CopyStep {
         state: &StageState,
         platform: &Platform,
         clamp: Option<i64>,
+        known: Option<Known>,
     ) -> Result<(Digest, Option<Selection<'a>>), StepError> {
         let below = state.snapshot.chain_id().filter(|_| !self.is_linked);
         let mut key = KeyBuilder::new("copy", below, platform);
@@ -225,15 +240,12 @@ impl CopyStep {
                 (digest(&selection, &open.memo)?, Some(selection))
             }
             SourceTree::Rootfs { chain, .. } => {
-                let mut of_selection = KeyBuilder::new("selection", chain.as_ref(), platform);
-                of_selection.list("path", &self.paths);
-                of_selection.list("exclude", &self.excludes);
-                of_selection.field("parents", [u8::from(self.with_parents)]);
-                of_selection.list("name", self.inline.iter().map(|(name, _)| name));
-                of_selection.list("inline", self.inline.iter().map(|(_, bytes)| bytes));
-                let memo_key = of_selection.finish();
+                let memo_key = self.selection_key(chain.as_ref(), platform);
                 if let Some(digest) = store.remembered_digest(&memo_key) {
                     (digest, None)
+                } else if let Some(known) = known.filter(|known| known.selection == memo_key) {
+                    store.remember_digest(&memo_key, &known.content)?;
+                    (known.content, None)
                 } else {
                     let selection = self.select(source, None)?;
                     let digest = digest(&selection, &Memo::none())?;
@@ -389,24 +401,6 @@ fn digest(selection: &Selection<'_>, memo: &Memo) -> Result<Digest, StepError> {
         .map_err(|source| StepError::Copy { source })
 }
 
-pub(super) fn context_tree(context: &Context) -> Tree<'_> {
-    Tree {
-        root: context.root(),
-        owners: &Owners::NONE,
-        origin: Origin::Context,
-        ignore: Some(context.ignore()),
-    }
-}
-
-pub(super) fn rootfs_tree<'a>(root: BorrowedFd<'a>, owners: &'a Owners) -> Tree<'a> {
-    Tree {
-        root,
-        owners,
-        origin: Origin::Rootfs,
-        ignore: None,
-    }
-}
-
 /// By content: whether the file, decompressed where it is compressed, begins like a tar archive.
 fn is_archive(file: &mut File) -> io::Result<bool> {
     file.rewind()?;
@@ -440,16 +434,6 @@ pub(crate) fn join(directory: &str, path: &str) -> String {
         }
     }
     format!("/{}", parts.join("/"))
-}
-
-/// The view of a stage's or an image's snapshot as a source.
-pub(crate) fn rootfs_source(store: &Store, snapshot: &Snapshot) -> Result<SourceTree, StepError> {
-    let view = store.shared_view(snapshot)?;
-    Ok(SourceTree::Rootfs {
-        view,
-        owners: store.owners(snapshot),
-        chain: snapshot.chain_id().cloned(),
-    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::add::{self, OpenContext, SourceTree};
 use super::behind::Behind;
 use super::commit::LayerOptions;
 use super::error::{Error, StepError};
@@ -18,6 +17,7 @@ use super::plan::{Plan, PlannedBase, PlannedStage};
 use super::remote_context;
 use super::request::{ContextSource, Encoding, NamedSource, Request};
 use super::shared::Shared;
+use super::source_tree::{OpenContext, SourceTree};
 use super::stage;
 use super::state::StageState;
 use crate::context::digest::Memo;
@@ -312,7 +312,7 @@ impl<'a> Engine<'a> {
                     let image = self.resolved(source, &self.request.platform);
                     image.fetch(self, id)?.0
                 };
-                add::rootfs_source(self.store, &snapshot)
+                SourceTree::rootfs(self.store, &snapshot)
             }
         }
     }
@@ -373,6 +373,14 @@ impl<'a> Engine<'a> {
             lock(&self.results)[*index] = StageResult::Done(Arc::new(state));
         }
         self.result_of(self.plan.target).map(Arc::unwrap_or_clone)
+    }
+
+    /// The stage, if it is built.
+    pub(crate) fn result_there(&self, index: usize) -> Option<StageState> {
+        match &lock(&self.results)[index] {
+            StageResult::Done(state) => Some((**state).clone()),
+            StageResult::Failed | StageResult::Waiting => None,
+        }
     }
 
     /// Waits for a stage.

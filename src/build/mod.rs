@@ -5,6 +5,7 @@
 
 mod add;
 mod add_remote;
+mod ahead;
 mod base;
 mod behind;
 pub(crate) mod changes;
@@ -49,6 +50,7 @@ mod scope;
 pub(crate) mod secret;
 pub(crate) mod secret_scan;
 mod shared;
+mod source_tree;
 mod stage;
 mod state;
 mod support;

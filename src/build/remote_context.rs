@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::OFlag;
 
-use super::add::{OpenContext, SourceTree};
 use super::engine::ContextPlace;
 use super::error::{Error, StepError};
 use super::event::VertexId;
 use super::fetch::Fetch;
 use super::input::{self, DockerfileText, looks_like_archive};
 use super::request::{ContextSource, DockerfileSource, Request};
+use super::source_tree::{OpenContext, SourceTree};
 use crate::context::Context;
 use crate::context::digest::Memo;
 use crate::layer::{self, Decoder, Form, Limits};

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::add::OpenContext;
 use super::commit::Lineage;
 use super::engine::{ContextPlace, lock};
 use super::event::VertexId;
 use super::remote_context::FetchedContexts;
 use super::secret_scan::Patterns;
+use super::source_tree::OpenContext;
 use super::turns::Turns;
 use crate::context::digest::Memo;
 use crate::oci::Digest;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::add::{self, CopyStep, SourceTree};
+use super::add::{self, CopyStep, Known};
+use super::ahead::Ahead;
 use super::behind::Job;
 use super::commit::{LayerOptions, commit};
 use super::count::Count;
@@ -15,6 +16,7 @@ use super::mount::Mounts;
 use super::plan::{CopyFrom, PlannedBase, PlannedStage, Step};
 use super::run::Run;
 use super::secret_scan::LayerScan;
+use super::source_tree::SourceTree;
 use super::state::StageState;
 use super::workdir;
 use crate::dockerfile::Instruction;
@@ -26,6 +28,7 @@ pub(crate) fn build(engine: &Engine<'_>, index: usize) -> Result<StageState, Err
     let stage = &engine.plan.stages[index];
     let mut count = Count::of(engine, stage);
     let mut state = start(engine, stage, &mut count)?;
+    let mut known = None;
     for (number, step) in stage.steps.iter().enumerate() {
         let is_last = index == engine.plan.target
             && !stage.steps[number + 1..].iter().any(Step::writes_files);
@@ -33,7 +36,13 @@ pub(crate) fn build(engine: &Engine<'_>, index: usize) -> Result<StageState, Err
             return Err(Error::Canceled);
         }
         let before = engine.shared.scan.is_some().then(|| state.config.clone());
-        let done = execute(engine, stage, &mut state, step, is_last, &mut count);
+        let next = stage.steps.get(number + 1);
+        let around = Around {
+            is_last,
+            ahead: Ahead::of(engine, &stage.platform, (step, next), &state),
+            known: &mut known,
+        };
+        let done = execute(engine, stage, &mut state, step, around, &mut count);
         let done = done.and_then(|()| match before {
             Some(before) => engine.scan_config(&state.config, &before),
             None => Ok(()),
@@ -92,12 +101,21 @@ fn start(
     }
 }
 
-fn execute(
-    engine: &Engine<'_>,
-    stage: &PlannedStage,
+/// What the steps before and after mean for one.
+struct Around<'a, 'b> {
+    /// No step of the build waits for its layer.
+    is_last: bool,
+    ahead: Option<Ahead<'a>>,
+    /// What was found out for the step, then what it found out for the next.
+    known: &'b mut Option<Known>,
+}
+
+fn execute<'a>(
+    engine: &'a Engine<'a>,
+    stage: &'a PlannedStage,
     state: &mut StageState,
     step: &Step,
-    is_last: bool,
+    around: Around<'a, '_>,
     count: &mut Count,
 ) -> Result<(), StepError> {
     let escape = engine.plan.escape;
@@ -114,7 +132,7 @@ fn execute(
         stage,
         state,
         step,
-        is_last,
+        around,
         is_linked: false,
         is_commands: matches!(step.statement.instruction, Instruction::Run(_)),
     };
@@ -166,6 +184,7 @@ fn execute(
                 files.state,
                 &stage.platform,
                 engine.clamp,
+                files.around.known.take(),
             );
             files.step(id, began, key, &created_by, |active, _, selection| {
                 let (copied, took) = timed(|| copy.execute(&fetch, &source, selection, active));
@@ -239,15 +258,15 @@ pub(super) fn source_of(
 ) -> Result<SourceTree, StepError> {
     match from {
         None => engine.context(id),
-        Some(CopyFrom::Scratch) => add::rootfs_source(engine.store, &Snapshot::default()),
+        Some(CopyFrom::Scratch) => SourceTree::rootfs(engine.store, &Snapshot::default()),
         Some(CopyFrom::Stage(index)) => {
             let state = engine.result_of(*index).map_err(|_| StepError::Canceled)?;
-            add::rootfs_source(engine.store, &state.snapshot)
+            SourceTree::rootfs(engine.store, &state.snapshot)
         }
         Some(CopyFrom::Named(index)) => engine.named(*index, id),
         Some(CopyFrom::Image(name)) => {
             let (snapshot, _) = engine.image(name).fetch(engine, id)?;
-            add::rootfs_source(engine.store, &snapshot)
+            SourceTree::rootfs(engine.store, &snapshot)
         }
     }
 }
@@ -266,8 +285,7 @@ struct Files<'a, 'b> {
     stage: &'a PlannedStage,
     state: &'b mut StageState,
     step: &'b Step,
-    /// No step of the build waits for its layer.
-    is_last: bool,
+    around: Around<'a, 'b>,
     /// The layer is made from nothing, then put on what the stage has.
     is_linked: bool,
     /// A command of the image writes the layer.
@@ -299,7 +317,7 @@ impl Files<'_, '_> {
                     engine.cached_vertex(id);
                     Ok(record)
                 }
-                None => self.write(id, &key, input, write),
+                None => self.write_beside(id, &key, input, write),
             }
         });
         let record = engine.end_vertex(id, made)?;
@@ -322,6 +340,28 @@ impl Files<'_, '_> {
         Ok(())
     }
 
+    /// Writes the layer, and finds out meanwhile what the next step will ask for.
+    fn write_beside<T>(
+        &mut self,
+        id: VertexId,
+        key: &Digest,
+        input: T,
+        write: impl FnOnce(&Active, &StageState, T) -> Result<Remember, StepError>,
+    ) -> Result<CacheRecord, StepError> {
+        let Some(ahead) = self.around.ahead.take() else {
+            return self.write(id, key, input, write);
+        };
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("ahead".into());
+            let found = thread.spawn_scoped(scope, || ahead.find_out());
+            let written = self.write(id, key, input, write);
+            *self.around.known = found
+                .ok()
+                .and_then(|found| found.join().expect("it does not panic"));
+            written
+        })
+    }
+
     fn write<T>(
         &self,
         id: VertexId,
@@ -341,7 +381,7 @@ impl Files<'_, '_> {
         if engine.cancel.is_canceled() {
             return Err(StepError::Canceled);
         }
-        let ahead = match self.is_last {
+        let ahead = match self.around.is_last {
             true => None,
             false => engine.behind.room(),
         };

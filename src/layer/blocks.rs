@@ -166,7 +166,7 @@ impl<W: Write> Writer<W> {
         match self.next_worker().results.try_recv() {
             Ok(pressed) => {
                 self.written += 1;
-                self.take(pressed?)?;
+                self.take(&pressed?)?;
                 Ok(false)
             }
             Err(TryRecvError::Empty) => Ok(true),
@@ -183,7 +183,7 @@ impl<W: Write> Writer<W> {
                 is_last: true,
             };
             let mut press = Press::new(self.codec, None)?;
-            self.take(press.press(only)?)?;
+            self.take(&press.press(only)?)?;
         } else {
             self.send_block(true)?;
         }
@@ -246,10 +246,10 @@ impl<W: Write> Writer<W> {
     fn write_next(&mut self) -> io::Result<()> {
         let pressed = self.next_worker().results.recv().map_err(|_| gone())??;
         self.written += 1;
-        self.take(pressed)
+        self.take(&pressed)
     }
 
-    fn take(&mut self, pressed: Pressed) -> io::Result<()> {
+    fn take(&mut self, pressed: &Pressed) -> io::Result<()> {
         self.crc.combine(&pressed.crc);
         self.out.write_all(&pressed.bytes)?;
         if let Some(block) = pressed.indexed {

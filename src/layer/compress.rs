@@ -269,6 +269,8 @@ mod tests {
             &large[..2560 << 10],
             &large[..(2560 << 10) + 1],
             &large,
+            // Equal blocks after each other.
+            &vec![0; 6 << 20],
         ] {
             for (compression, program) in [(Compression::Gzip, "gzip"), (Compression::Zstd, "zstd")]
             {

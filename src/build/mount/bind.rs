@@ -7,11 +7,11 @@ use std::sync::PoisonError;
 
 use nix::fcntl::OFlag;
 
-use super::super::add::{OpenContext, SourceTree, context_tree, rootfs_tree};
-use super::super::copy::{Destination, Selection, Tree, copy, select_path};
+use super::super::copy::{Destination, Selection, copy, select_path};
 use super::super::engine::Engine;
 use super::super::error::StepError;
 use super::super::key::KeyBuilder;
+use super::super::source_tree::{OpenContext, SourceTree};
 use crate::context::digest::Memo;
 use crate::dockerfile::BindMount;
 use crate::oci::Digest;
@@ -294,11 +294,7 @@ fn is_whole(open: &OpenContext, selection: &Selection<'_>) -> bool {
 }
 
 fn select<'a>(tree: &'a SourceTree, source: &str) -> Result<Selection<'a>, StepError> {
-    let tree: Tree<'a> = match tree {
-        SourceTree::Context(open) => context_tree(&open.context),
-        SourceTree::Rootfs { view, owners, .. } => rootfs_tree(view.as_fd(), owners),
-    };
-    select_path(&tree, source).map_err(|source| StepError::Copy { source })
+    select_path(&tree.tree(), source).map_err(|source| StepError::Copy { source })
 }
 
 fn digest(selection: &Selection<'_>, memo: &Memo) -> Result<Digest, StepError> {

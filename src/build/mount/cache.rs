@@ -5,10 +5,11 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use super::super::add::{self, SourceTree};
+use super::super::add;
 use super::super::engine::Engine;
 use super::super::error::StepError;
 use super::super::key::KeyBuilder;
+use super::super::source_tree::SourceTree;
 use super::bind;
 use crate::dockerfile::{CacheMount, CacheSharing};
 use crate::layer::tree::{Owned, copy_tree};
