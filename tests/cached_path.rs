@@ -25,9 +25,15 @@ const NOISE: [&str; 9] = [
 
 /// The calls of a quiet build of the rig's Dockerfile, one a line, without the process that made them.
 fn calls(rig: &Rig) -> Vec<String> {
+    calls_with(rig, &[])
+}
+
+/// [`calls`] of a build with options.
+pub(crate) fn calls_with(rig: &Rig, options: &[&str]) -> Vec<String> {
     let trace = rig.path("trace");
     let context = rig.context();
-    let build = rig.command(["build", "-q", context.to_str().unwrap()]);
+    let arguments = [&["build", "-q"], options, &[context.to_str().unwrap()]].concat();
+    let build = rig.command(arguments);
     let mut command = Command::new("timeout");
     // Of a call that another process's interrupts, the second line says nothing new.
     command
@@ -47,9 +53,15 @@ fn calls(rig: &Rig) -> Vec<String> {
         .collect()
 }
 
-fn is_call(line: &str, name: &str) -> bool {
+pub(crate) fn is_call(line: &str, name: &str) -> bool {
     line.strip_prefix(name)
         .is_some_and(|rest| rest.starts_with('('))
+}
+
+/// As many layers, each linked to the one below.
+fn linked(rig: &Rig, steps: usize) {
+    let steps = (0..steps).map(|step| format!("COPY --link file /copy{step}\n"));
+    rig.dockerfile(&format!("FROM base\n{}", steps.collect::<String>()));
 }
 
 /// Half of them RUN, half COPY.
@@ -77,6 +89,10 @@ fn with_settled_file() -> Rig {
 /// caller is, so this is the store of a user who has none.
 fn of_cached_steps(rig: &Rig, steps: usize) -> Vec<String> {
     dockerfile(rig, steps);
+    cached(rig)
+}
+
+fn cached(rig: &Rig) -> Vec<String> {
     // The second one writes down that the file of the context is not new any more.
     for _ in 0..2 {
         calls(rig);
@@ -134,6 +150,15 @@ fn what_a_cached_step_costs_does_not_depend_on_its_place() {
     let (first, last) = (more - few, many - more);
     println!("{first} and {last} calls of twenty steps");
     assert!(last <= first + first / 10, "{first} and then {last} calls");
+    let [few, more, many] = [4, 24, 44].map(|steps| {
+        linked(&rig, steps);
+        cached(&rig).len()
+    });
+    let (linked, next) = (more - few, many - more);
+    assert!(
+        next <= linked + linked / 10,
+        "{linked} and then {next} calls"
+    );
     assert!(
         last < 2 * 10 * CALLS_OF_TWO_STEPS,
         "{last} calls of twenty steps"

@@ -35,6 +35,7 @@ mod copy_owners;
 mod copy_rules;
 mod crash;
 mod decompressors;
+mod deep_stacks;
 mod diagnostics;
 mod doctor;
 mod errors;

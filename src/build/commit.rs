@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -108,10 +108,8 @@ pub(crate) fn commit(
     let began = Instant::now();
     store.settle(&active)?;
     let upper = open(&active.upper())?;
-    let below = store.layer_paths(active.parent());
-    let lowers = open_all(&below)?;
-    let layers: Vec<PathBuf> = std::iter::once(active.upper()).chain(below).collect();
-    let owners = store.owners_of(&layers);
+    let lowers = store.lowers(active.parent());
+    let owners = store.owners_on(Some(active.upper()), active.parent());
     let earlier = options.blob.zip(options.lineage);
     let earlier = earlier.and_then(|(encoding, lineage)| lineage.last(store, encoding));
     let mut sink = Scanned {
@@ -207,10 +205,6 @@ fn open(path: &Path) -> Result<OwnedFd, StepError> {
         path: path.display().to_string(),
         source,
     })
-}
-
-fn open_all(paths: &[PathBuf]) -> Result<Vec<OwnedFd>, StepError> {
-    paths.iter().map(|path| open(path)).collect()
 }
 
 /// Puts the blob in the store and remembers which layer it holds.
@@ -344,20 +338,21 @@ pub(crate) fn read_layer(
                 .map_err(|source| StepError::Compress { source })?;
         }
         None => {
-            let paths = match store.linked_files(snapshot) {
-                Some(path) => vec![path],
-                None => store.layer_paths(snapshot),
+            let (top, lowers) = match store.linked_files(snapshot) {
+                Some(path) => (path, Vec::new()),
+                None => {
+                    let top = store.layer_paths(snapshot).into_iter().next();
+                    let top = top.expect("a snapshot with a layer has a path");
+                    (top, store.lowers(&snapshot.below()))
+                }
             };
-            let (top, below) = paths
-                .split_first()
-                .expect("a snapshot with a layer has a path");
             let options = PackOptions {
                 clamp_mtime,
                 include_parents: true,
                 ..PackOptions::default()
             };
-            let (upper, lowers) = (open(top)?, open_all(below)?);
-            let owners = store.owners_of(&paths);
+            let upper = open(&top)?;
+            let owners = store.owners_on(None, snapshot);
             pack(upper.as_fd(), &lowers, &owners, &options, out)
                 .map_err(|source| StepError::Pack { source })?;
         }

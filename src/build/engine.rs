@@ -86,7 +86,7 @@ impl ContextPlace {
 enum StageResult {
     #[default]
     Waiting,
-    Done(Box<StageState>),
+    Done(Arc<StageState>),
     Failed,
 }
 
@@ -336,7 +336,7 @@ impl<'a> Engine<'a> {
                 let work = move || {
                     let result = stage::build(self, index);
                     let stored = match result {
-                        Ok(state) => StageResult::Done(Box::new(state)),
+                        Ok(state) => StageResult::Done(Arc::new(state)),
                         Err(error) => {
                             // Of several errors the one that is not a consequence counts.
                             let mut first = lock(first_error);
@@ -361,7 +361,7 @@ impl<'a> Engine<'a> {
             .unwrap_or_else(PoisonError::into_inner)
         {
             Some(error) => Err(error),
-            None => self.result_of(self.plan.target),
+            None => self.result_of(self.plan.target).map(Arc::unwrap_or_clone),
         }
     }
 
@@ -370,9 +370,9 @@ impl<'a> Engine<'a> {
     fn look_up_stages(&self, needed: &[usize]) -> Result<StageState, Error> {
         for index in needed {
             let state = stage::build(self, *index)?;
-            lock(&self.results)[*index] = StageResult::Done(Box::new(state));
+            lock(&self.results)[*index] = StageResult::Done(Arc::new(state));
         }
-        self.result_of(self.plan.target)
+        self.result_of(self.plan.target).map(Arc::unwrap_or_clone)
     }
 
     /// The stage, if it is built.
@@ -384,11 +384,11 @@ impl<'a> Engine<'a> {
     }
 
     /// Waits for a stage.
-    pub(crate) fn result_of(&self, index: usize) -> Result<StageState, Error> {
+    pub(crate) fn result_of(&self, index: usize) -> Result<Arc<StageState>, Error> {
         let mut results = lock(&self.results);
         loop {
             match &results[index] {
-                StageResult::Done(state) => return Ok((**state).clone()),
+                StageResult::Done(state) => return Ok(Arc::clone(state)),
                 StageResult::Failed => return Err(Error::Canceled),
                 // Nobody else would build it.
                 StageResult::Waiting if !self.store.grows() => return Err(Error::Canceled),

@@ -303,13 +303,8 @@ pub(super) fn emulation(store: &Store, active: &Active) -> Option<Emulation> {
     if !matches!(store.ownership(), Ownership::Recorded(_)) {
         return None;
     }
-    let tables: Vec<PathBuf> = store
-        .layer_paths(active.parent())
-        .iter()
-        .map(|path| path.with_file_name(TABLE))
-        // Every step with a supervisor leaves a table, most of them empty.
-        .filter(|path| path.metadata().is_ok_and(|table| table.len() > 0))
-        .collect();
+    let layers = store.with_tables(active.parent()).into_iter();
+    let tables: Vec<PathBuf> = layers.map(|path| path.with_file_name(TABLE)).collect();
     Some(Emulation {
         filter: sandbox::emulation::program(!tables.is_empty()),
         tables: tables.into_iter().map(OsString::from).collect(),

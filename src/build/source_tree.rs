@@ -33,7 +33,7 @@ pub(crate) struct OpenContext {
 impl SourceTree {
     /// The view of a stage's or an image's snapshot.
     pub(crate) fn rootfs(store: &Store, snapshot: &Snapshot) -> Result<Self, StepError> {
-        let view = Arc::new(store.view(snapshot)?);
+        let view = store.shared_view(snapshot)?;
         Ok(Self::Rootfs {
             view,
             owners: store.owners(snapshot),

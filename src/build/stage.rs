@@ -1,5 +1,6 @@
 //! One stage: its base, then its steps in order, each looked up before it is carried out.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::add::{self, CopyStep, Known};
@@ -67,7 +68,10 @@ fn start(
     let globals = &engine.plan.globals;
     match &stage.base {
         PlannedBase::Scratch => Ok(StageState::scratch(&stage.platform, globals)),
-        PlannedBase::Stage(base) => Ok(StageState::of_stage(engine.result_of(*base)?)),
+        PlannedBase::Stage(base) => {
+            let state = engine.result_of(*base)?;
+            Ok(StageState::of_stage(Arc::unwrap_or_clone(state)))
+        }
         PlannedBase::Image(_) | PlannedBase::Named(_) => {
             let image = engine.image_of_base(stage);
             let id =
@@ -309,7 +313,7 @@ impl Files<'_, '_> {
             engine.spent(id, Spent::new(Phase::Key, began.elapsed()));
             match cached {
                 Some(record) => {
-                    engine.scan_cached(id, &record)?;
+                    engine.scan_cached(id, &record, &self.state.snapshot)?;
                     engine.cached_vertex(id);
                     Ok(record)
                 }
@@ -414,7 +418,7 @@ impl Files<'_, '_> {
             if !engine.request.no_cache
                 && let Some(theirs) = engine.store.cached(key)
             {
-                engine.scan_cached(id, &theirs)?;
+                engine.scan_cached(id, &theirs, &self.state.snapshot)?;
                 return Ok(theirs);
             }
             engine.store.remember(key, &record)?;

@@ -18,6 +18,8 @@ mod decompress;
 mod diff;
 mod follow;
 mod header;
+mod lower;
+mod outline;
 mod overrides;
 mod pack;
 mod pax;
@@ -31,6 +33,8 @@ pub(crate) use block_index::{BlockIndex, EarlierBlob};
 pub(crate) use compress::{Encoder, encoding_name};
 pub(crate) use decompress::{Decoder, is_compressed};
 pub(crate) use follow::{Follower, Part};
+pub(crate) use lower::Lower;
+pub(crate) use outline::Outline;
 pub(crate) use pack::{
     Devices, Error as PackError, NamedTree, PackOptions, pack, pack_tree, pack_trees,
 };

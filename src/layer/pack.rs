@@ -19,6 +19,7 @@ use tar::EntryType;
 use super::attributes::{self, Attributes, View};
 use super::diff::Below;
 use super::header::{BLOCK, Member};
+use super::lower::Lower;
 use super::{MAX_DEPTH, MAX_PATH, OPAQUE_NAME, WHITEOUT_PREFIX};
 use crate::ownership::{self, Owners};
 use crate::sys;
@@ -97,7 +98,7 @@ pub(crate) enum Error {
 /// removal. Without any entry `out` holds an empty tar.
 pub(crate) fn pack(
     upper: BorrowedFd<'_>,
-    lowers: &[OwnedFd],
+    lowers: &[Lower],
     owners: &Owners,
     options: &PackOptions,
     out: &mut dyn Write,
@@ -105,7 +106,7 @@ pub(crate) fn pack(
     let mut packer = Packer::new(View::Snapshot, owners, options, out);
     let at_root = |source| inspect(b"/", source);
     let owned = |source| owner(b"/", source);
-    let below = Below::root(lowers, owners).map_err(at_root)?;
+    let below = Below::root(lowers, owners);
     let here = OsStr::new(".");
     let stat = sys::fs::stat_at(upper, here).map_err(at_root)?;
     let (stat, attributes) = packer.look(upper, here, stat, b"/")?;
@@ -230,7 +231,7 @@ impl<'a> Packer<'a> {
         let stat = sys::fs::stat_at(root, here).map_err(at_root)?;
         let (stat, attributes) = self.look(root, here, stat, b"/")?;
         self.emit(self.member(shown.to_vec(), EntryType::Directory, &stat, attributes)?)?;
-        let below = Below::root(&[], self.owners).map_err(at_root)?;
+        let below = Below::root(&[], self.owners);
         self.pack_directory(root, &mut path, below)
     }
 
@@ -382,7 +383,7 @@ impl<'a> Packer<'a> {
         let opaque = self.view == View::Snapshot
             && attributes::is_opaque(inner.as_fd(), here).map_err(look)?;
         let from_root = OsString::from(OsStr::from_bytes(path));
-        let below = level.below.descend(&from_root).map_err(look)?;
+        let below = level.below.descend(&from_root);
         let unchanged = below
             .shows(&from_root, &stat, &attributes)
             .map_err(|source| owner(path, source))?;

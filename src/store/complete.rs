@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::{Error, Store, is_known, kind_of, tmp, unsynced};
+use super::{Error, Store, is_known, kind_of, snapshots, tmp, unsynced};
 use crate::ownership::Ownership;
 
 impl Store {
@@ -35,6 +35,7 @@ impl Store {
             trees: None,
             tmp: None,
             marker: unsynced::Marker::default(),
+            views: snapshots::Views::default(),
             _lock: lock,
         };
         store.settle_snapshots().ok()?;

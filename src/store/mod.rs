@@ -43,10 +43,12 @@ mod complete;
 mod contents;
 mod error;
 mod exclusive;
+mod owners;
 mod partials;
 pub(crate) mod place;
 mod records;
 mod snapshots;
+mod stack;
 mod tags;
 mod tmp;
 mod trees;
@@ -67,7 +69,8 @@ pub(crate) use contents::{Remembered, StoredRecord, StoredSnapshot};
 pub(crate) use error::Error;
 pub(crate) use exclusive::Exclusive;
 pub(crate) use records::{CacheRecord, Download, LayerBlob};
-pub(crate) use snapshots::{Active, MAX_LAYERS, Packing, Snapshot, StagedSnapshot};
+pub(crate) use snapshots::{Active, MAX_LAYERS, Packing, StagedSnapshot};
+pub(crate) use stack::Snapshot;
 pub(crate) use tags::REF_NAME;
 pub(crate) use view::View;
 
@@ -104,6 +107,7 @@ pub(crate) struct Store {
     /// `None` where everything is there already, see [`Store::open_complete`].
     tmp: Option<tmp::Scratch>,
     marker: unsynced::Marker,
+    views: snapshots::Views,
     /// Held for as long as the store is open, so that nobody removes what this build uses.
     _lock: File,
 }
@@ -166,6 +170,7 @@ impl Store {
             trees,
             tmp: Some(tmp),
             marker: unsynced::Marker::default(),
+            views: snapshots::Views::default(),
             _lock: lock,
         };
         store.settle_snapshots()?;

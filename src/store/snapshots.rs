@@ -4,40 +4,27 @@
 //! gone when dropped. Each holds only what its layer changed, in overlayfs format (`userxattr`), and
 //! the table of owners of its files; the whole file system is the stack of it and its parents.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
 
+use super::stack::{Directory, Layer, Snapshot};
 use super::trees::WorkingTree;
 use super::{Durable, Error, Store, create_private, tmp, write_atomically};
+use crate::layer::Lower;
 use crate::oci::{ChainId, DiffId};
-use crate::ownership::{Owners, Ownership};
+use crate::ownership::Ownership;
 use crate::sys;
 
 /// The directory of a snapshot that has its files.
 pub(super) const DIFF: &str = "diff";
-
-/// A committed stack of layers; the default is the empty one.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Snapshot {
-    /// Topmost first. Shared, because every step of a long build has a stack of its own.
-    chain: Vec<Arc<Layer>>,
-}
-
-/// One layer of a stack.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Layer {
-    chain_id: ChainId,
-    /// The snapshot that holds the files, where this one only puts them on another parent.
-    content: Option<ChainId>,
-}
 
 /// A layer being written on top of a snapshot: `diff` is the overlay's upper directory.
 #[derive(Debug)]
@@ -83,22 +70,11 @@ pub(crate) struct Packing {
     pub(crate) clamp_mtime: Option<i64>,
 }
 
-impl Snapshot {
-    /// The stack's identity; `None` for the empty stack.
-    pub(crate) fn chain_id(&self) -> Option<&ChainId> {
-        self.chain.first().map(|layer| &layer.chain_id)
-    }
-
-    /// The lowest `depth` layers of the stack.
-    pub(crate) fn lowest(&self, depth: usize) -> Self {
-        Self {
-            chain: self.chain[self.chain.len() - depth..].to_vec(),
-        }
-    }
-}
+/// The snapshots that are looked at.
+pub(super) type Views = Mutex<BTreeMap<Option<ChainId>, Arc<OwnedFd>>>;
 
 impl Store {
-    fn snapshot_path(&self, chain_id: &ChainId) -> PathBuf {
+    pub(super) fn snapshot_path(&self, chain_id: &ChainId) -> PathBuf {
         self.root
             .join("snapshots")
             .join(self.kind())
@@ -140,47 +116,39 @@ impl Store {
                 return Err(Error::OtherSnapshot { path });
             }
             next = record.parent;
-            chain.push(Arc::new(Layer {
-                chain_id,
-                content: record.content,
-            }));
+            chain.push(Layer::new(chain_id, record.content));
         }
         Ok(Snapshot { chain })
     }
 
-    /// The layers' directories, topmost first. A linked layer has two: the one that looks like the
-    /// root below it, and the files. An overlay takes no directory twice, and needs it only once: what
-    /// a linked layer holds is the same, and hides nothing, wherever it is in the stack.
+    /// The layers' directories, topmost first.
     pub(crate) fn layer_paths(&self, snapshot: &Snapshot) -> Vec<PathBuf> {
-        let mut seen = HashSet::new();
-        snapshot
-            .chain
-            .iter()
-            .flat_map(|layer| std::iter::once(&layer.chain_id).chain(&layer.content))
-            .filter(|chain_id| seen.insert(*chain_id))
-            .map(|chain_id| self.snapshot_path(chain_id).join(DIFF))
-            .collect()
+        self.directories(snapshot).map(|(path, _)| path).collect()
     }
 
-    /// Whose the files in the layers' directories `diffs` are, topmost first, and those in a merged view
-    /// of them.
-    pub(crate) fn owners_of(&self, diffs: &[PathBuf]) -> Owners {
-        Owners::new(&self.ownership, diffs)
+    /// The same for who packs what is above them.
+    pub(crate) fn lowers(&self, snapshot: &Snapshot) -> Vec<Lower> {
+        let shared =
+            |(path, it): (PathBuf, &Directory)| Lower::with_outline(path, Arc::clone(&it.outline));
+        self.directories(snapshot).map(shared).collect()
     }
 
-    /// Whose the files of the snapshot are, in its layers and in a [view](Store::view).
-    pub(crate) fn owners(&self, snapshot: &Snapshot) -> Owners {
-        match self.viewed(snapshot) {
-            Some(tree) => self.owners_of(&[tree]),
-            None => self.owners_of(&self.layer_paths(snapshot)),
-        }
+    fn directories<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+    ) -> impl Iterator<Item = (PathBuf, &'a Directory)> {
+        let snapshots = self.root.join("snapshots").join(self.kind());
+        snapshot.directories().map(move |directory| {
+            let name = format!("{}/{DIFF}", directory.chain_id.0.hex());
+            (snapshots.join(name), directory)
+        })
     }
 
     /// The directory with the files of the topmost layer, if that is a linked one: its tar says the
     /// same whatever is below.
     pub(crate) fn linked_files(&self, snapshot: &Snapshot) -> Option<PathBuf> {
         let content = snapshot.chain.first()?.content.as_ref()?;
-        Some(self.snapshot_path(content).join(DIFF))
+        Some(self.snapshot_path(&content.chain_id).join(DIFF))
     }
 
     /// Puts the only layer of `linked`, a stack of one layer with `diff_id`, on `parent`: no file is
@@ -196,7 +164,7 @@ impl Store {
         }
         let chain_id = ChainId::on(parent.chain_id(), &diff_id);
         if self.has_snapshot(&chain_id) {
-            return self.snapshot(Some(&chain_id));
+            return self.snapshot_above(Some(&chain_id), parent);
         }
         let active = self.prepare(parent)?;
         self.publish_snapshot(StagedSnapshot {
@@ -226,10 +194,22 @@ impl Store {
         })
     }
 
+    /// [`Store::view`] for one of many that look at the snapshot: it stays for as long as the store is open.
+    pub(crate) fn shared_view(&self, snapshot: &Snapshot) -> Result<Arc<OwnedFd>, Error> {
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let chain_id = snapshot.chain_id().cloned();
+        if let Some(view) = views.get(&chain_id) {
+            return Ok(Arc::clone(view));
+        }
+        let view = Arc::new(self.view(snapshot)?);
+        views.insert(chain_id, Arc::clone(&view));
+        Ok(view)
+    }
+
     /// Starts a layer on `parent`. Its root directory looks like the parent's.
     pub(crate) fn prepare(&self, parent: &Snapshot) -> Result<Active, Error> {
         if self.trees.is_none() {
-            check_count(self.layer_paths(parent).len())?;
+            check_count(parent.directories().count())?;
         }
         let directory = self.scratch()?;
         let diff = directory.join(DIFF);
@@ -251,10 +231,10 @@ impl Store {
 
     /// Gives the layer's root directory the owner and mode of its parent's.
     fn copy_root(&self, active: &Active) -> Result<(), Error> {
-        let Some(below) = self.layer_paths(&active.parent).into_iter().next() else {
+        let Some(below) = active.parent.chain_id() else {
             return Ok(());
         };
-        let like = self.root_of(&below)?;
+        let like = self.root_of(&self.snapshot_path(below).join(DIFF))?;
         let (uid, gid) = (like.st_uid, like.st_gid);
         let open =
             sys::fs::open_directory(&active.upper()).map_err(|source| Error::Prepare { source })?;
@@ -347,12 +327,9 @@ impl Store {
             self.rest(Some(&chain_id), tree);
         }
         if self.has_snapshot(&chain_id) {
-            return self.snapshot(Some(&chain_id));
+            return self.snapshot_above(Some(&chain_id), &active.parent);
         }
-        let top = Arc::new(Layer {
-            chain_id: chain_id.clone(),
-            content: content.clone(),
-        });
+        let top = Layer::new(chain_id.clone(), content.clone());
         let snapshot = Snapshot {
             chain: std::iter::once(top)
                 .chain(active.parent.chain.clone())
@@ -376,7 +353,9 @@ impl Store {
         match fs::rename(&active.directory, &place) {
             Ok(()) => Ok(snapshot),
             // rename(2) answers so when the name is a directory with something in it.
-            Err(_) if self.has_snapshot(&chain_id) => self.snapshot(Some(&chain_id)),
+            Err(_) if self.has_snapshot(&chain_id) => {
+                self.snapshot_above(Some(&chain_id), &active.parent)
+            }
             Err(source) => Err(Error::io("publish", &place)(source)),
         }
     }

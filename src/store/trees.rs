@@ -103,11 +103,7 @@ impl Store {
         let Some(tree) = active.tree.get() else {
             return Ok(());
         };
-        let paths = self.layer_paths(active.parent());
-        let lowers: Vec<_> = paths
-            .iter()
-            .map(|path| open(path))
-            .collect::<Result<_, _>>()?;
+        let lowers = self.lowers(active.parent());
         let mut listing = lock(&tree.listing);
         let root = open(&tree.path)?;
         let upper = open(&active.upper())?;
@@ -119,7 +115,7 @@ impl Store {
             &listing,
             Layers {
                 roots: &lowers,
-                owners: &self.owners_of(&paths),
+                owners: &self.owners_on(None, active.parent()),
             },
             (upper.as_fd(), &active.ownership),
         )
@@ -207,7 +203,7 @@ impl Store {
             .iter()
             .map(|path| open(path))
             .collect::<Result<_, _>>()?;
-        let owners = self.owners_of(&paths);
+        let owners = self.owners_on(None, snapshot);
         tree::merge(&layers, &owners, root.as_fd(), &tree.ownership).map_err(tree_failed)?;
         tree.listing = Mutex::new(tree::list(root.as_fd()).map_err(tree_failed)?);
         Ok(tree)

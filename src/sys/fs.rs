@@ -139,6 +139,13 @@ pub(crate) fn is_of_proc(fd: impl AsFd) -> Result<bool> {
 /// The names in a directory, sorted by bytes, without `.` and `..`. The descriptor must be readable
 /// (not `O_PATH`); its own position is left alone.
 pub(crate) fn read_names(dir: impl AsFd) -> Result<Vec<OsString>> {
+    let names = read_few_names(dir, usize::MAX)?;
+    Ok(names.expect("no directory has as many names"))
+}
+
+/// [`read_names`] of a directory with at most so many names; `None` where there are more, of which no more
+/// are read.
+pub(crate) fn read_few_names(dir: impl AsFd, most: usize) -> Result<Option<Vec<OsString>>> {
     let own = open_at(
         &dir,
         OsStr::new("."),
@@ -152,11 +159,14 @@ pub(crate) fn read_names(dir: impl AsFd) -> Result<Vec<OsString>> {
         let entry = entry.map_err(|errno| Error::new("getdents64", ".", errno))?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
+            if names.len() == most {
+                return Ok(None);
+            }
             names.push(OsString::from_vec(name.to_vec()));
         }
     }
     names.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-    Ok(names)
+    Ok(Some(names))
 }
 
 /// The target text of the link `name`.

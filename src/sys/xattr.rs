@@ -1,5 +1,5 @@
 //! Extended attributes of a name in a directory, never through a link (xattr(7)). An empty name is the
-//! directory, or whatever else the descriptor is.
+//! directory, or whatever else the descriptor is. In `AT_FDCWD` a name may be any path.
 #![expect(unsafe_code, reason = "libc has the calls, nix does not wrap them")]
 
 use std::ffi::{CStr, CString, OsStr, OsString};
@@ -12,10 +12,13 @@ use super::{Error, Result};
 
 /// `/proc/self/fd/N/name`: the l-variants take paths only, and this one starts at the descriptor.
 fn path_of(dir: &impl AsFd, name: &OsStr) -> CString {
-    let mut path = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()).into_bytes();
-    if !name.is_empty() {
-        path.push(b'/');
-        path.extend_from_slice(name.as_bytes());
+    let mut path = match dir.as_fd().as_raw_fd() {
+        libc::AT_FDCWD => Vec::new(),
+        open => format!("/proc/self/fd/{open}/").into_bytes(),
+    };
+    path.extend_from_slice(name.as_bytes());
+    if name.is_empty() {
+        path.pop();
     }
     CString::new(path).expect("names from the kernel and checked names hold no NUL")
 }

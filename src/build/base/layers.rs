@@ -81,7 +81,7 @@ impl Fetch<'_> {
                 let chain = ChainId::on(snapshot.chain_id(), diff_id);
                 self.store
                     .has_snapshot(&chain)
-                    .then(|| self.store.snapshot(Some(&chain)))
+                    .then(|| self.store.snapshot_above(Some(&chain), &snapshot))
             });
             if let Some(Some(found)) = known
                 && self.store.has_blob(descriptor)

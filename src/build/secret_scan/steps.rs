@@ -6,15 +6,22 @@ use crate::build::engine::Engine;
 use crate::build::error::StepError;
 use crate::build::event::{Event, VertexId};
 use crate::oci::ImageConfig;
-use crate::store::CacheRecord;
+use crate::store::{CacheRecord, Snapshot};
 
 impl Engine<'_> {
-    /// Looks through the layer of a step that is not carried out again: who made it may not have looked.
-    pub(crate) fn scan_cached(&self, id: VertexId, record: &CacheRecord) -> Result<(), StepError> {
+    /// Looks through the layer of a step on `below` that is not carried out again: who made it may not have
+    /// looked.
+    pub(crate) fn scan_cached(
+        &self,
+        id: VertexId,
+        record: &CacheRecord,
+        below: &Snapshot,
+    ) -> Result<(), StepError> {
         let (Some(patterns), Some(diff_id)) = (&self.shared.scan, &record.diff_id) else {
             return Ok(());
         };
-        let snapshot = self.store.snapshot(record.chain_id.as_ref())?;
+        let chain_id = record.chain_id.as_ref();
+        let snapshot = self.store.snapshot_above(chain_id, below)?;
         let mut scan = LayerScan::new(patterns);
         read_layer(self.store, &snapshot, diff_id, self.clamp, &mut scan)?;
         self.warn_of_leaks(id, &scan.finish()?);

@@ -8,6 +8,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use nix::sys::stat::{Mode, SFlag, mknod};
 use tempfile::TempDir;
@@ -44,17 +45,22 @@ fn make_opaque(path: &Path) {
     attributes::set_opaque(open(path).as_fd(), OsStr::new(".")).unwrap();
 }
 
+/// The layer, the same whether what is below is remembered or not.
 fn packed(upper: &Path, lowers: &[&Path], options: &PackOptions) -> Result<Vec<u8>, Error> {
-    let lowers: Vec<_> = lowers.iter().map(|lower| open(lower)).collect();
-    let mut out = Vec::new();
-    pack(
-        open(upper).as_fd(),
-        &lowers,
-        &Owners::new(&Ownership::Mapped, &[]),
-        options,
-        &mut out,
-    )?;
-    Ok(out)
+    let outlined = |path: &&Path| Lower::with_outline(path.to_path_buf(), Arc::default());
+    let outlined: Vec<Lower> = lowers.iter().map(outlined).collect();
+    let lowers: Vec<Lower> = lowers
+        .iter()
+        .map(|path| Lower::new(path.to_path_buf()))
+        .collect();
+    let [plain, first, again] = [&lowers, &outlined, &outlined].map(|lowers| {
+        let mut out = Vec::new();
+        let owners = Owners::new(&Ownership::Mapped, &[]);
+        pack(open(upper).as_fd(), lowers, &owners, options, &mut out).map(|_| out)
+    });
+    let bytes = |result: &Result<Vec<u8>, Error>| result.as_ref().ok().cloned();
+    assert!(bytes(&plain) == bytes(&first) && bytes(&plain) == bytes(&again));
+    plain
 }
 
 /// Path, type and link of each member, as the `tar` crate reads them.
@@ -144,14 +150,18 @@ fn a_directory_that_was_hidden_below_is_new() {
     let upper = directory();
     make_directory(&upper.path().join("a/b"));
     make_directory(&upper.path().join("a"));
-    for hide in [
+    let hides = [
         "nothing",
         "whiteout",
         "file",
         "opaque parent",
         "opaque root",
-    ] {
+    ];
+    for (hide, more) in hides.iter().flat_map(|hide| [(*hide, 0), (*hide, 100)]) {
         let (top, bottom) = (directory(), directory());
+        for number in 0..more {
+            fs::write(top.path().join(number.to_string()), "").unwrap();
+        }
         make_directory(&bottom.path().join("a/b"));
         make_directory(&bottom.path().join("a"));
         if hide != "opaque root" {
@@ -175,9 +185,29 @@ fn a_directory_that_was_hidden_below_is_new() {
         assert_eq!(
             names(upper.path(), &[top.path(), bottom.path()]),
             expected,
-            "{hide}"
+            "{hide}, and {more} files"
         );
     }
+}
+
+#[test]
+fn what_is_below_is_looked_at_as_far_as_nothing_above_it_answers() {
+    let (upper, lower) = (directory(), directory());
+    for root in [&upper, &lower] {
+        make_directory(&root.path().join("known/inner"));
+        make_directory(&root.path().join("known"));
+    }
+    fs::write(upper.path().join("known/inner/file"), "").unwrap();
+    set_time(&upper.path().join("known/inner"), 1000, 5);
+    fs::write(upper.path().join("file"), "").unwrap();
+    // Nothing can be looked up in it.
+    let damaged = lower.path().join("damaged");
+    fs::write(&damaged, "").unwrap();
+    let lowers = [lower.path(), &damaged];
+    assert_eq!(names(upper.path(), &lowers), ["file", "known/inner/file"]);
+    make_directory(&upper.path().join("new"));
+    let asked = packed(upper.path(), &lowers, &PackOptions::default());
+    assert!(matches!(asked, Err(Error::Owner { .. })));
 }
 
 #[test]

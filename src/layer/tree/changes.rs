@@ -255,6 +255,7 @@ impl Walk<'_> {
         let failed = || Error::compare(&self.path);
         let parent = self.path.parent().unwrap_or(Path::new(""));
         for lower in self.lowers.roots {
+            let lower = lower.open().map_err(failed())?;
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
             let Ok(directory) = sys::fs::open_in_root(lower, parent, flags, 0) else {
                 continue;

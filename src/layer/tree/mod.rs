@@ -11,13 +11,14 @@ mod copy;
 mod listing;
 mod merge;
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 pub(crate) use changes::changes;
 pub(crate) use listing::{Listing, list};
 pub(crate) use merge::{copy_tree, merge};
 
+use super::Lower;
 use crate::ownership::{self, Owners};
 use crate::sys;
 
@@ -31,7 +32,7 @@ pub(crate) struct Owned<'a> {
 /// Snapshots, topmost first, and whose their files are.
 #[derive(Clone, Copy)]
 pub(crate) struct Layers<'a> {
-    pub(crate) roots: &'a [OwnedFd],
+    pub(crate) roots: &'a [Lower],
     pub(crate) owners: &'a Owners,
 }
 

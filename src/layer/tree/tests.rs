@@ -10,7 +10,7 @@ struct Trees {
     directory: tempfile::TempDir,
 }
 
-fn open(path: &Path) -> OwnedFd {
+fn open(path: &Path) -> std::os::fd::OwnedFd {
     sys::fs::open_directory(path).unwrap()
 }
 
@@ -50,7 +50,7 @@ impl Trees {
             },
             before,
             Layers {
-                roots: &[open(&self.at("lower"))],
+                roots: &[Lower::new(self.at("lower"))],
                 owners: &Owners::NONE,
             },
             (upper.as_fd(), &Ownership::Discarded),

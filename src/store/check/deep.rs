@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use super::{Layer, Snapshots, Stacks, Survey};
-use crate::layer::{Decoder, PackOptions, pack};
+use crate::layer::{Decoder, Lower, PackOptions, pack};
 use crate::oci::{ChainId, Digest, Hasher};
 use crate::ownership::{Owners, Ownership};
 use crate::store::snapshots::{DIFF, Packing};
@@ -79,11 +79,9 @@ fn stack(layers: &BTreeMap<ChainId, Layer>, top: &ChainId, kind: &Path) -> Vec<P
 }
 
 fn packed(paths: &[PathBuf], ownership: &Ownership, packing: Packing) -> Result<Digest, String> {
-    let open = |path: &PathBuf| sys::fs::open_directory(path).map_err(|error| error.to_string());
-    let directories: Vec<_> = paths.iter().map(open).collect::<Result<_, _>>()?;
-    let mut directories = directories.into_iter();
-    let top = directories.next().ok_or("it has no files")?;
-    let lowers: Vec<_> = directories.collect();
+    let (top, below) = paths.split_first().ok_or("it has no files")?;
+    let top = sys::fs::open_directory(top).map_err(|error| error.to_string())?;
+    let lowers: Vec<Lower> = below.iter().cloned().map(Lower::new).collect();
     let options = PackOptions {
         clamp_mtime: packing.clamp_mtime,
         include_parents: true,

@@ -43,7 +43,7 @@ fn only_devices_from_below_are_believed_of_a_command() {
         };
         let mut out = Vec::new();
         let owners = Owners::new(&Ownership::Mapped, &[]);
-        let (upper, lower) = (open(upper.path()), open(below));
+        let (upper, lower) = (open(upper.path()), Lower::new(below.to_owned()));
         let packed = pack(upper.as_fd(), &[lower], &owners, &options, &mut out).unwrap();
         let mut archive = tar::Archive::new(&out[..]);
         let entries = archive.entries().unwrap().map(Result::unwrap);

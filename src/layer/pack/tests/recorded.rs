@@ -32,7 +32,7 @@ impl Snapshot {
             .map(Self::diff)
             .collect();
         let owners = Owners::new(&recorded(), &diffs);
-        let below: Vec<_> = diffs[1..].iter().map(|diff| open(diff)).collect();
+        let below: Vec<_> = diffs[1..].iter().cloned().map(Lower::new).collect();
         let (options, mut out) = (PackOptions::default(), Vec::new());
         let upper = open(&diffs[0]);
         pack(upper.as_fd(), &below, &owners, &options, &mut out).unwrap();
