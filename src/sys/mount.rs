@@ -2,15 +2,18 @@
 //! move_mount(2), mount_setattr(2)), and pivot_root(2).
 #![expect(unsafe_code, reason = "neither nix nor libc wraps these calls")]
 
+mod overlay;
+
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 
 use super::{Error, Result};
+pub(crate) use overlay::overlay;
 
 /// Restrictions of a mount (`MOUNT_ATTR_*`); they can be added to an inherited mount, not taken away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -271,76 +274,6 @@ pub(crate) fn pivot_to(root: impl AsFd) -> Result<()> {
     }
 }
 
-/// A detached overlay (never attached, gone with the descriptor) of `lowers`, topmost first, and an upper
-/// with its work directory. With a single lower and no upper there is nothing to merge and the result is
-/// that directory itself.
-///
-/// The overlay keeps its marks in `user.overlay.*` and is volatile: `work` must be empty and never used
-/// before, and after a power cut `upper` is worth nothing.
-pub(crate) fn overlay(
-    lowers: &[PathBuf],
-    upper: Option<&Path>,
-    work: Option<&Path>,
-) -> Result<OwnedFd> {
-    if let ([only], None) = (lowers, upper) {
-        return super::fs::open_directory(only);
-    }
-    match configure_overlay(lowers, upper, work, LowerStyle::Each) {
-        // Linux before 6.7 does not know the key `lowerdir+`, and before 6.5 says so only at the end.
-        Err(error) if error.errno == Errno::EINVAL => {
-            configure_overlay(lowers, upper, work, LowerStyle::Joined).map_err(|_| error)
-        }
-        other => other,
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum LowerStyle {
-    Each,
-    Joined,
-}
-
-fn configure_overlay(
-    lowers: &[PathBuf],
-    upper: Option<&Path>,
-    work: Option<&Path>,
-    style: LowerStyle,
-) -> Result<OwnedFd> {
-    let context = Context::open(c"overlay")?;
-    match style {
-        LowerStyle::Each => {
-            for lower in lowers {
-                context.set(c"lowerdir+", lower.as_os_str())?;
-            }
-        }
-        LowerStyle::Joined => context.set(c"lowerdir", OsStr::from_bytes(&joined(lowers)))?,
-    }
-    if let (Some(upper), Some(work)) = (upper, work) {
-        context.set(c"upperdir", upper.as_os_str())?;
-        context.set(c"workdir", work.as_os_str())?;
-        context.set_flag(c"volatile")?;
-    }
-    context.set_flag(c"userxattr")?;
-    context.mount(Attributes::default())
-}
-
-/// The value of `lowerdir`: paths joined by colons, with `\`, `:` and `,` in them escaped.
-fn joined(lowers: &[PathBuf]) -> Vec<u8> {
-    let mut value = Vec::new();
-    for (index, lower) in lowers.iter().enumerate() {
-        if index > 0 {
-            value.push(b':');
-        }
-        for &byte in lower.as_os_str().as_bytes() {
-            if matches!(byte, b'\\' | b':' | b',') {
-                value.push(b'\\');
-            }
-            value.push(byte);
-        }
-    }
-    value
-}
-
 fn c_string(call: &'static str, text: &OsStr) -> Result<CString> {
     CString::new(text.as_bytes()).map_err(|_| Error::on(call, text, Errno::EINVAL))
 }
@@ -351,15 +284,4 @@ fn owned(value: libc::c_long) -> nix::Result<OwnedFd> {
     let raw = RawFd::try_from(value).expect("descriptors are ints");
     // SAFETY: the kernel just made this descriptor for us, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    #[test]
-    fn joined_lowers_escape_what_the_option_string_gives_a_meaning() {
-        let lowers = [PathBuf::from("/a:b"), PathBuf::from("/c,d\\e")];
-        assert_eq!(super::joined(&lowers), b"/a\\:b:/c\\,d\\\\e");
-    }
 }

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "neither nix nor libc wraps these calls")]
 
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
@@ -58,6 +59,35 @@ fn require_one_thread() -> Result<()> {
         return Err(Error::new("fork", "", Errno::EDEADLK));
     }
     Ok(())
+}
+
+/// What `work` returns, done in a thread of its own. When this returns the thread is gone, with what only it
+/// held, such as a namespace; and [`fork`] does not count it.
+pub(crate) fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    let (id, result) = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .spawn_scoped(scope, || (nix::unistd::gettid(), work()))
+            .map_err(|error| {
+                let errno = error.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw);
+                Error::new("clone", "CLONE_THREAD", errno)
+            })?;
+        Ok(thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })?;
+    // Who joins a thread is woken when it leaves the address space, which is before it leaves the rest.
+    while is_thread(id) {
+        std::thread::sleep(Duration::from_micros(50));
+    }
+    Ok(result)
+}
+
+/// Whether `id` is a thread of this process.
+fn is_thread(id: Pid) -> bool {
+    let process = nix::unistd::getpid();
+    // SAFETY: integers only, and signal 0 is none.
+    let status = unsafe { libc::syscall(libc::SYS_tgkill, process.as_raw(), id.as_raw(), 0) };
+    Errno::result(status).is_ok()
 }
 
 /// Ends this process at once, without destructors or atexit handlers: the way out of a forked child.
