@@ -133,6 +133,25 @@ fn a_named_store_is_taken_as_it_is() {
     assert!(rig.store().join("version").exists());
 }
 
+/// fsconfig(2) takes no value of 256 bytes, and what an option text of mount(2) gives a meaning may be in a
+/// path too.
+#[test]
+fn a_store_with_a_long_and_odd_name_has_many_layers_all_the_same() {
+    let rig = Rig::empty();
+    let home = rig.path(&format!("a,b:c\\d/{0}/{0}", "long".repeat(50)));
+    fs::create_dir_all(&home).unwrap();
+    Outcome::of(&mut homed(&rig, &home, &["import", &tar(&rig), "base"])).succeeds();
+    let steps: String = (0..20)
+        .map(|step| format!("COPY file /copied{step}\n"))
+        .collect();
+    rig.write("file", "");
+    rig.dockerfile(&format!(
+        "FROM base\nRUN echo > /gone\n{steps}RUN rm /gone /copied3\n\
+         RUN test ! -e /gone && test ! -e /copied3 && test -e /copied0 && touch /file"
+    ));
+    Outcome::of(&mut homed(&rig, &home, &["build", "."])).succeeds();
+}
+
 #[test]
 fn commands_without_a_store_do_not_look_for_one() {
     if host::is_root() {
