@@ -194,7 +194,9 @@ mod tests {
 
     #[test]
     fn names_are_short_and_escape_what_the_option_text_gives_a_meaning() {
-        let cases: &[(&[&str], Option<[&str; 2]>, &str, &str)] = &[
+        /// Lowers, upper and work directory, and what comes of them: base and options.
+        type Case<'a> = (&'a [&'a str], Option<[&'a str; 2]>, &'a str, &'a str);
+        let cases: &[Case<'_>] = &[
             (
                 &["/s/2/diff", "/s/1/diff"],
                 Some(["/t/3/upper", "/t/3/work"]),
@@ -395,16 +397,12 @@ mod tests {
     fn what_no_kernel_can_mount_is_an_error() {
         const TEST: &str = "sys::mount::overlay::tests::what_no_kernel_can_mount_is_an_error";
         in_namespaces(TEST, |directory| {
-            let (mut lowers, upper, work) = layers_in(directory, 3);
+            let (mut lowers, _, _) = layers_in(directory, 3);
             lowers.push(directory.join("missing"));
-            let layers = Layers {
-                lowers: &lowers,
-                upper: Some((&upper, &work)),
-            };
+            let (lowers, upper) = (&lowers[..], None);
             for result in [
-                layers.mount_all(),
-                layers.mount_each(),
-                overlay(&lowers, Some(&upper), Some(&work)),
+                Layers { lowers, upper }.mount_all(),
+                overlay(lowers, None, None),
             ] {
                 assert_eq!(result.unwrap_err().errno, Errno::ENOENT);
             }
