@@ -444,7 +444,7 @@ fn files_are_read_as_they_come() {
         let archive = rig.path("image.tar");
         rig.build(&["-o", &format!("type=oci,dest={}", archive.display())])
             .succeeds();
-        crate::rig::image::Image::open(&archive).setting("Labels")["a"].clone()
+        Image::open(&archive).setting("Labels")["a"].clone()
     };
     for (name, text, expected) in [
         ("Dockerfile", "FROM scratch\nLABEL a=b", "b"),
