@@ -10,19 +10,20 @@ use std::time::Instant;
 
 use super::error::StepError;
 use super::event::{Phase, Spent};
+use super::key::KeyBuilder;
 use super::request::Encoding;
 use super::secret_scan::{LayerScan, Leak};
 use super::tar_sink::{self, Begun, EndedBlob, LayerFile, Scanned};
 use crate::layer::{
     BlockIndex, Compression, Decoder, Devices, EarlierBlob, PackOptions, encoding_name, pack,
 };
-use crate::oci::{Descriptor, DiffId, Digest, media_type};
+use crate::oci::{Descriptor, DiffId, Digest, Platform, media_type};
 use crate::ownership::{Ownership, record};
-use crate::store::{Active, BlockIndexName, LayerBlob, Packing, Snapshot, Store};
+use crate::store::{Active, LayerBlob, Packing, Snapshot, Store};
 use crate::sys;
 
 /// How a build writes its layers.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct LayerOptions {
     /// Seconds since 1970 that no time in a layer may be later than.
     pub(crate) clamp_mtime: Option<i64>,
@@ -32,43 +33,47 @@ pub(crate) struct LayerOptions {
     pub(crate) ahead: Option<usize>,
     /// A command of the image wrote the layer, not rbuild itself.
     pub(crate) is_commands: bool,
-    /// What the layer is likely to have much in common with.
+    /// What the layer is likely to have much in common with, in the encoding of `blob`.
     pub(crate) lineage: Option<Lineage>,
 }
 
-/// The layers that one instruction made from one build to the next: where the file is that tells of the
-/// blocks of the last one's blob.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Lineage(BlockIndexName);
+/// The layers that one instruction made from one build to the next, in one encoding: the key of the blocks
+/// of the last one's blob.
+#[derive(Debug, Clone)]
+pub(crate) struct Lineage(Digest);
 
 impl Lineage {
-    /// Of the `instruction`, as it is written, of builds with this context. Two instructions of one
-    /// lineage do no harm: they find less.
-    pub(crate) fn new(instruction: &str, context: &Path) -> Self {
-        Self(BlockIndexName::of(&[
-            // Another version may compress to other bytes.
-            env!("CARGO_PKG_VERSION").as_bytes(),
-            instruction.as_bytes(),
-            context.as_os_str().as_bytes(),
-        ]))
-    }
-
-    fn encoded(self, encoding: Encoding) -> BlockIndexName {
-        let encoding = encoding_name(encoding.compression, encoding.level);
-        BlockIndexName::of(&[self.0.as_bytes(), encoding.as_bytes()])
+    /// Of the `instruction`, as it is written, of builds with this context for `platform`. Two instructions
+    /// of one lineage do no harm: they find less.
+    pub(crate) fn new(
+        instruction: &str,
+        context: &Path,
+        platform: &Platform,
+        encoding: Encoding,
+    ) -> Self {
+        let mut key = KeyBuilder::new("blocks", None, platform);
+        // Another version may compress to other bytes.
+        key.field("rbuild", env!("CARGO_PKG_VERSION"))
+            .field("instruction", instruction)
+            .field("context", context.as_os_str().as_bytes())
+            .field(
+                "encoding",
+                encoding_name(encoding.compression, encoding.level),
+            );
+        Self(key.finish())
     }
 
     /// The last one's blob, if it is still there.
-    fn last(self, store: &Store, encoding: Encoding) -> Option<Arc<EarlierBlob>> {
-        let (digest, index) = store.block_index(&self.encoded(encoding))?;
+    fn last(&self, store: &Store) -> Option<Arc<EarlierBlob>> {
+        let (digest, index) = store.block_index(&self.0)?;
         let blob = store.open_blob(&digest).ok()?;
         Some(EarlierBlob::new(blob, index))
     }
 
     /// Notes a blob as the last. Without the note the next one is compressed whole; nothing else is lost.
-    fn note(self, store: &Store, encoding: Encoding, blob: &Digest, index: &BlockIndex) {
+    fn note(&self, store: &Store, blob: &Digest, index: &BlockIndex) {
         if !index.is_small() {
-            drop(store.keep_block_index(&self.encoded(encoding), blob, index));
+            drop(store.keep_block_index(&self.0, blob, index));
         }
     }
 }
@@ -110,8 +115,8 @@ pub(crate) fn commit(
     let upper = open(&active.upper())?;
     let lowers = store.lowers(active.parent());
     let owners = store.owners_on(Some(active.upper()), active.parent());
-    let earlier = options.blob.zip(options.lineage);
-    let earlier = earlier.and_then(|(encoding, lineage)| lineage.last(store, encoding));
+    let earlier = options.lineage.as_ref();
+    let earlier = earlier.and_then(|lineage| lineage.last(store));
     let mut sink = Scanned {
         tar: tar_sink::begin(store, options.blob, earlier, options.ahead)?,
         scan,
@@ -170,7 +175,7 @@ pub(crate) fn commit(
             EndedBlob::Unwanted => {}
             EndedBlob::Complete(file) => {
                 compressed.bytes = Some(file.blob.size);
-                publish(store, file, encoding, &diff_id, options.lineage)?;
+                publish(store, file, encoding, &diff_id, options.lineage.as_ref())?;
             }
             EndedBlob::Begun(blob) => begun = Some((blob, encoding)),
         }
@@ -213,7 +218,7 @@ fn publish(
     file: LayerFile,
     encoding: Encoding,
     diff_id: &DiffId,
-    lineage: Option<Lineage>,
+    lineage: Option<&Lineage>,
 ) -> Result<Descriptor, StepError> {
     let LayerFile {
         blob: staged,
@@ -233,7 +238,7 @@ fn publish(
     };
     store.add_layer_blob(diff_id, blob)?;
     if let Some(lineage) = lineage {
-        lineage.note(store, encoding, &descriptor.digest, &index);
+        lineage.note(store, &descriptor.digest, &index);
     }
     Ok(descriptor)
 }
@@ -317,7 +322,7 @@ impl Left {
             is_of(&diff_id, &self.diff_id)?;
             file
         };
-        let lineage = self.options.lineage;
+        let lineage = self.options.lineage.as_ref();
         publish(store, file, self.encoding, &self.diff_id, lineage)
     }
 }

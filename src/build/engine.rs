@@ -376,9 +376,9 @@ impl<'a> Engine<'a> {
     }
 
     /// The stage, if it is built.
-    pub(crate) fn result_there(&self, index: usize) -> Option<StageState> {
+    pub(crate) fn result_there(&self, index: usize) -> Option<Arc<StageState>> {
         match &lock(&self.results)[index] {
-            StageResult::Done(state) => Some((**state).clone()),
+            StageResult::Done(state) => Some(Arc::clone(state)),
             StageResult::Failed | StageResult::Waiting => None,
         }
     }

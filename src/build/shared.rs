@@ -1,10 +1,10 @@
 //! What the builds for the platforms of one request have in common.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::commit::Lineage;
 use super::engine::{ContextPlace, lock};
 use super::event::VertexId;
 use super::remote_context::FetchedContexts;
@@ -18,6 +18,7 @@ use crate::oci::Digest;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(super) place: ContextPlace,
+    absolute: OnceLock<PathBuf>,
     pub(super) context: OnceLock<Arc<OpenContext>>,
     pub(super) fetched: FetchedContexts,
     pub(super) turns: Turns,
@@ -43,6 +44,7 @@ impl Shared {
         };
         Self {
             place,
+            absolute: OnceLock::new(),
             context,
             fetched: FetchedContexts::default(),
             turns: Turns::default(),
@@ -52,13 +54,14 @@ impl Shared {
         }
     }
 
-    /// What the layers of `instruction` of builds with this context have in common.
-    pub(super) fn lineage(&self, instruction: &str) -> Lineage {
-        let context = match &self.place {
-            ContextPlace::Directory { path, .. } => std::path::absolute(path).ok(),
-            _ => None,
-        };
-        Lineage::new(instruction, &context.unwrap_or_default())
+    /// Where the context is, which tells builds apart; empty when it is no directory.
+    pub(super) fn absolute_context(&self) -> &Path {
+        self.absolute.get_or_init(|| match &self.place {
+            ContextPlace::Directory { path, .. } => {
+                std::path::absolute(path).unwrap_or_else(|_| path.clone())
+            }
+            _ => PathBuf::new(),
+        })
     }
 
     pub(super) fn next_vertex(&self) -> VertexId {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::add::{self, CopyStep, Known};
 use super::ahead::Ahead;
 use super::behind::Job;
-use super::commit::{LayerOptions, commit};
+use super::commit::{LayerOptions, Lineage, commit};
 use super::count::Count;
 use super::engine::Engine;
 use super::error::{Error, StepError};
@@ -36,10 +36,9 @@ pub(crate) fn build(engine: &Engine<'_>, index: usize) -> Result<StageState, Err
             return Err(Error::Canceled);
         }
         let before = engine.shared.scan.is_some().then(|| state.config.clone());
-        let next = stage.steps.get(number + 1);
         let around = Around {
             is_last,
-            ahead: Ahead::of(engine, &stage.platform, (step, next), &state),
+            next: stage.steps.get(number + 1),
             known: &mut known,
         };
         let done = execute(engine, stage, &mut state, step, around, &mut count);
@@ -105,7 +104,7 @@ fn start(
 struct Around<'a, 'b> {
     /// No step of the build waits for its layer.
     is_last: bool,
-    ahead: Option<Ahead<'a>>,
+    next: Option<&'a Step>,
     /// What was found out for the step, then what it found out for the next.
     known: &'b mut Option<Known>,
 }
@@ -348,7 +347,9 @@ impl Files<'_, '_> {
         input: T,
         write: impl FnOnce(&Active, &StageState, T) -> Result<Remember, StepError>,
     ) -> Result<CacheRecord, StepError> {
-        let Some(ahead) = self.around.ahead.take() else {
+        let platform = &self.stage.platform;
+        let steps = (self.step, self.around.next);
+        let Some(ahead) = Ahead::of(self.engine, platform, steps, self.state) else {
             return self.write(id, key, input, write);
         };
         std::thread::scope(|scope| {
@@ -385,11 +386,17 @@ impl Files<'_, '_> {
             true => None,
             false => engine.behind.room(),
         };
+        let made = engine.layer_options(self.stage);
+        let lineage = made.blob.map(|encoding| {
+            let context = engine.shared.absolute_context();
+            let platform = &self.stage.platform;
+            Lineage::new(&self.step.statement.text, context, platform, encoding)
+        });
         let options = LayerOptions {
             ahead,
             is_commands: self.is_commands,
-            lineage: Some(engine.shared.lineage(&self.step.statement.text)),
-            ..engine.layer_options(self.stage)
+            lineage,
+            ..made
         };
         let scan = engine.shared.scan.as_ref().map(LayerScan::new);
         let committed = commit(engine.store, active, options, scan)?;

@@ -27,10 +27,10 @@ pub(super) enum Compressor {
 
 pub(super) struct Gzip {
     deflater: Deflater,
-    /// For samples.
-    fast: Deflater,
+    /// For samples; a small layer has none.
+    fast: Option<Deflater>,
     /// For what does not compress.
-    storing: Deflater,
+    storing: Option<Deflater>,
 }
 
 impl Codec {
@@ -51,8 +51,8 @@ impl Codec {
         Ok(match self {
             Self::Gzip(level) => Compressor::Gzip(Box::new(Gzip {
                 deflater: deflater(level),
-                fast: deflater(1),
-                storing: deflater(0),
+                fast: None,
+                storing: None,
             })),
             Self::Zstd(level) => {
                 let mut compressor = zstd::bulk::Compressor::new(level)?;
@@ -86,7 +86,7 @@ impl Compressor {
 impl Gzip {
     fn compress(&mut self, block: &[u8]) -> io::Result<Buffer> {
         let deflater = match self.is_incompressible(block)? {
-            true => &mut self.storing,
+            true => self.storing.get_or_insert_with(|| deflater(0)),
             false => &mut self.deflater,
         };
         let bound = deflater.gzip_compress_bound(block.len());
@@ -105,12 +105,12 @@ impl Gzip {
         if block.len() < SAMPLES * SAMPLE {
             return Ok(false);
         }
-        let mut room = vec![0; self.fast.deflate_compress_bound(SAMPLE)];
+        let fast = self.fast.get_or_insert_with(|| deflater(1));
+        let mut room = vec![0; fast.deflate_compress_bound(SAMPLE)];
         for sample in 0..SAMPLES {
             let begin = (block.len() - SAMPLE) / (SAMPLES - 1) * sample;
             let sample = &block[begin..begin + SAMPLE];
-            let length = self
-                .fast
+            let length = fast
                 .deflate_compress(sample, &mut room)
                 .map_err(io::Error::other)?;
             // One part that gives in is worth the whole.

@@ -62,7 +62,6 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 
 pub(crate) use blobs::{BlobWriter, StagedBlob};
-pub(crate) use block_indexes::BlockIndexName;
 pub(crate) use cache_mounts::{CacheDirectory, CacheFailure, Sharing};
 pub(crate) use check::{Checkup, Counts, Depth, Finding, Level};
 pub(crate) use contents::{Remembered, StoredRecord, StoredSnapshot};

@@ -40,20 +40,6 @@ pub(super) enum Rules<'a> {
     Host,
 }
 
-/// Writes entries and counts them.
-#[derive(Debug)]
-pub(super) struct Writer<'a> {
-    rules: Rules<'a>,
-    mode: Option<&'a ChmodSpec>,
-    buffer: Vec<u8>,
-    /// Where in the target the first name of a file with several was written. Kept for one source only,
-    /// as by BuildKit: another one could replace what was written.
-    linked: HashMap<(u64, u64), PathBuf>,
-    /// Something that was there, perhaps written by an earlier source, is gone.
-    has_replaced: bool,
-    pub(super) copied: Copied,
-}
-
 /// What decides how a [`Writer`] writes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Like<'a> {
@@ -63,28 +49,37 @@ pub(super) struct Like<'a> {
 
 impl<'a> Like<'a> {
     pub(super) fn writer(self) -> Writer<'a> {
-        Writer::new(self.rules, self.mode)
-    }
-}
-
-impl<'a> Writer<'a> {
-    pub(super) fn new(rules: Rules<'a>, mode: Option<&'a ChmodSpec>) -> Self {
-        Self {
-            rules,
-            mode,
+        Writer {
+            like: self,
             buffer: vec![0; BUFFER],
             linked: HashMap::new(),
             has_replaced: false,
             copied: Copied::default(),
         }
     }
+}
+
+/// Writes entries and counts them.
+#[derive(Debug)]
+pub(super) struct Writer<'a> {
+    like: Like<'a>,
+    buffer: Vec<u8>,
+    /// Where in the target the first name of a file with several was written. Kept for one source only,
+    /// as by BuildKit: another one could replace what was written.
+    linked: HashMap<(u64, u64), PathBuf>,
+    /// Something that was there, perhaps written by an earlier source, is gone.
+    has_replaced: bool,
+    pub(super) copied: Copied,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(rules: Rules<'a>, mode: Option<&'a ChmodSpec>) -> Self {
+        Like { rules, mode }.writer()
+    }
 
     /// What another writer has to be made with to write the same.
     pub(super) fn like(&self) -> Like<'a> {
-        Like {
-            rules: self.rules,
-            mode: self.mode,
-        }
+        self.like
     }
 
     /// Another source begins: its files are not names of those before.
@@ -108,7 +103,7 @@ impl<'a> Writer<'a> {
             return set.map_err(sink.failed());
         }
         let mut stat = sys::fs::stat(made).map_err(sink.failed())?;
-        if let Rules::Image { ownership, .. } = self.rules {
+        if let Rules::Image { ownership, .. } = self.like.rules {
             let seen = ownership.seen(made, &mut stat);
             seen.map_err(|source| Error::Owner {
                 path: sink.path(),
@@ -180,7 +175,7 @@ impl<'a> Writer<'a> {
         match source.node.kind() {
             Kind::Regular => self.regular(source, sink)?,
             Kind::Symlink => self.link(source, sink)?,
-            Kind::CharDevice | Kind::BlockDevice if matches!(self.rules, Rules::Host) => {
+            Kind::CharDevice | Kind::BlockDevice if matches!(self.like.rules, Rules::Host) => {
                 self.copied
                     .skipped
                     .push(Skipped::Device { path: sink.path() });
@@ -277,7 +272,7 @@ impl<'a> Writer<'a> {
 
     /// Makes an empty file that is recorded to be the device.
     fn device(&mut self, source: &Source<'_>, sink: &Sink<'_>) -> Result<(), Error> {
-        let Rules::Image { ownership, owner } = self.rules else {
+        let Rules::Image { ownership, owner } = self.like.rules else {
             return Ok(());
         };
         let device = Device::of(source.node.stamp.mode, source.node.device);
@@ -308,7 +303,7 @@ impl<'a> Writer<'a> {
     fn finish_name(&mut self, source: &Source<'_>, sink: &Sink<'_>) -> Result<(), Error> {
         let mut stat = sys::fs::stat_at(sink.directory, sink.name).map_err(sink.failed())?;
         self.ownership().made(&mut stat);
-        if let Rules::Image { ownership, owner } = self.rules {
+        if let Rules::Image { ownership, owner } = self.like.rules {
             let (uid, gid) = wanted_owner(source, owner);
             // A new file may have the inode of one that is gone, and with it an owner that was recorded.
             if self.has_replaced || (stat.st_uid, stat.st_gid) != (uid, gid) {
@@ -338,7 +333,7 @@ impl<'a> Writer<'a> {
         fd: BorrowedFd<'_>,
         stat: &FileStat,
     ) -> Result<(), Error> {
-        if let Rules::Image { owner, .. } = self.rules {
+        if let Rules::Image { owner, .. } = self.like.rules {
             self.own_open(sink, fd, stat, wanted_owner(source, owner))?;
         }
         let is_directory = source.node.kind() == Kind::Directory;
@@ -349,15 +344,15 @@ impl<'a> Writer<'a> {
         sys::fs::set_mtime(fd, seconds, nanoseconds).map_err(sink.failed())
     }
 
-    /// `default` is the owner without `--chown`.
     /// How owners and modes are set.
     fn ownership(&self) -> &'a Ownership {
-        match self.rules {
+        match self.like.rules {
             Rules::Image { ownership, .. } => ownership,
             Rules::Host => &Ownership::Discarded,
         }
     }
 
+    /// `default` is the owner without `--chown`.
     fn own_open(
         &self,
         sink: &Sink<'_>,
@@ -365,7 +360,7 @@ impl<'a> Writer<'a> {
         stat: &FileStat,
         default: (u32, u32),
     ) -> Result<(), Error> {
-        let Rules::Image { ownership, owner } = self.rules else {
+        let Rules::Image { ownership, owner } = self.like.rules else {
             return Ok(());
         };
         let (uid, gid) = owner.unwrap_or(default);
@@ -379,7 +374,7 @@ impl<'a> Writer<'a> {
     }
 
     fn attributes(&mut self, source: &Source<'_>, sink: &Sink<'_>) -> Result<(), Error> {
-        if source.origin == Origin::Context || matches!(self.rules, Rules::Host) {
+        if source.origin == Origin::Context || matches!(self.like.rules, Rules::Host) {
             return Ok(());
         }
         let attributes = attributes(source.directory, source.name, source.node)
@@ -401,7 +396,8 @@ impl<'a> Writer<'a> {
     }
 
     fn mode_of(&self, mode: u32, is_directory: bool) -> u32 {
-        self.mode
+        self.like
+            .mode
             .map_or(mode, |spec| spec.apply(mode, is_directory))
     }
 }
