@@ -94,6 +94,7 @@ mod registry_documents;
 mod remote;
 mod remote_contexts;
 mod reproducible;
+mod reserve;
 mod rootless;
 mod run;
 mod run_commit;

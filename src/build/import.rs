@@ -71,7 +71,7 @@ pub(crate) fn import(
         .name
         .as_ref()
         .map_or_else(|| "the image".to_owned(), Reference::whole);
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = crate::sys::process::processors();
     let encoder = Encoder::new(store.blob_writer(None)?, Compression::Gzip, None, threads)
         .map_err(|source| StepError::Compress { source })?;
     let decoder = crate::layer::Decoder::detect(tar).map_err(|error| StepError::Blob {

@@ -100,6 +100,10 @@ impl Step {
         )
     }
 
+    pub(crate) fn is_run(&self) -> bool {
+        matches!(self.statement.instruction, Instruction::Run(_))
+    }
+
     /// The instruction as progress shows it.
     pub(crate) fn shown(&self) -> String {
         let prefix = if self.is_trigger { "ONBUILD " } else { "" };

@@ -132,14 +132,15 @@ impl Run {
         key.finish()
     }
 
-    /// Runs the command over `active`. When this returns, nothing of it runs any more.
+    /// Runs the command over `active`. When this returns, nothing of it runs any more. When it `is_followed`,
+    /// the stage has another.
     pub(crate) fn execute(
         &self,
         engine: &Engine<'_>,
-        state: &StageState,
-        active: &Active,
+        (state, active): (&StageState, &Active),
         mounts: &Mounts,
         id: VertexId,
+        is_followed: bool,
     ) -> Result<Remember, StepError> {
         let events = engine.events;
         let limits = &engine.request.limits;
@@ -166,6 +167,7 @@ impl Run {
         let exit = sandbox::run(
             &spec,
             &limits.of_sandbox(prepared.written_directories()),
+            (&engine.shared.reserve, is_followed),
             &mut |output, bytes| match output {
                 sandbox::Output::Stdout => log(Stream::Stdout, redactors[0].push(bytes)),
                 sandbox::Output::Stderr => log(Stream::Stderr, redactors[1].push(bytes)),

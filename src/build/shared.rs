@@ -13,6 +13,7 @@ use super::source_tree::OpenContext;
 use super::turns::Turns;
 use crate::context::digest::Memo;
 use crate::oci::Digest;
+use crate::sandbox::Reserve;
 
 /// The context, which is opened once, the numbers of vertices, and what was made so far.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub(crate) struct Shared {
     pub(super) context: OnceLock<Arc<OpenContext>>,
     pub(super) fetched: FetchedContexts,
     pub(super) turns: Turns,
+    pub(super) reserve: Reserve,
     /// The secrets that no step may leave behind.
     pub(super) scan: Option<Patterns>,
     next_vertex: AtomicU32,
@@ -48,6 +50,7 @@ impl Shared {
             context,
             fetched: FetchedContexts::default(),
             turns: Turns::default(),
+            reserve: Reserve::default(),
             scan: None,
             next_vertex: AtomicU32::new(0),
             made: Mutex::default(),

@@ -30,15 +30,15 @@ pub(crate) fn build(engine: &Engine<'_>, index: usize) -> Result<StageState, Err
     let mut state = start(engine, stage, &mut count)?;
     let mut known = None;
     for (number, step) in stage.steps.iter().enumerate() {
-        let is_last = index == engine.plan.target
-            && !stage.steps[number + 1..].iter().any(Step::writes_files);
+        let later = &stage.steps[number + 1..];
+        let is_last = index == engine.plan.target && !later.iter().any(Step::writes_files);
         if engine.cancel.is_canceled() {
             return Err(Error::Canceled);
         }
         let before = engine.shared.scan.is_some().then(|| state.config.clone());
         let around = Around {
             is_last,
-            next: stage.steps.get(number + 1),
+            later,
             known: &mut known,
         };
         let done = execute(engine, stage, &mut state, step, around, &mut count);
@@ -104,7 +104,7 @@ fn start(
 struct Around<'a, 'b> {
     /// No step of the build waits for its layer.
     is_last: bool,
-    next: Option<&'a Step>,
+    later: &'a [Step],
     /// What was found out for the step, then what it found out for the next.
     known: &'b mut Option<Known>,
 }
@@ -133,7 +133,7 @@ fn execute<'a>(
         step,
         around,
         is_linked: false,
-        is_commands: matches!(step.statement.instruction, Instruction::Run(_)),
+        is_commands: step.is_run(),
     };
     match &step.statement.instruction {
         Instruction::Run(instruction) => {
@@ -150,8 +150,9 @@ fn execute<'a>(
                     mounts,
                 )
             });
+            let is_followed = files.around.later.iter().any(Step::is_run);
             files.step(id, began, key, &created_by, |active, state, mounts| {
-                run.execute(engine, state, active, &mounts, id)
+                run.execute(engine, (state, active), &mounts, id, is_followed)
             })
         }
         Instruction::Copy(_) | Instruction::Add(_) => {
@@ -348,7 +349,7 @@ impl Files<'_, '_> {
         write: impl FnOnce(&Active, &StageState, T) -> Result<Remember, StepError>,
     ) -> Result<CacheRecord, StepError> {
         let platform = &self.stage.platform;
-        let steps = (self.step, self.around.next);
+        let steps = (self.step, self.around.later.first());
         let Some(ahead) = Ahead::of(self.engine, platform, steps, self.state) else {
             return self.write(id, key, input, write);
         };
@@ -399,7 +400,9 @@ impl Files<'_, '_> {
             ..made
         };
         let scan = engine.shared.scan.as_ref().map(LayerScan::new);
-        let committed = commit(engine.store, active, options, scan)?;
+        let committed = commit(engine.store, active, options, scan);
+        engine.shared.reserve.settle();
+        let committed = committed?;
         for spent in committed.spent {
             engine.spent(id, spent);
         }

@@ -177,7 +177,7 @@ pub(super) fn begin(
 }
 
 fn encoder(store: &Store, encoding: Encoding) -> Result<Encoder<BlobWriter>, StepError> {
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = crate::sys::process::processors();
     Encoder::new(
         store.blob_writer(None)?,
         encoding.compression,

@@ -215,7 +215,7 @@ impl<'m> Sequence<'m> {
 
 impl Threads {
     fn start() -> Self {
-        let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let count = crate::sys::process::processors();
         let (jobs, incoming) = channel::<Vec<Job>>();
         let (outgoing, results) = channel();
         let incoming = Arc::new(Mutex::new(incoming));

@@ -2,7 +2,6 @@
 //! starts it adopts every orphan of it (`PR_SET_CHILD_SUBREAPER` in prctl(2)) and ends them one by one.
 
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,18 +13,14 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, getpgid, getpgrp};
 
 use super::failure::At as _;
-use crate::sandbox::spec::{Failure, Spec, Step};
+use crate::sandbox::spec::{Failure, Ground, Step};
 use crate::sys::{self, fs, process};
 
 /// How long processes may take to die: one that waits for a disk takes its time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Starts the command and returns when nothing of it is left.
-pub(super) fn start(
-    spec: &Spec,
-    socket: &UnixStream,
-    input: Option<OwnedFd>,
-) -> Result<(), Failure> {
+pub(super) fn start(socket: &UnixStream) -> Result<(), Failure> {
     let failed = |call| move |errno| sys::Error::new("prctl", call, errno);
     prctl::set_child_subreaper(true)
         .map_err(failed("PR_SET_CHILD_SUBREAPER"))
@@ -35,9 +30,8 @@ pub(super) fn start(
         .map_err(failed("PR_SET_PDEATHSIG"))
         .at(Step::Fork)?;
     match process::fork().at(Step::Fork)? {
-        ForkResult::Child => process::exit_now(super::first(spec, socket, input, None)),
+        ForkResult::Child => process::exit_now(super::first(Ground::Chroot, socket, None)),
         ForkResult::Parent { child } => {
-            drop(input);
             let watched = super::watch(child, socket, None);
             if end_all().is_err() {
                 // The report is the other process's; the parent takes this end for what it is.

@@ -9,7 +9,6 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::makedev;
 
-use super::targets::Targets;
 use crate::sandbox::spec::DEVICES;
 use crate::sys::mount::{Attributes, Context};
 use crate::sys::{self, fs, mount};
@@ -42,15 +41,14 @@ const NO_DEVICES: Attributes = Attributes {
     ..NO_SUID_NO_EXEC
 };
 
-/// Mounts /dev with its nodes, links, pts, shm (of `shm_size` bytes) and mqueue.
-pub(super) fn mount(targets: &mut Targets, shm_size: u64) -> sys::Result<()> {
-    let target = targets.open_top("dev")?;
+/// Mounts /dev in `place`, with its nodes, links, pts, shm (of `shm_size` bytes) and mqueue.
+pub(super) fn mount(place: &OwnedFd, shm_size: u64) -> sys::Result<OwnedFd> {
     let context = Context::open(c"tmpfs")?;
     // Not 1777: with fs.protected_regular that would keep root from opening what others own in it.
     context.set(c"mode", OsStr::new("0755"))?;
     context.set(c"size", OsStr::new("65536k"))?;
     let dev = context.mount(NO_SUID_NO_EXEC)?;
-    mount::attach(&dev, target)?;
+    attach_in(place, "dev", &dev)?;
 
     for (name, major, minor) in DEVICES {
         let node = clone_node(name, major, minor)?;
@@ -60,12 +58,14 @@ pub(super) fn mount(targets: &mut Targets, shm_size: u64) -> sys::Result<()> {
     for (name, text) in LINKS {
         fs::symlink_at(OsStr::new(text), &dev, OsStr::new(name))?;
     }
-    attach_in(&dev, "pts", devpts()?)?;
+    attach_in(&dev, "pts", &devpts()?)?;
     let context = Context::open(c"tmpfs")?;
     context.set(c"mode", OsStr::new("1777"))?;
     context.set(c"size", OsStr::new(&shm_size.to_string()))?;
-    attach_in(&dev, "shm", context.mount(NO_DEVICES)?)?;
-    attach_in(&dev, "mqueue", Context::open(c"mqueue")?.mount(NO_DEVICES)?)
+    attach_in(&dev, "shm", &context.mount(NO_DEVICES)?)?;
+    let mqueue = Context::open(c"mqueue")?.mount(NO_DEVICES)?;
+    attach_in(&dev, "mqueue", &mqueue)?;
+    Ok(dev)
 }
 
 /// A detached mount of the host's /dev/null.
@@ -85,10 +85,11 @@ fn clone_node(name: &str, major: u64, minor: u64) -> sys::Result<OwnedFd> {
     Ok(node)
 }
 
-fn attach_in(dev: &OwnedFd, name: &str, mounted: OwnedFd) -> sys::Result<()> {
+/// Attaches a detached mount to a new directory.
+pub(super) fn attach_in(place: &OwnedFd, name: &str, mounted: &OwnedFd) -> sys::Result<()> {
     let name = OsStr::new(name);
-    fs::make_directory_at(dev, name, 0o755)?;
-    mount::attach(mounted, fs::open_directory_at(dev, name)?)
+    fs::make_directory_at(place, name, 0o755)?;
+    mount::attach(mounted, fs::open_directory_at(place, name)?)
 }
 
 /// A private instance of terminals, of group tty (5) as everywhere, if this namespace has that group.

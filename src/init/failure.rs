@@ -1,7 +1,16 @@
-//! Which step a system call failed in.
+//! Which step failed.
 
 use crate::sandbox::spec::{Failure, Step};
 use crate::sys;
+
+/// The failure of something that was more than one system call.
+pub(super) fn unspecific(step: Step, error: &std::io::Error) -> Failure {
+    Failure {
+        step,
+        errno: error.raw_os_error().unwrap_or(0),
+        detail: error.to_string(),
+    }
+}
 
 /// Adds the step to an error.
 pub(super) trait At<T> {

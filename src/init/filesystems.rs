@@ -1,4 +1,5 @@
-//! The kernel's own file systems: /proc, /sys, and what of them a command must not see or change.
+//! The kernel's own file systems: /proc, /sys, and what of them a command must not see or change. All of it is
+//! mounted in a place that is not the image, from where it is moved there.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -6,7 +7,6 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::targets::Targets;
 use super::{Notes, devices};
 use crate::sandbox::spec::Network;
 use crate::sys::mount::{Attributes, Context};
@@ -52,8 +52,7 @@ const INERT_READ_ONLY: Attributes = Attributes {
 /// Mounts the /proc of the new pid namespace. Where the kernel refuses that, because part of the host's
 /// /proc is covered (as in a container), the host's is bound, read-only with all below it: otherwise
 /// `/proc/<pid>/oom_score_adj` of the user's processes could be written.
-pub(super) fn mount_proc(targets: &mut Targets, notes: &mut Notes) -> sys::Result<()> {
-    let target = targets.open_top("proc")?;
+pub(super) fn mount_proc(place: &OwnedFd, notes: &mut Notes) -> sys::Result<OwnedFd> {
     let fresh = Context::open(c"proc").and_then(|context| context.mount(INERT));
     let proc = match fresh {
         Err(error) if error.errno == Errno::EPERM => {
@@ -66,17 +65,13 @@ pub(super) fn mount_proc(targets: &mut Targets, notes: &mut Notes) -> sys::Resul
         }
         other => other?,
     };
-    mount::attach(proc, target)
+    devices::attach_in(place, "proc", &proc)?;
+    Ok(proc)
 }
 
 /// Mounts /sys read-only: a fresh one if the network namespace is the sandbox's own, else the kernel
 /// refuses and the host's is bound.
-pub(super) fn mount_sys(
-    root: &OwnedFd,
-    targets: &mut Targets,
-    network: Network,
-) -> sys::Result<()> {
-    let target = targets.open_top("sys")?;
+pub(super) fn mount_sys(place: &OwnedFd, network: Network) -> sys::Result<OwnedFd> {
     let own = match network {
         Network::Host => None,
         Network::None | Network::Isolated => Context::open(c"sysfs")
@@ -87,13 +82,14 @@ pub(super) fn mount_sys(
         Some(sys) => sys,
         None => bind_read_only("/sys")?,
     };
-    mount::attach(sys, target)?;
-    mount_cgroup(root)
+    devices::attach_in(place, "sys", &sys)?;
+    mount_cgroup(place)?;
+    Ok(sys)
 }
 
 /// The cgroup namespace's own hierarchy; an empty directory where the host has no cgroup2.
-fn mount_cgroup(root: &OwnedFd) -> sys::Result<()> {
-    let Some(target) = try_open(root, "sys/fs/cgroup")? else {
+fn mount_cgroup(place: &OwnedFd) -> sys::Result<()> {
+    let Some(target) = try_open(place, "sys/fs/cgroup")? else {
         return Ok(());
     };
     let cgroup = Context::open(c"cgroup2").and_then(|context| context.mount(INERT_READ_ONLY));
@@ -106,9 +102,9 @@ fn mount_cgroup(root: &OwnedFd) -> sys::Result<()> {
 
 /// Covers [`MASKED`] and write-protects [`READ_ONLY`], as far as this kernel has them. To be called while
 /// nothing but [`mount_proc`] and [`mount_sys`] has put anything there.
-pub(super) fn mask(root: &OwnedFd) -> sys::Result<()> {
+pub(super) fn mask(place: &OwnedFd) -> sys::Result<()> {
     for path in MASKED {
-        let Some(target) = try_open(root, path)? else {
+        let Some(target) = try_open(place, path)? else {
             continue;
         };
         let cover = match fs::Kind::of(&fs::stat(&target)?) {
@@ -118,7 +114,7 @@ pub(super) fn mask(root: &OwnedFd) -> sys::Result<()> {
         mount::attach(cover, target)?;
     }
     for path in READ_ONLY {
-        let Some(target) = try_open(root, path)? else {
+        let Some(target) = try_open(place, path)? else {
             continue;
         };
         // By its descriptor: before the pivot an absolute link on the way would start at the host's root.
@@ -136,8 +132,8 @@ fn bind_read_only(path: &str) -> sys::Result<OwnedFd> {
 }
 
 /// Opens a path of /proc or /sys; `None` where this kernel does not have it or does not show it.
-fn try_open(root: &OwnedFd, path: &str) -> sys::Result<Option<OwnedFd>> {
-    match fs::open_in_root(root, Path::new(path), OFlag::O_PATH, 0) {
+fn try_open(place: &OwnedFd, path: &str) -> sys::Result<Option<OwnedFd>> {
+    match fs::open_in_root(place, Path::new(path), OFlag::O_PATH, 0) {
         Ok(fd) => Ok(Some(fd)),
         Err(error) if matches!(error.errno, Errno::ENOENT | Errno::EACCES) => Ok(None),
         Err(error) => Err(error),

@@ -1,10 +1,11 @@
 //! The init room: entered by exec with `sandbox::INIT_NAME` as argv[0], forks for each sandbox
 //! ([`spawner`]), builds it from a `Spec` and runs one command in it. It interprets, it decides nothing.
 //!
-//! Three processes of a sandbox share this code. The first reads the spec, makes the namespaces and forks; from then on
-//! it only waits, and kills the second should the parent go away. The second is pid 1 of the sandbox:
-//! it mounts, enters the new root, forks the third, reaps, reports and exits, whereupon the kernel kills
-//! what is left. The third gives up its privileges and becomes the command.
+//! Three processes of a sandbox share this code. The first learns of the [`Ground`], makes the namespaces and
+//! forks; from then on it only waits, and kills the second should the parent go away. The second is pid 1 of
+//! the sandbox: it [lays the ground](ground), reads the spec, which may come much later, mounts, enters the new
+//! root, starts the third, reaps, kills what is left, reports and exits. The third gives up its privileges and
+//! becomes the command.
 //!
 //! With [`Spec::tree`] there are no namespaces ([`chroot`]): the second enters a chroot, and the first
 //! ends whatever is left.
@@ -20,7 +21,7 @@
 //! | first | socket (0), pipes (1, 2), pidfd of pid 1 | all of the build's user namespace | host |
 //! | pid 1 until the pivot | those, and the mounts it makes | the same | host |
 //! | pid 1 afterwards | socket, pipes | the same; not dumpable, so closed to the command | image |
-//! | supervisor | the filter's listener, /proc and the upper directory as they were, pipes | all of the build's user namespace | image |
+//! | supervisor | the filter's listener, /proc and the upper directory as they were, pipes | all of the build's user namespace | host until there is a listener, then image |
 //! | command | /dev/null (0), pipes (1, 2); or what `Spec::console` says | `payload::CAPABILITIES` for uid 0, else none | image |
 
 mod chroot;
@@ -28,6 +29,7 @@ mod console;
 mod devices;
 mod failure;
 mod filesystems;
+mod ground;
 mod payload;
 mod rootfs;
 mod spawner;
@@ -38,7 +40,6 @@ mod workdir;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::ExitCode;
 
 use nix::errno::Errno;
@@ -50,11 +51,11 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{ForkResult, Pid, getpid, sethostname};
 
 use crate::sandbox::spec::{
-    Console, Created, Failure, Network, Outcome, Report, Spec, Step, Touched,
+    Console, Created, Failure, Ground, Network, Outcome, Report, Spec, Step, Touched,
 };
 use crate::sandbox::wire::{self, Message};
 use crate::sys::{self, process};
-use failure::At as _;
+use failure::{At as _, unspecific};
 
 /// Forks whenever the parent wants an init.
 pub(crate) fn main() -> ExitCode {
@@ -65,22 +66,17 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// Reads the `Spec` from standard input, runs its command and reports on the same socket.
+/// Reads the [`Ground`] and the [`Spec`] from standard input, runs the command and reports on the same socket.
 fn init() -> ExitCode {
     // Without a socket there is nobody to report to.
     let Ok(socket) = connect() else {
         return ExitCode::FAILURE;
     };
-    let failure = match receive_orders(&socket) {
-        Ok((spec, input, network)) => match start(&spec, &socket, input, network) {
-            Ok(()) => return ExitCode::SUCCESS,
-            Err(failure) => failure,
-        },
-        Err(error) => Failure {
-            step: Step::ReadSpec,
-            errno: error.raw_os_error().unwrap_or(0),
-            detail: error.to_string(),
-        },
+    let started = receive_ground(&socket)
+        .map_err(|error| unspecific(Step::ReadSpec, &error))
+        .and_then(|(ground, network)| start(ground, &socket, network));
+    let Err(failure) = started else {
+        return ExitCode::SUCCESS;
     };
     let report = Notes::default().report(Outcome::SetupFailed(failure));
     // A parent that is gone does not want it.
@@ -88,8 +84,24 @@ fn init() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The spec, and what it says that follows: what the command will read, and its network namespace.
-fn receive_orders(socket: &UnixStream) -> io::Result<(Spec, Option<OwnedFd>, Option<OwnedFd>)> {
+/// The ground, and the network namespace of the sandbox if it says that this follows.
+fn receive_ground(socket: &UnixStream) -> io::Result<(Ground, Option<OwnedFd>)> {
+    let ground = wire::receive_ground(socket)?;
+    let network = match ground {
+        Ground::Namespaces {
+            network: Network::Isolated,
+            ..
+        } => match wire::receive(socket)? {
+            Message::Network(network) => Some(network),
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        },
+        Ground::Namespaces { .. } | Ground::Chroot => None,
+    };
+    Ok((ground, network))
+}
+
+/// The spec, and what the command will read if it says that this follows.
+fn receive_spec(socket: &UnixStream) -> io::Result<(Spec, Option<OwnedFd>)> {
     let spec = wire::receive_spec(socket)?;
     let input = match spec.console {
         Console::Attached { input: true } => match wire::receive(socket)? {
@@ -98,14 +110,7 @@ fn receive_orders(socket: &UnixStream) -> io::Result<(Spec, Option<OwnedFd>, Opt
         },
         _ => None,
     };
-    let network = match spec.network {
-        Network::Isolated => match wire::receive(socket)? {
-            Message::Network(network) => Some(network),
-            _ => return Err(io::ErrorKind::InvalidData.into()),
-        },
-        Network::Host | Network::None => None,
-    };
-    Ok((spec, input, network))
+    Ok((spec, input))
 }
 
 fn send_report(socket: &UnixStream, report: &Report) -> io::Result<()> {
@@ -119,6 +124,7 @@ struct Notes {
     warnings: Vec<String>,
     created: Vec<Created>,
     touched: Vec<Touched>,
+    is_alone: bool,
 }
 
 impl Notes {
@@ -128,6 +134,7 @@ impl Notes {
             warnings: self.warnings,
             created: self.created,
             touched: self.touched,
+            is_alone: self.is_alone,
         }
     }
 }
@@ -141,31 +148,29 @@ fn connect() -> io::Result<UnixStream> {
     Ok(UnixStream::from(socket))
 }
 
-fn start(
-    spec: &Spec,
-    socket: &UnixStream,
-    input: Option<OwnedFd>,
-    network: Option<OwnedFd>,
-) -> Result<(), Failure> {
-    if spec.tree.is_some() {
-        return chroot::start(spec, socket, input);
-    }
+fn start(ground: Ground, socket: &UnixStream, network: Option<OwnedFd>) -> Result<(), Failure> {
+    let Ground::Namespaces {
+        network: kind,
+        is_emulated,
+        ..
+    } = ground
+    else {
+        return chroot::start(socket);
+    };
     let mut namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWCGROUP;
-    if spec.network == Network::None {
+    if kind == Network::None {
         namespaces |= CloneFlags::CLONE_NEWNET;
     }
     // Before the pid namespace, which it must not be in, and from which no thread can be started.
-    let (supervisor, channel) = match &spec.emulation {
-        None => (None, None),
-        Some(emulation) => {
-            let upper = Path::new(&spec.upper);
-            let (supervisor, channel) = supervisor::start(emulation, upper).at(Step::Supervise)?;
-            (Some(supervisor), Some(channel))
-        }
+    let (supervisor, channel) = if is_emulated {
+        let (supervisor, channel) = supervisor::start().at(Step::Supervise)?;
+        (Some(supervisor), Some(channel))
+    } else {
+        (None, None)
     };
     if let Some(network) = network {
         nix::sched::setns(network, CloneFlags::CLONE_NEWNET)
@@ -176,9 +181,8 @@ fn start(
         .map_err(|errno| sys::Error::new("unshare", "", errno))
         .at(Step::Namespaces)?;
     match process::fork().at(Step::Fork)? {
-        ForkResult::Child => process::exit_now(first(spec, socket, input, channel)),
+        ForkResult::Child => process::exit_now(first(ground, socket, channel)),
         ForkResult::Parent { child } => {
-            drop(input);
             drop(channel);
             watch(child, socket, supervisor.as_ref())
         }
@@ -195,8 +199,8 @@ fn watch(
     let pidfd = process::pidfd_open(child).at(Step::Wait)?;
     let mut polled = vec![
         PollFd::new(pidfd.as_fd(), PollFlags::POLLIN),
-        // After the spec the parent sends nothing, so this is the end of the socket.
-        PollFd::new(socket.as_fd(), PollFlags::POLLIN),
+        // What the parent sends is for pid 1, its hanging up is not.
+        PollFd::new(socket.as_fd(), PollFlags::from_bits_retain(libc::POLLRDHUP)),
     ];
     polled.extend(supervisor.map(|supervisor| PollFd::new(supervisor.as_fd(), PollFlags::POLLIN)));
     loop {
@@ -226,12 +230,7 @@ fn watch(
 }
 
 /// The life of pid 1; its exit code, which nobody but a debugger sees.
-fn first(
-    spec: &Spec,
-    socket: &UnixStream,
-    input: Option<OwnedFd>,
-    channel: Option<UnixStream>,
-) -> i32 {
+fn first(ground: Ground, socket: &UnixStream, channel: Option<UnixStream>) -> i32 {
     let introduced = prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|errno| sys::Error::new("prctl", "PR_SET_PDEATHSIG", errno))
         .and_then(|()| process::pidfd_open(getpid()))
@@ -241,8 +240,7 @@ fn first(
     }
     umask(Mode::from_bits_truncate(0o022));
     let mut notes = Notes::default();
-    let outcome =
-        run(spec, socket, input, channel, &mut notes).unwrap_or_else(Outcome::SetupFailed);
+    let outcome = run(ground, socket, channel, &mut notes).unwrap_or_else(Outcome::SetupFailed);
     match send_report(socket, &notes.report(outcome)) {
         Ok(()) => 0,
         Err(_) => 1,
@@ -250,17 +248,30 @@ fn first(
 }
 
 fn run(
-    spec: &Spec,
+    ground: Ground,
     socket: &UnixStream,
-    input: Option<OwnedFd>,
     channel: Option<UnixStream>,
     notes: &mut Notes,
 ) -> Result<Outcome, Failure> {
+    let laid = match ground {
+        Ground::Namespaces {
+            network, shm_size, ..
+        } => Some(ground::lay(network, shm_size, notes)?),
+        Ground::Chroot => None,
+    };
+    let (spec, input) = receive_spec(socket).map_err(|error| unspecific(Step::ReadSpec, &error))?;
+    let spec = &spec;
     if let Some(tree) = &spec.tree {
         chroot::enter(tree).at(Step::Rootfs)?;
-        return payload::run(spec, socket, input, channel);
     }
-    let root = rootfs::build(spec, notes)?;
+    if let (Some(emulation), Some(channel)) = (&spec.emulation, &channel) {
+        wire::send_emulation(channel, emulation, &spec.upper)
+            .map_err(|error| unspecific(Step::Supervise, &error))?;
+    }
+    let Some(laid) = laid else {
+        return payload::run(spec, socket, input, channel);
+    };
+    let root = rootfs::build(spec, laid, notes)?;
     if let Err(errno) = sethostname(&spec.hostname) {
         notes.warnings.push(format!(
             "the host does not let a sandbox have its own host name ({})",
@@ -272,5 +283,9 @@ fn run(
     }
     sys::mount::pivot_to(&root).at(Step::PivotRoot)?;
     drop(root);
-    payload::run(spec, socket, input, channel)
+    let outcome = payload::run(spec, socket, input, channel)?;
+    process::end_all_others().at(Step::Wait)?;
+    // The supervisor may still be about to write what a process wanted that is gone.
+    notes.is_alone = spec.emulation.is_none();
+    Ok(outcome)
 }

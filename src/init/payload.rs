@@ -1,7 +1,7 @@
 //! From pid 1 in the image's root to the command: who it is, what it may, what it is.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::net::UnixStream;
@@ -12,10 +12,10 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
-use nix::unistd::{AccessFlags, ForkResult, Gid, Pid, Uid, faccessat};
+use nix::unistd::{AccessFlags, Gid, Pid, Uid, faccessat};
 
 use super::console::Console;
-use super::failure::At as _;
+use super::failure::{At as _, unspecific};
 use super::{supervisor, workdir};
 use crate::sandbox::limits;
 use crate::sandbox::passwd::{self, Identity};
@@ -57,45 +57,28 @@ pub(super) fn run(
 ) -> Result<Outcome, Failure> {
     let identity = identify(&spec.user)?;
     let console = Console::open(spec.console, socket, input).at(Step::Console)?;
-    let (mut told, tell) = std::io::pipe().map_err(|error| unspecific(Step::Fork, &error))?;
-    match process::fork().at(Step::Fork)? {
-        ForkResult::Child => {
-            drop(told);
-            let Err(failure) = become_command(spec, &identity, &console, channel);
-            // If this fails too, pid 1 sees a command that exited with 127.
-            drop(serde_json::to_vec(&failure).map(|text| (&tell).write_all(&text)));
-            process::exit_now(127)
-        }
-        ForkResult::Parent { child } => {
-            drop(tell);
-            drop(channel);
-            let _terminal = console
-                .keep_alive(spec.console, child, socket)
-                .at(Step::Console)?;
-            let mut failure = Vec::new();
-            // The pipe closes on exec: what comes before is the failure, or nothing.
-            told.read_to_end(&mut failure)
-                .map_err(|error| unspecific(Step::Wait, &error))?;
-            let began = monotonic().at(Step::Wait)?;
-            let ended = reap_until(child).at(Step::Wait)?;
-            if let Ok(failure) = serde_json::from_slice(&failure) {
-                return Ok(Outcome::SetupFailed(failure));
-            }
-            let usage = usage(began).at(Step::Wait)?;
-            Ok(match ended {
-                Ended::Code(code) => Outcome::Exited { code, usage },
-                Ended::Signal(signal) => Outcome::Signaled { signal, usage },
-            })
-        }
+    let mut began = 0;
+    let mut failure = None;
+    let child = process::start(|| {
+        let channel = channel.as_ref();
+        let Err(why) = become_command(spec, &identity, &console, channel, &mut began);
+        failure = Some(why);
+        127
+    });
+    let child = child.at(Step::Fork)?;
+    drop(channel);
+    let _terminal = console
+        .keep_alive(spec.console, child, socket)
+        .at(Step::Console)?;
+    let ended = reap_until(child).at(Step::Wait)?;
+    if let Some(failure) = failure {
+        return Ok(Outcome::SetupFailed(failure));
     }
-}
-
-fn unspecific(step: Step, error: &std::io::Error) -> Failure {
-    Failure {
-        step,
-        errno: error.raw_os_error().unwrap_or(0),
-        detail: error.to_string(),
-    }
+    let usage = usage(began).at(Step::Wait)?;
+    Ok(match ended {
+        Ended::Code(code) => Outcome::Exited { code, usage },
+        Ended::Signal(signal) => Outcome::Signaled { signal, usage },
+    })
 }
 
 /// Reaps whatever ends until `child` does: orphans of the sandbox become children of pid 1.
@@ -177,7 +160,8 @@ fn become_command(
     spec: &Spec,
     identity: &Identity,
     console: &Console,
-    channel: Option<UnixStream>,
+    channel: Option<&UnixStream>,
+    began: &mut u64,
 ) -> Result<std::convert::Infallible, Failure> {
     // With one id only, the user and the groups are the supervisor's affair.
     let shown = identity;
@@ -211,7 +195,7 @@ fn become_command(
     if let (Some(emulation), Some(channel)) = (&spec.emulation, channel) {
         let listener = notify::install(&emulation.filter).at(Step::Seccomp)?;
         // From here on the supervisor answers, so it has to know for whom.
-        supervisor::hand_over(&channel, &listener, shown).at(Step::Supervise)?;
+        supervisor::hand_over(channel, &listener, shown).at(Step::Supervise)?;
     }
     let kept: CapsHashSet = if spec.insecure {
         caps::runtime::thread_all_supported()
@@ -231,6 +215,7 @@ fn become_command(
     process::reset_signals().at(Step::Execute)?;
     process::close_on_exec().at(Step::Execute)?;
     let path = c_string(program.as_os_str()).at(Step::Execute)?;
+    *began = monotonic().at(Step::Execute)?;
     let Err(errno) = nix::unistd::execve(&path, &arguments, &environment);
     Err(sys::Error::on("execve", &program, errno)).at(Step::Execute)
 }

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use super::Notes;
 use super::failure::At as _;
+use super::ground::Laid;
 use super::targets::{Shape, Targets};
-use super::{Notes, devices, filesystems};
 use crate::ownership::record::{ATTRIBUTE, Record};
 use crate::sandbox::spec::{Failure, Mount, Spec, Step, Writable};
 use crate::sys::mount::{Attributes, Context};
@@ -24,19 +25,27 @@ const FOREIGN: Attributes = Attributes {
     no_exec: false,
 };
 
-/// Mounts it all below a private place on top of the host's root, and returns the root of the sandbox.
-/// Host paths still work until the pivot, because an absolute path starts below that place.
-pub(super) fn build(spec: &Spec, notes: &mut Notes) -> Result<OwnedFd, Failure> {
+/// Mounts it all beside what is laid already, and returns the root of the sandbox.
+pub(super) fn build(spec: &Spec, laid: Laid, notes: &mut Notes) -> Result<OwnedFd, Failure> {
+    let Laid {
+        scratch,
+        proc,
+        sys,
+        dev,
+    } = laid;
     mount::isolate_namespace().at(Step::Rootfs)?;
     let upper = fs::open_directory(Path::new(&spec.upper)).at(Step::Rootfs)?;
-    let scratch = scratch().at(Step::Rootfs)?;
     let root = overlay(spec, &scratch).at(Step::Rootfs)?;
 
     let mut targets = Targets::new(&root, upper).at(Step::Rootfs)?;
-    filesystems::mount_proc(&mut targets, notes).at(Step::Proc)?;
-    filesystems::mount_sys(&root, &mut targets, spec.network).at(Step::Sys)?;
-    filesystems::mask(&root).at(Step::Masks)?;
-    devices::mount(&mut targets, spec.shm_size).at(Step::Dev)?;
+    for (name, mounted, step) in [
+        ("proc", proc, Step::Proc),
+        ("sys", sys, Step::Sys),
+        ("dev", dev, Step::Dev),
+    ] {
+        let target = targets.open_top(name).at(step)?;
+        mount::attach(mounted, target).at(step)?;
+    }
 
     let mut builder = Builder {
         targets,
@@ -64,19 +73,6 @@ pub(super) fn build(spec: &Spec, notes: &mut Notes) -> Result<OwnedFd, Failure> 
         mount::restrict_one(&root, read_only).at(Step::Rootfs)?;
     }
     Ok(root)
-}
-
-/// A small file system of our own, on top of the host's root.
-fn scratch() -> sys::Result<OwnedFd> {
-    let context = Context::open(c"tmpfs")?;
-    context.set(c"mode", OsStr::new("0700"))?;
-    let scratch = context.mount(Attributes {
-        no_dev: true,
-        no_suid: true,
-        ..Attributes::default()
-    })?;
-    mount::attach(&scratch, fs::open_directory(Path::new("/"))?)?;
-    Ok(scratch)
 }
 
 fn overlay(spec: &Spec, scratch: &OwnedFd) -> sys::Result<OwnedFd> {

@@ -47,7 +47,7 @@ pub(crate) fn run_attached(
     let stand_ins = StandIns::put(spec).map_err(Error::StandIns)?;
     let mut watch = Watch::start(spec, bounds).map_err(Error::Start)?;
     let mut attached = Attached {
-        init: Init::start(spec)?,
+        init: Init::start(spec.ground())?,
         attachment,
         flows: Vec::new(),
         waiting: Vec::new(),
@@ -55,12 +55,20 @@ pub(crate) fn run_attached(
     let talked = watch
         .hold(attached.init.id())
         .map_err(Error::Cgroup)
+        .and_then(|()| attached.init.give_ground())
         .and_then(|()| attached.talk(spec, &mut watch, cancel));
-    let status = attached.init.reap(spec, talked.is_err());
+    let status = attached.init.reap(talked.is_err());
     let end = talked?;
     let status = status.map_err(Error::Start)?;
     attached.drain()?;
-    conclude(spec, stand_ins, attached.init, status, end, watch)
+    conclude(
+        spec,
+        stand_ins,
+        &mut attached.init,
+        Some(status),
+        end,
+        watch,
+    )
 }
 
 struct Attached<'a> {
@@ -76,7 +84,6 @@ impl Attached<'_> {
     fn talk(&mut self, spec: &Spec, watch: &mut Watch<'_>, cancel: &Cancel) -> Result<End, Error> {
         self.init.give_orders(spec)?;
         self.connect(spec.console)?;
-        self.init.give_network()?;
         let mut end = End::Itself;
         let mut has_terminal = false;
         loop {

@@ -308,6 +308,11 @@ pub(crate) fn claim(bounds: &Bounds) -> Result<Option<Claim>, Lack> {
     Ok(Some(Claim(())))
 }
 
+/// Whether there is a [`Claim`].
+pub(super) fn is_claimed() -> bool {
+    home().is_some()
+}
+
 /// Whether the memory of a sandbox is counted by the kernel.
 pub(crate) fn counts_memory() -> bool {
     home().is_some_and(|home| home.controllers.contains(&Controller::Memory))

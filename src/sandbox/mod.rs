@@ -1,8 +1,8 @@
 //! The sandbox of a RUN: what it is made of ([`Spec`]), starting and watching it ([`run`]), and the
 //! user namespace that the whole build lives in ([`userns`]).
 //!
-//! A sandbox is this program executed again in the init room, once ([`spawner`]), and forked there. A fork
-//! reads the [`Spec`], interprets it and reports back. Nothing is decided there.
+//! A sandbox is this program executed again in the init room, once ([`spawner`]), and forked there, perhaps
+//! [ahead](reserve). A fork reads the [`Spec`], interprets it and reports back. Nothing is decided there.
 
 mod attach;
 pub(crate) mod binfmt;
@@ -15,6 +15,7 @@ pub(crate) mod limits;
 pub(crate) mod network;
 pub(crate) mod passwd;
 pub(crate) mod probe;
+mod reserve;
 pub(crate) mod rung;
 pub(crate) mod seccomp;
 mod spawner;
@@ -30,6 +31,7 @@ pub(crate) mod wire;
 
 pub(crate) use attach::{Attachment, run_attached};
 pub(crate) use cancel::Cancel;
+pub(crate) use reserve::Reserve;
 pub(crate) use spec::{Console, Emulation, Limit, Mount, Network, Spec, Step, Writable};
 pub(crate) use supervise::{Error, Exit, Output, Status, run};
 pub(crate) use walls::Walls;

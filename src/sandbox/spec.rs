@@ -1,8 +1,22 @@
-//! What init is told, and what it reports. No behaviour.
+//! What init is told, and what it reports.
 
 use std::ffi::OsString;
 
 use serde::{Deserialize, Serialize};
+
+/// What of a sandbox has nothing to do with its command, so that it can be made before there is a [`Spec`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Ground {
+    /// Namespaces, and the mounts of /proc, /sys and /dev.
+    Namespaces {
+        network: Network,
+        shm_size: u64,
+        /// There will be an [`Emulation`].
+        is_emulated: bool,
+    },
+    /// None of that, for a [`Spec::tree`].
+    Chroot,
+}
 
 /// Everything that a sandbox is made of. What is not serialized is sent as it is, see [`super::wire`]. Host paths are absolute, or relative to the working directory
 /// of the process that calls [`super::run`].
@@ -50,6 +64,20 @@ pub(crate) struct Spec {
     pub(crate) filters: Vec<Vec<u64>>,
     /// With one id in the user namespace: how the command sees several.
     pub(crate) emulation: Option<Emulation>,
+}
+
+impl Spec {
+    /// What its sandbox has to stand on.
+    pub(super) fn ground(&self) -> Ground {
+        match self.tree {
+            Some(_) => Ground::Chroot,
+            None => Ground::Namespaces {
+                network: self.network,
+                shm_size: self.shm_size,
+                is_emulated: self.emulation.is_some(),
+            },
+        }
+    }
 }
 
 /// What the supervisor needs, see [`super::emulation`].
@@ -112,7 +140,7 @@ pub(crate) enum Network {
     /// Loopback only.
     None,
     /// A way out through pasta, and none to the host: the namespace of [`super::network`], which the
-    /// parent sends after the spec.
+    /// parent sends after the [`Ground`].
     Isolated,
 }
 
@@ -169,6 +197,8 @@ pub(crate) struct Report {
     pub(crate) created: Vec<Created>,
     /// Directories whose entries changed by that, outermost first.
     pub(crate) touched: Vec<Touched>,
+    /// Only pid 1, which makes no more calls but to end, is left of all that could write to `upper`.
+    pub(crate) is_alone: bool,
 }
 
 /// How the sandbox ended.
@@ -198,16 +228,16 @@ impl std::fmt::Display for Failure {
 /// The steps of init, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Step {
-    ReadSpec,
     Namespaces,
     Fork,
-    Rootfs,
     Proc,
     Sys,
+    Masks,
     Dev,
+    ReadSpec,
+    Rootfs,
     Generated,
     Mounts,
-    Masks,
     Network,
     PivotRoot,
     /// The USER cannot be resolved in the image, or its ids do not exist on this host.
@@ -267,7 +297,7 @@ pub(crate) struct Usage {
     pub(crate) user_microseconds: u64,
     pub(crate) system_microseconds: u64,
     pub(crate) max_resident_kib: u64,
-    /// Just after its execve(2), and just after it was reaped: nanoseconds of the monotonic clock.
+    /// Just before its execve(2), and just after it was reaped: nanoseconds of the monotonic clock.
     pub(crate) began: u64,
     pub(crate) ended: u64,
 }

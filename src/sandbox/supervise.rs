@@ -14,11 +14,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::network::{self, Isolated};
 use super::spawner::{self, Child};
-use super::spec::{Failure, Network, Outcome, Report, Spec, Usage};
+use super::spec::{Failure, Ground, Network, Outcome, Report, Spec, Usage};
 use super::stand_ins::StandIns;
 use super::watch::{Bounds, Exceeded, Watch};
 use super::wire::Message;
-use super::{Cancel, cgroup, stubs, wire};
+use super::{Cancel, Reserve, cgroup, stubs, wire};
 use crate::sys::{self, process};
 
 /// Which of its two outputs a command wrote to.
@@ -84,13 +84,16 @@ pub(super) enum End {
 }
 
 /// Runs one command in a fresh sandbox and waits for it, or ends it when it takes more than `bounds`.
-/// `output` gets what it writes, as it comes.
+/// `output` gets what it writes, as it comes. The sandbox is taken from `reserve` if there is one for it;
+/// when `is_followed`, another is put there for the command after this.
 ///
-/// When this returns, whatever the result, no process of the sandbox is left and `upper` is quiet.
+/// When this returns, whatever the result, no process is left that could write to `upper`. What else is left of
+/// the sandbox, its mounts among it, is gone after [`Reserve::settle`].
 /// May be called from several threads at once, after [`super::userns::enter`].
 pub(crate) fn run(
     spec: &Spec,
     bounds: &Bounds,
+    (reserve, is_followed): (&Reserve, bool),
     output: &mut dyn FnMut(Output, &[u8]),
     cancel: &Cancel,
 ) -> Result<Exit, Error> {
@@ -99,24 +102,46 @@ pub(crate) fn run(
     }
     let stand_ins = StandIns::put(spec).map_err(Error::StandIns)?;
     let mut watch = Watch::start(spec, bounds).map_err(Error::Start)?;
-    let mut init = Init::start(spec)?;
-    let talked = watch
-        .hold(init.id())
-        .map_err(Error::Cgroup)
-        .and_then(|()| init.talk(spec, &mut watch, output, cancel));
-    let status = init.reap(spec, talked.is_err());
+    let ground = spec.ground();
+    let (mut init, ordered) = match reserve.take(ground, spec) {
+        Some(init) => (init, Ok(())),
+        None => {
+            let init = Init::start(ground)?;
+            let held = watch.hold(init.id()).map_err(Error::Cgroup);
+            let held = held.and_then(|()| init.give_ground());
+            let ordered = held.and_then(|()| init.give_orders(spec));
+            (init, ordered)
+        }
+    };
+    let talked = ordered.and_then(|()| {
+        if is_followed {
+            reserve.add(ground);
+        }
+        init.talk(&mut watch, output, cancel)
+    });
+    if let Ok(End::Itself) = talked
+        && init.is_alone()
+        && !watch.is_grouped()
+    {
+        init.drain(output);
+        let concluded = conclude(spec, stand_ins, &mut init, None, End::Itself, watch);
+        reserve.leave(init);
+        return concluded;
+    }
+    let status = init.reap(talked.is_err());
     let end = talked?;
     let status = status.map_err(Error::Start)?;
     init.drain(output);
-    conclude(spec, stand_ins, init, status, end, watch)
+    conclude(spec, stand_ins, &mut init, Some(status), end, watch)
 }
 
-/// What the end of `init`, of which no process is left, means. Takes the mount targets away.
+/// What the end of `init` means, of which no process is left, or one that [is alone](Init::is_alone). Takes the
+/// mount targets away.
 pub(super) fn conclude(
     spec: &Spec,
     stand_ins: Option<StandIns>,
-    init: Init,
-    status: ExitStatus,
+    init: &mut Init,
+    status: Option<ExitStatus>,
     end: End,
     watch: Watch<'_>,
 ) -> Result<Exit, Error> {
@@ -134,11 +159,11 @@ pub(super) fn conclude(
         }
         (End::Itself, None) => {}
     }
-    let report = report.ok_or(Error::NoReport(status))?;
-    if let Some(network) = init.network {
+    let report = report.ok_or_else(|| Error::NoReport(status.unwrap_or_default()))?;
+    if let Some(network) = init.network.take() {
         network.end().map_err(Error::Network)?;
     }
-    let ended_well = status.success();
+    let ended_well = status.is_none_or(|status| status.success());
     let (status, usage) = match report.outcome {
         Outcome::Exited { code, usage } => (Status::Code(code), usage),
         Outcome::Signaled { signal, usage } => (Status::Signal(signal), usage),
@@ -164,7 +189,9 @@ fn remove_targets(spec: &Spec, report: &Report) -> Result<(), Error> {
 }
 
 /// A started init and this end of everything it is connected to.
+#[derive(Debug)]
 pub(super) struct Init {
+    ground: Ground,
     child: Child,
     pub(super) socket: UnixStream,
     pub(super) stdout: Option<File>,
@@ -183,8 +210,12 @@ pub(super) struct Init {
 
 impl Init {
     /// Init dies with this process (`PR_SET_PDEATHSIG` in prctl(2)).
-    pub(super) fn start(spec: &Spec) -> Result<Self, Error> {
-        let network = (spec.network == Network::Isolated)
+    pub(super) fn start(ground: Ground) -> Result<Self, Error> {
+        let is_isolated = match ground {
+            Ground::Namespaces { network, .. } => network == Network::Isolated,
+            Ground::Chroot => false,
+        };
+        let network = is_isolated
             .then(Isolated::start)
             .transpose()
             .map_err(Error::Network)?;
@@ -194,6 +225,7 @@ impl Init {
         let standard = [theirs.into(), output.into(), error.into()];
         let child = spawner::spawn(&standard).map_err(Error::Start)?;
         Ok(Self {
+            ground,
             child,
             socket: ours,
             stdout: Some(OwnedFd::from(stdout).into()),
@@ -212,13 +244,13 @@ impl Init {
         self.child.id()
     }
 
-    /// Sends the spec and what belongs to it, but for the command's input.
-    pub(super) fn give_orders(&self, spec: &Spec) -> Result<(), Error> {
-        wire::send_spec(&self.socket, spec).map_err(Error::Send)
+    pub(super) fn ground(&self) -> Ground {
+        self.ground
     }
 
-    /// Sends the network namespace, last of all.
-    pub(super) fn give_network(&self) -> Result<(), Error> {
+    /// Lets it begin, as far as it can without orders.
+    pub(super) fn give_ground(&self) -> Result<(), Error> {
+        wire::send_ground(&self.socket, &self.ground).map_err(Error::Send)?;
         let Some(network) = &self.network else {
             return Ok(());
         };
@@ -227,16 +259,18 @@ impl Init {
         wire::send(&self.socket, &message).map_err(Error::Watch)
     }
 
-    /// Sends the spec and passes on output until init and pid 1 are gone; says why they are.
+    /// Sends the spec, which is of its ground, and what belongs to it, but for the command's input.
+    pub(super) fn give_orders(&self, spec: &Spec) -> Result<(), Error> {
+        wire::send_spec(&self.socket, spec).map_err(Error::Send)
+    }
+
+    /// Passes on output until init and pid 1 are gone or as good as that; says why they are.
     fn talk(
         &mut self,
-        spec: &Spec,
         watch: &mut Watch<'_>,
         output: &mut dyn FnMut(Output, &[u8]),
         cancel: &Cancel,
     ) -> Result<End, Error> {
-        self.give_orders(spec)?;
-        self.give_network()?;
         for pipe in [&self.stdout, &self.stderr].into_iter().flatten() {
             fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
                 .map_err(|errno| Error::Watch(sys::Error::new("fcntl", "F_SETFL", errno)))?;
@@ -265,10 +299,16 @@ impl Init {
             if let End::Canceled | End::Exceeded(_) = end {
                 self.kill()?;
             }
-            if !open {
+            let is_over = matches!(end, End::Itself) && !watch.is_grouped() && self.is_alone();
+            if !open || is_over {
                 return Ok(end);
             }
         }
+    }
+
+    /// Whether it has reported, and nothing but its own end is to come.
+    fn is_alone(&self) -> bool {
+        self.reporting && wire::parse_report(&self.report).is_some_and(|report| report.is_alone)
     }
 
     /// What the sandbox has taken too much of.
@@ -316,7 +356,12 @@ impl Init {
         if self.reporting {
             return self.read_report();
         }
-        match wire::receive(&self.socket).map_err(Error::Watch)? {
+        let message = match wire::receive(&self.socket) {
+            // It was ended before it read its orders.
+            Err(error) if error.errno == Errno::ECONNRESET => Message::Closed,
+            other => other.map_err(Error::Watch)?,
+        };
+        match message {
             Message::Closed => return Ok(false),
             Message::First(first) => self.first = Some(first),
             Message::Terminal(terminal) => self.terminal = Some(terminal),
@@ -363,11 +408,11 @@ impl Init {
     /// Waits until no process of the sandbox is left, killing them first if asked to.
     ///
     /// Without namespaces init is not killed: it is what ends the others, at the end of its socket.
-    pub(super) fn reap(&mut self, spec: &Spec, kill: bool) -> io::Result<ExitStatus> {
+    pub(super) fn reap(&mut self, kill: bool) -> io::Result<ExitStatus> {
         if kill {
             // A failure here leaves the second way, and that init dies with this thread.
             drop(self.kill());
-            if spec.tree.is_none() {
+            if self.ground != Ground::Chroot {
                 self.child.kill()?;
             }
         }
@@ -376,6 +421,13 @@ impl Init {
             while poll(&mut gone, PollTimeout::NONE) == Err(Errno::EINTR) {}
         }
         self.child.wait()
+    }
+
+    /// Ends one that has no orders: it sees the end of its socket. Nothing of it is left afterwards.
+    pub(super) fn dismiss(mut self) {
+        drop(self.socket.shutdown(Shutdown::Write));
+        while let Ok(true) = self.listen() {}
+        drop(self.child.wait());
     }
 
     /// Passes on what is left in the pipes. Their writers are dead, except for a process outside that

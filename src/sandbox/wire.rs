@@ -1,14 +1,15 @@
 //! Messages between the parent and init, over one stream socket.
 //!
-//! The parent sends one [`Spec`] in four parts, each with its length in four little-endian bytes before it, as
-//! all of them together: JSON, and what would be long in that, lists of paths and filters, each again of such
-//! parts; then the command's
-//! standard input and its network namespace if the spec says so. Init answers with a [`Message`] for each thing that it
-//! made, the last of them [`Message::Report`], then the JSON of one [`Report`], then end of file. JSON because init and parent
-//! are the same program and the messages are small.
+//! The parent sends a [`Ground`], JSON with its length in four little-endian bytes before it, and the network
+//! namespace if that has one; later one [`Spec`] in four parts, each with its length, as all of them together:
+//! JSON, and what would be long in that, lists of paths and filters, each again of such parts; then the
+//! command's standard input if the spec says so. Init answers with a [`Message`] for each thing that it
+//! made, the last of them [`Message::Report`], then one [`Report`], JSON with its length, then end of file. JSON
+//! because init and parent are the same program and the messages are small.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::net::UnixStream;
@@ -16,7 +17,7 @@ use std::os::unix::net::UnixStream;
 use nix::errno::Errno;
 
 use super::passwd::Identity;
-use super::spec::{Report, Spec};
+use super::spec::{Emulation, Ground, Report, Spec};
 use crate::sys;
 use crate::sys::socket::{Received, receive_byte, send_byte};
 
@@ -31,7 +32,7 @@ pub(crate) enum Message {
     Command(OwnedFd),
     /// What the command reads; this one the parent sends, after the spec.
     Input(OwnedFd),
-    /// The network namespace of the sandbox; from the parent as well, after that.
+    /// The network namespace of the sandbox; from the parent as well, after the ground.
     Network(OwnedFd),
     /// The report follows.
     Report,
@@ -69,20 +70,36 @@ pub(crate) fn receive(socket: &UnixStream) -> sys::Result<Message> {
 /// An upper bound for a [`Spec`], heredoc contents included.
 const MAX_SPEC: u32 = 1 << 30;
 
-pub(crate) fn send_spec(mut socket: &UnixStream, spec: &Spec) -> io::Result<()> {
+pub(crate) fn send_ground(mut socket: &UnixStream, ground: &Ground) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    push_part(&mut bytes, &serde_json::to_vec(ground)?)?;
+    socket.write_all(&bytes)
+}
+
+pub(crate) fn receive_ground(socket: &UnixStream) -> io::Result<Ground> {
+    Ok(serde_json::from_slice(&receive_part(socket)?)?)
+}
+
+pub(crate) fn send_spec(socket: &UnixStream, spec: &Spec) -> io::Result<()> {
     let mut bytes = vec![0; LENGTH];
     push_part(&mut bytes, &serde_json::to_vec(spec)?)?;
     push_list(&mut bytes, spec.lowers.iter().map(|path| path.as_bytes()))?;
-    let tables = spec
-        .emulation
-        .iter()
-        .flat_map(|emulation| &emulation.tables);
-    push_list(&mut bytes, tables.map(|path| path.as_bytes()))?;
+    push_tables(&mut bytes, spec.emulation.as_ref())?;
     let filters = spec.filters.iter().map(|filter| -> Vec<u8> {
         let words = filter.iter().flat_map(|word| word.to_le_bytes());
         words.collect()
     });
     push_list(&mut bytes, filters)?;
+    write_whole(socket, bytes)
+}
+
+fn push_tables(bytes: &mut Vec<u8>, emulation: Option<&Emulation>) -> io::Result<()> {
+    let tables = emulation.iter().flat_map(|emulation| &emulation.tables);
+    push_list(bytes, tables.map(|path| path.as_bytes()))
+}
+
+/// Writes `bytes`, which have room for their length at the start.
+fn write_whole(mut socket: &UnixStream, mut bytes: Vec<u8>) -> io::Result<()> {
     let whole = length(bytes.len() - LENGTH)?;
     bytes[..LENGTH].copy_from_slice(&whole);
     socket.write_all(&bytes)
@@ -116,7 +133,12 @@ fn push_list<P: AsRef<[u8]>>(
     push_part(bytes, &list)
 }
 
-pub(crate) fn receive_spec(mut socket: &UnixStream) -> io::Result<Spec> {
+pub(crate) fn receive_spec(socket: &UnixStream) -> io::Result<Spec> {
+    parse_spec(&receive_part(socket)?).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// What [`push_part`] wrote.
+fn receive_part(mut socket: &UnixStream) -> io::Result<Vec<u8>> {
     let mut whole = [0; LENGTH];
     socket.read_exact(&mut whole)?;
     let whole = u32::from_le_bytes(whole);
@@ -125,21 +147,13 @@ pub(crate) fn receive_spec(mut socket: &UnixStream) -> io::Result<Spec> {
     }
     let mut bytes = vec![0; whole as usize];
     socket.read_exact(&mut bytes)?;
-    parse_spec(&bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    Ok(bytes)
 }
 
 fn parse_spec(bytes: &[u8]) -> Option<Spec> {
     let all = parts(bytes)?;
     let [body, lowers, tables, filters] = all[..] else {
         return None;
-    };
-    let paths = |list| -> Option<Vec<OsString>> {
-        let paths = parts(list)?.into_iter();
-        Some(
-            paths
-                .map(|path| OsString::from_vec(path.to_vec()))
-                .collect(),
-        )
     };
     let mut spec: Spec = serde_json::from_slice(body).ok()?;
     spec.lowers = paths(lowers)?;
@@ -152,6 +166,15 @@ fn parse_spec(bytes: &[u8]) -> Option<Spec> {
         spec.filters.push(words.collect());
     }
     Some(spec)
+}
+
+fn paths(list: &[u8]) -> Option<Vec<OsString>> {
+    let paths = parts(list)?.into_iter();
+    Some(
+        paths
+            .map(|path| OsString::from_vec(path.to_vec()))
+            .collect(),
+    )
 }
 
 /// What [`push_part`] wrote one after the other.
@@ -182,6 +205,35 @@ pub(crate) fn receive_standard(control: &UnixStream) -> sys::Result<Option<Owned
 
 const STANDARD: u8 = b's';
 
+/// What pid 1 tells the supervisor: what it needs, and the upper directory.
+pub(crate) fn send_emulation(
+    channel: &UnixStream,
+    emulation: &Emulation,
+    upper: &OsStr,
+) -> io::Result<()> {
+    let mut bytes = vec![0; LENGTH];
+    push_part(&mut bytes, &serde_json::to_vec(emulation)?)?;
+    push_tables(&mut bytes, Some(emulation))?;
+    push_part(&mut bytes, upper.as_bytes())?;
+    write_whole(channel, bytes)
+}
+
+/// The other side of [`send_emulation`].
+pub(crate) fn receive_emulation(channel: &UnixStream) -> io::Result<(Emulation, OsString)> {
+    let bytes = receive_part(channel)?;
+    parse_emulation(&bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn parse_emulation(bytes: &[u8]) -> Option<(Emulation, OsString)> {
+    let all = parts(bytes)?;
+    let [body, tables, upper] = all[..] else {
+        return None;
+    };
+    let mut emulation: Emulation = serde_json::from_slice(body).ok()?;
+    emulation.tables = paths(tables)?;
+    Some((emulation, OsString::from_vec(upper.to_vec())))
+}
+
 /// What the command tells its supervisor: the listener of its filter, and who it is.
 pub(crate) fn send_listener(
     mut channel: &UnixStream,
@@ -190,13 +242,16 @@ pub(crate) fn send_listener(
 ) -> sys::Result<()> {
     let body = serde_json::to_vec(identity).expect("numbers and bytes");
     send_byte(channel, LISTENER, Some(listener))?;
-    channel.write_all(&body).map_err(|error| {
+    let written = channel
+        .write_all(&body)
+        .and_then(|()| channel.shutdown(Shutdown::Write));
+    written.map_err(|error| {
         let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
         sys::Error::new("write", "supervisor", errno)
     })
 }
 
-/// The other side of [`send_listener`], which closes its end afterwards; `None` when nothing came.
+/// The other side of [`send_listener`], after which nothing comes; `None` when that did not come either.
 pub(crate) fn receive_listener(
     mut channel: &UnixStream,
 ) -> sys::Result<Option<(OwnedFd, Identity)>> {
@@ -216,17 +271,21 @@ pub(crate) fn receive_listener(
 const LISTENER: u8 = b'l';
 
 pub(crate) fn send_report(mut socket: &UnixStream, report: &Report) -> io::Result<()> {
-    socket.write_all(&serde_json::to_vec(report)?)
+    let mut bytes = Vec::new();
+    push_part(&mut bytes, &serde_json::to_vec(report)?)?;
+    socket.write_all(&bytes)
 }
 
-/// The report in all that init sent after its first byte; `None` when it is not whole.
+/// The report in all that init sent after announcing it; `None` while it is not whole.
 pub(crate) fn parse_report(bytes: &[u8]) -> Option<Report> {
-    serde_json::from_slice(bytes).ok()
+    let (length, body) = bytes.split_first_chunk::<LENGTH>()?;
+    let body = body.get(..u32::from_le_bytes(*length) as usize)?;
+    serde_json::from_slice(body).ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::spec::{Console, Emulation, Network};
+    use super::super::spec::{Console, Network};
     use super::*;
 
     #[test]
@@ -270,6 +329,31 @@ mod tests {
         for damaged in [&b""[..], b"\x01", b"\x09\0\0\0x", b"\0\0\0\0"] {
             assert!(parse_spec(damaged).is_none(), "{damaged:?}");
         }
+    }
+
+    #[test]
+    fn the_ground_and_the_orders_of_the_supervisor_arrive_and_nothing_after_them_is_read() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let ground = Ground::Namespaces {
+            network: Network::None,
+            shm_size: 1 << 40,
+            is_emulated: true,
+        };
+        let emulation = Emulation {
+            filter: vec![9, u64::MAX],
+            tables: vec!["/a/owners".into(), OsString::from_vec(b"/\xff".to_vec())],
+            table: "/t".into(),
+        };
+        send_ground(&ours, &ground).unwrap();
+        send_emulation(&ours, &emulation, OsStr::new("/upper")).unwrap();
+        send(&ours, &Message::Report).unwrap();
+        assert_eq!(receive_ground(&theirs).unwrap(), ground);
+        let received = receive_emulation(&theirs).unwrap();
+        assert_eq!(received, (emulation, OsString::from("/upper")));
+        assert!(matches!(receive(&theirs).unwrap(), Message::Report));
+        drop(ours);
+        assert!(receive_ground(&theirs).is_err());
+        assert!(receive_emulation(&theirs).is_err());
     }
 
     #[test]

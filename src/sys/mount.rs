@@ -164,7 +164,8 @@ pub(crate) fn working_directory() -> BorrowedFd<'static> {
     nix::fcntl::AT_FDCWD
 }
 
-/// Attaches the detached `mount` on the file or directory `target`.
+/// Attaches the detached `mount` on the file or directory `target`, or moves it there from where it is
+/// attached in this namespace, with all that is mounted below it.
 pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> Result<()> {
     let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
     // SAFETY: the empty strings are static, the descriptors are borrowed for the call.

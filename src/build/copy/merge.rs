@@ -339,7 +339,7 @@ impl<'e> Threads<'e> {
         'e: 's,
         'm: 's,
     {
-        let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let count = sys::process::processors();
         if count == 1 {
             return None;
         }

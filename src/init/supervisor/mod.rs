@@ -21,6 +21,7 @@ mod layout;
 mod records;
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -78,10 +79,9 @@ impl Process {
     }
 }
 
-/// Starts the supervisor of a sandbox that this process is about to make. The command hands its filter
-/// over on the stream.
-pub(super) fn start(emulation: &Emulation, upper: &Path) -> sys::Result<(Process, UnixStream)> {
-    let prepared = Prepared::open(emulation, upper)?;
+/// Starts the supervisor of a sandbox that this process is about to make. On the stream it waits for what
+/// [`wire::send_emulation`] sends, then for the command to [hand its filter over](hand_over).
+pub(super) fn start() -> sys::Result<(Process, UnixStream)> {
     let (ours, theirs) = UnixStream::pair().map_err(|error| {
         let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
         sys::Error::new("socketpair", "", errno)
@@ -90,7 +90,7 @@ pub(super) fn start(emulation: &Emulation, upper: &Path) -> sys::Result<(Process
     match process::fork()? {
         ForkResult::Child => {
             drop(theirs);
-            let error = prepared.serve(ours, maker);
+            let error = serve(ours, maker);
             // Standard error is the command's, where whoever looks for the reason finds it.
             drop(writeln!(std::io::stderr(), "rbuild: supervisor: {error}"));
             process::exit_now(1)
@@ -99,6 +99,36 @@ pub(super) fn start(emulation: &Emulation, upper: &Path) -> sys::Result<(Process
             let pidfd = process::pidfd_open(child)?;
             Ok((Process { pid: child, pidfd }, theirs))
         }
+    }
+}
+
+/// Waits for its orders, then for the command's filter, and answers calls for as long as there is one.
+/// Returns only what went wrong.
+fn serve(channel: UnixStream, maker: Pid) -> sys::Error {
+    match try_serve(channel, maker) {
+        Ok(()) => sys::Error::new("ioctl", "SECCOMP_IOCTL_NOTIF_RECV", Errno::EIO),
+        Err(error) => error,
+    }
+}
+
+fn try_serve(channel: UnixStream, maker: Pid) -> sys::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)
+        .map_err(|errno| sys::Error::new("prctl", "supervisor", errno))?;
+    let Ok((emulation, upper)) = wire::receive_emulation(&channel) else {
+        not_wanted();
+    };
+    let prepared = Prepared::open(&emulation, &upper)?;
+    let Some((listener, identity)) = wire::receive_listener(&channel)? else {
+        not_wanted();
+    };
+    drop(channel);
+    prepared.answer(maker, listener, &identity)
+}
+
+/// The command was not started, which is reported elsewhere, or never wanted.
+fn not_wanted() -> ! {
+    loop {
+        nix::unistd::pause();
     }
 }
 
@@ -123,7 +153,7 @@ struct Supervisor {
 }
 
 impl Prepared {
-    fn open(emulation: &Emulation, upper: &Path) -> sys::Result<Self> {
+    fn open(emulation: &Emulation, upper: &OsStr) -> sys::Result<Self> {
         let failed = |path: &Path, error: &std::io::Error| {
             let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
             sys::Error::on("open", path, errno)
@@ -147,29 +177,13 @@ impl Prepared {
             proc: fs::open_directory(Path::new("/proc"))?,
             tables,
             table,
-            upper: fs::open_directory(upper)?,
+            upper: fs::open_directory(Path::new(upper))?,
         })
     }
 
-    /// Waits for the command's filter, enters the sandbox of `maker`, and answers calls for as long as
-    /// there is one. Returns only what went wrong.
-    fn serve(self, channel: UnixStream, maker: Pid) -> sys::Error {
-        match self.try_serve(channel, maker) {
-            Ok(()) => sys::Error::new("ioctl", "SECCOMP_IOCTL_NOTIF_RECV", Errno::EIO),
-            Err(error) => error,
-        }
-    }
-
-    fn try_serve(self, channel: UnixStream, maker: Pid) -> sys::Result<()> {
+    /// Enters the sandbox of `maker`, and answers the calls of its command until none can come.
+    fn answer(self, maker: Pid, listener: OwnedFd, identity: &Identity) -> sys::Result<()> {
         let failed = |call| move |errno| sys::Error::new(call, "supervisor", errno);
-        prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed("prctl"))?;
-        let Some((listener, identity)) = wire::receive_listener(&channel)? else {
-            // The command was not started, which is reported elsewhere.
-            loop {
-                nix::unistd::pause();
-            }
-        };
-        drop(channel);
         // The command comes after the pivot, so the root of the namespace is the image's by now.
         let place = format!("{maker}/ns/mnt");
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
@@ -182,7 +196,7 @@ impl Prepared {
         let mut records = Records::new(&self.tables, self.table, self.upper);
         records.enter().map_err(failed("stat"))?;
         nix::sys::stat::umask(Mode::empty());
-        let command = Credentials::of(&identity);
+        let command = Credentials::of(identity);
         let mut supervisor = Supervisor {
             proc: self.proc,
             root,

@@ -116,6 +116,11 @@ impl<'a> Watch<'a> {
         self.group.as_ref().map_or(Ok(()), |group| group.add(init))
     }
 
+    /// Whether the sandbox has a cgroup, which is there as long as its processes are.
+    pub(super) fn is_grouped(&self) -> bool {
+        self.group.is_some()
+    }
+
     /// How long the caller may wait before it looks again.
     pub(super) fn timeout(&self) -> PollTimeout {
         let wake = [self.deadline, self.next].into_iter().flatten().min();
