@@ -15,6 +15,7 @@ mod rig;
 mod account_files;
 mod add;
 mod add_attacks;
+mod archive_ahead;
 mod args;
 mod behind;
 mod block_reuse;

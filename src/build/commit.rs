@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::archive_ahead::NextLayer;
 use super::error::StepError;
 use super::event::{Phase, Spent};
 use super::key::KeyBuilder;
@@ -109,6 +110,7 @@ pub(crate) fn commit(
     active: Active,
     options: LayerOptions,
     scan: Option<LayerScan<'_>>,
+    archive: Option<NextLayer<'_>>,
 ) -> Result<Committed, StepError> {
     let began = Instant::now();
     store.settle(&active)?;
@@ -118,7 +120,7 @@ pub(crate) fn commit(
     let earlier = options.lineage.as_ref();
     let earlier = earlier.and_then(|lineage| lineage.last(store));
     let mut sink = Scanned {
-        tar: tar_sink::begin(store, options.blob, earlier, options.ahead)?,
+        tar: tar_sink::begin(store, options.blob, earlier, options.ahead, archive)?,
         scan,
     };
     let is_unguarded = matches!(store.ownership(), Ownership::Mapped);
@@ -263,7 +265,7 @@ pub(crate) fn layer_blob(
     if let Some(found) = known_blob(store, diff_id, encoding) {
         return Ok(found);
     }
-    let mut sink = tar_sink::begin(store, Some(encoding), None, None)?;
+    let mut sink = tar_sink::begin(store, Some(encoding), None, None, None)?;
     read_layer(store, snapshot, diff_id, clamp_mtime, &mut sink)?;
     let tar = sink.end()?;
     is_of(&tar.diff_id, diff_id)?;
@@ -274,7 +276,11 @@ pub(crate) fn layer_blob(
 }
 
 /// A blob that an output takes for the layer.
-fn known_blob(store: &Store, diff_id: &DiffId, encoding: Encoding) -> Option<Descriptor> {
+pub(super) fn known_blob(
+    store: &Store,
+    diff_id: &DiffId,
+    encoding: Encoding,
+) -> Option<Descriptor> {
     let there = store.layer_blobs(diff_id);
     let wanted = encoding_name(encoding.compression, encoding.level);
     let found = there

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::archive_ahead::ArchiveAhead;
 use super::behind::Behind;
 use super::commit::LayerOptions;
 use super::error::{Error, StepError};
@@ -44,6 +45,7 @@ pub(crate) struct Engine<'a> {
     pub(crate) encoding: Option<Encoding>,
     pub(crate) shared: &'a Shared,
     pub(super) behind: Behind<'a>,
+    pub(super) archive: Option<ArchiveAhead>,
     pub(super) images: BTreeMap<ImageKey, Image>,
     pub(crate) mounted: Mounted,
     cached: Mutex<BTreeSet<VertexId>>,
@@ -130,6 +132,7 @@ impl<'a> Engine<'a> {
             encoding,
             shared,
             behind,
+            archive: ArchiveAhead::of(request),
             images: BTreeMap::new(),
             mounted: Mounted::default(),
             cached: Mutex::default(),

@@ -1,13 +1,11 @@
 //! Outputs: a built image as an archive, a layout directory or a plain file system.
-//!
-//! An archive is an OCI image layout with Docker's `manifest.json` beside it, so that one file serves
-//! skopeo, umoci, podman, containerd and every `docker load`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read as _, Write};
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::archive::Out;
 use crate::build::request::Destination;
 use crate::oci::{Descriptor, Digest, Index, Platform, Reference, media_type, to_json};
 use crate::store::{self, Store};
@@ -84,6 +82,20 @@ impl Bundle {
             .chain(self.images.iter().flat_map(ImageBlobs::parts))
     }
 
+    /// Every blob, some of them several times: the layers from the lowest, as they are made, then what tells
+    /// of them.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = &Descriptor> {
+        let layers = self.images.iter().flat_map(|image| &image.layers);
+        let documents = self
+            .images
+            .iter()
+            .flat_map(|image| [&image.config, &image.manifest]);
+        layers
+            .chain(documents)
+            .chain(&self.indexes)
+            .chain([&self.top])
+    }
+
     /// Each blob once.
     fn blobs(&self) -> BTreeMap<&Digest, u64> {
         self.parts()
@@ -97,7 +109,7 @@ impl Bundle {
     }
 
     /// What the layout's index lists: a descriptor per name, or one without a name.
-    fn entries(&self, names: &[Reference]) -> Vec<Descriptor> {
+    pub(super) fn entries(&self, names: &[Reference]) -> Vec<Descriptor> {
         let mut manifests: Vec<Descriptor> = names.iter().map(|name| self.named(name)).collect();
         if manifests.is_empty() {
             manifests.push(self.top.clone());
@@ -119,7 +131,7 @@ impl Bundle {
 
     /// The image in docker's own list of what is in the archive, which knows no indexes: of several
     /// images it has the one for this machine, or else the first.
-    fn docker_manifest(&self, names: &[Reference]) -> Option<serde_json::Value> {
+    pub(super) fn docker_manifest(&self, names: &[Reference]) -> Option<serde_json::Value> {
         let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
         let host = Platform::host();
         let distance = |image: &&ImageBlobs| {
@@ -162,26 +174,6 @@ pub(crate) fn familiar(name: &Reference) -> String {
     short.strip_prefix("library/").unwrap_or(short).to_owned()
 }
 
-/// Where an archive goes.
-pub(crate) trait Out: Write {
-    /// Writes the next `length` bytes of `file`, in the kernel where it can; fewer where it ends.
-    fn copy(&mut self, file: &File, length: u64) -> io::Result<u64>;
-}
-
-impl Out for BufWriter<&mut File> {
-    fn copy(&mut self, file: &File, length: u64) -> io::Result<u64> {
-        self.flush()?;
-        // copy_file_range(2), or read and write where the file systems do not have it.
-        io::copy(&mut file.take(length), *self.get_mut())
-    }
-}
-
-impl Out for BufWriter<io::StdoutLock<'_>> {
-    fn copy(&mut self, file: &File, length: u64) -> io::Result<u64> {
-        io::copy(&mut file.take(length), self)
-    }
-}
-
 /// Writes to `destination`: a file appears under its name only when it is complete and flushed.
 pub(crate) fn to_destination<E>(
     destination: &Destination,
@@ -205,12 +197,13 @@ where
             let parent = path
                 .parent()
                 .filter(|parent| !parent.as_os_str().is_empty());
-            let mut file = tempfile::Builder::new()
+            let file = tempfile::Builder::new()
                 .prefix(".rbuild-")
                 .permissions(file_permissions())
                 .tempfile_in(parent.unwrap_or_else(|| Path::new(".")))
                 .map_err(fail)?;
-            let mut out = BufWriter::with_capacity(1 << 18, file.as_file_mut());
+            let own = file.as_file().try_clone().map_err(fail)?;
+            let mut out = BufWriter::with_capacity(1 << 18, own);
             write(&mut out)?;
             out.flush().map_err(fail)?;
             drop(out);
@@ -223,76 +216,6 @@ where
 /// What a shell's `>` would give; the umask applies.
 fn file_permissions() -> fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o666)
-}
-
-/// Bytes between two reports of progress.
-const PART: u64 = 16 << 20;
-
-/// Writes images with their names as one archive, an OCI layout and docker's form at the same time.
-/// Equal images give equal bytes. `open` finds a blob.
-pub(crate) fn archive(
-    open: &dyn Fn(&Digest) -> Result<File, store::Error>,
-    images: &[(Bundle, Vec<Reference>)],
-    out: &mut dyn Out,
-    progress: &mut dyn FnMut(u64),
-) -> io::Result<()> {
-    let mut tar = tar::Builder::new(out);
-    for directory in ["blobs/", "blobs/sha256/"] {
-        let mut header = header(0);
-        header.set_entry_type(tar::EntryType::Directory);
-        header.set_mode(0o755);
-        tar.append_data(&mut header, directory, io::empty())?;
-    }
-    let mut written = 0;
-    let blobs: BTreeMap<&Digest, u64> =
-        images.iter().flat_map(|(image, _)| image.blobs()).collect();
-    for (digest, size) in blobs {
-        let blob = open(digest).map_err(io::Error::other)?;
-        let name = format!("blobs/sha256/{}", digest.hex());
-        let mut header = header(size);
-        header.set_path(name)?;
-        header.set_cksum();
-        let out = tar.get_mut();
-        out.write_all(header.as_bytes())?;
-        let mut rest = size;
-        while rest > 0 {
-            let count = out.copy(&blob, rest.min(PART))?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            rest -= count;
-            written += count;
-            progress(written);
-        }
-        let padding = usize::try_from(size.wrapping_neg() % 512).expect("below a block");
-        out.write_all(&[0; 512][..padding])?;
-    }
-    let entries = images
-        .iter()
-        .flat_map(|(image, names)| image.entries(names));
-    let docker = images
-        .iter()
-        .filter_map(|(image, names)| image.docker_manifest(names));
-    let documents = [
-        ("index.json", to_json(&index_of(entries.collect()))),
-        ("manifest.json", to_json(&docker.collect::<Vec<_>>())),
-        ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
-    ];
-    for (name, bytes) in documents {
-        tar.append_data(&mut header(bytes.len() as u64), name, bytes.as_slice())?;
-    }
-    tar.finish()
-}
-
-/// A regular file's header without owner or time, so that it says nothing about this machine.
-fn header(size: u64) -> tar::Header {
-    let mut header = tar::Header::new_ustar();
-    header.set_size(size);
-    header.set_mode(0o644);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header
 }
 
 /// Writes the image into the layout at `path`, which is made when it is not there. Names that the

@@ -6,6 +6,8 @@
 mod add;
 mod add_remote;
 mod ahead;
+pub(crate) mod archive;
+mod archive_ahead;
 mod base;
 mod behind;
 pub(crate) mod changes;

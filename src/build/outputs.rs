@@ -7,7 +7,7 @@ use super::export::{self, Bundle};
 use super::image::{self, Dialect};
 use super::request::{Destination, Encoding, ImageOutput, Output, OutputForm};
 use super::state::StageState;
-use super::{flat, push, stage};
+use super::{archive, flat, push, stage};
 use crate::oci::{Descriptor, Digest, ImageConfig, Platform};
 
 /// What was built for one platform.
@@ -176,8 +176,14 @@ impl Export<'_> {
             });
         };
         let (written, took) = stage::timed(|| {
+            if let Destination::File(path) = destination
+                && let Some(ahead) = &self.engine.archive
+                && ahead.finish(open, &images, path, progress).is_some()
+            {
+                return Ok(());
+            }
             export::to_destination::<Error>(destination, |out| {
-                export::archive(open, &images, out, progress)
+                archive::write(open, &images, out, progress)
                     .map_err(|source| export::Error::of_archive(destination, source).into())
             })
         });

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::add::{self, CopyStep, Known};
 use super::ahead::Ahead;
+use super::archive_ahead::NextLayer;
 use super::behind::Job;
 use super::commit::{LayerOptions, Lineage, commit};
 use super::count::Count;
@@ -400,7 +401,13 @@ impl Files<'_, '_> {
             ..made
         };
         let scan = engine.shared.scan.as_ref().map(LayerScan::new);
-        let committed = commit(engine.store, active, options, scan);
+        let archive = engine.archive.as_ref().map(|ahead| NextLayer {
+            ahead,
+            store: engine.store,
+            below: &self.state.config.rootfs.diff_ids,
+        });
+        let archive = archive.filter(|_| self.stage.exported);
+        let committed = commit(engine.store, active, options, scan, archive);
         engine.shared.reserve.settle();
         let committed = committed?;
         for spent in committed.spent {

@@ -1,9 +1,11 @@
 //! What a layer's tar goes through while it is packed: a hash, a compressor, and whoever looks for secrets.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::archive_ahead::{LARGE, NextLayer};
 use super::error::StepError;
 use super::request::Encoding;
 use super::secret_scan::LayerScan;
@@ -15,17 +17,17 @@ use crate::store::{BlobWriter, StagedBlob, Store};
 const SMALL: u64 = 1 << 20;
 
 /// A tar on its way.
-pub(super) enum TarSink {
+pub(super) enum TarSink<'a> {
     /// Nobody wants a blob of it.
     Hashed(StreamHasher),
     /// Hashed as it is, and compressed into a blob.
-    Compressed(StreamHasher, Blob),
+    Compressed(StreamHasher, Blob<'a>),
     /// The blob is the tar, and its digest the DiffId.
-    Plain(Blob),
+    Plain(Blob<'a>),
 }
 
 /// A blob on its way.
-pub(super) struct Blob {
+pub(super) struct Blob<'a> {
     encoder: Encoder<BlobWriter>,
     began: Instant,
     /// How long it kept what was written to it waiting.
@@ -34,13 +36,23 @@ pub(super) struct Blob {
     may_leave: bool,
     /// Bytes that it has of the tar, once that went on without it.
     left_at: Option<u64>,
+    /// Bytes that it has of the tar.
+    length: u64,
+    /// Who follows it once it is large, and the file that it is written to.
+    follower: Option<(NextLayer<'a>, PathBuf)>,
 }
 
-impl Blob {
+impl Blob<'_> {
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let began = Instant::now();
         self.encoder.write_all(bytes)?;
         self.waited += began.elapsed();
+        self.length += bytes.len() as u64;
+        if self.length >= LARGE
+            && let Some((layer, file)) = self.follower.take()
+        {
+            layer.follow(&file);
+        }
         Ok(())
     }
 
@@ -94,7 +106,7 @@ pub(super) enum EndedBlob {
     Begun(Box<Begun>),
 }
 
-impl TarSink {
+impl TarSink<'_> {
     pub(super) fn waited(&self) -> Duration {
         match self {
             Self::Hashed(_) => Duration::ZERO,
@@ -126,7 +138,7 @@ impl TarSink {
     }
 }
 
-impl Write for TarSink {
+impl Write for TarSink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Hashed(hasher) => hasher.update(bytes),
@@ -146,17 +158,22 @@ impl Write for TarSink {
 
 /// Begins a tar; with `encoding` there will be a blob of it, and what `earlier` holds of it is not
 /// compressed again. With `ahead` the tar does not wait for the blob of a layer that is not small, and about
-/// so many bytes may be in memory.
-pub(super) fn begin(
+/// so many bytes may be in memory. If the blob becomes large, `archive` follows it.
+pub(super) fn begin<'a>(
     store: &Store,
     encoding: Option<Encoding>,
     earlier: Option<Arc<EarlierBlob>>,
     ahead: Option<usize>,
-) -> Result<TarSink, StepError> {
+    archive: Option<NextLayer<'a>>,
+) -> Result<TarSink<'a>, StepError> {
     let Some(encoding) = encoding else {
         return Ok(TarSink::Hashed(StreamHasher::new()));
     };
-    let mut encoder = encoder(store, encoding)?;
+    let writer = store.blob_writer(None)?;
+    let follower = archive.map(|archive| (archive, writer.path().to_owned()));
+    let threads = crate::sys::process::processors();
+    let mut encoder = Encoder::new(writer, encoding.compression, encoding.level, threads)
+        .map_err(|source| StepError::Compress { source })?;
     if let Some(earlier) = earlier {
         encoder.take_from(earlier);
     }
@@ -166,6 +183,8 @@ pub(super) fn begin(
         waited: Duration::ZERO,
         may_leave: ahead.is_some(),
         left_at: None,
+        length: 0,
+        follower,
     };
     if let Some(ahead) = ahead {
         blob.encoder.stay_behind(ahead);
@@ -174,17 +193,6 @@ pub(super) fn begin(
         Compression::Uncompressed => TarSink::Plain(blob),
         Compression::Gzip | Compression::Zstd => TarSink::Compressed(StreamHasher::new(), blob),
     })
-}
-
-fn encoder(store: &Store, encoding: Encoding) -> Result<Encoder<BlobWriter>, StepError> {
-    let threads = crate::sys::process::processors();
-    Encoder::new(
-        store.blob_writer(None)?,
-        encoding.compression,
-        encoding.level,
-        threads,
-    )
-    .map_err(|source| StepError::Compress { source })
 }
 
 /// A blob that has the beginning of a tar, or all of it without being complete. Dropped, nothing of it
@@ -266,7 +274,7 @@ impl Write for Resumed<'_> {
 
 /// A tar that is looked through while it goes on.
 pub(super) struct Scanned<'p> {
-    pub(super) tar: TarSink,
+    pub(super) tar: TarSink<'p>,
     pub(super) scan: Option<LayerScan<'p>>,
 }
 

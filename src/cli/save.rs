@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::report::print_error;
 use super::{Exit, platform, stored};
+use crate::build::archive;
 use crate::build::export::{self, Bundle, ImageBlobs};
 use crate::build::request::Destination;
 use crate::image::{self, Image, Tree};
@@ -63,7 +64,7 @@ pub(super) fn run(arguments: &SaveArgs, root: &Path) -> Exit {
     }
     let open = &|digest: &_| view.open_blob(digest);
     let written = export::to_destination(&destination, |out| {
-        export::archive(open, &chosen, out, &mut |_| {})
+        archive::write(open, &chosen, out, &mut |_| {})
             .map_err(|source| export::Error::of_archive(&destination, source))
     });
     match written {

@@ -221,6 +221,11 @@ impl StagedBlob {
 }
 
 impl BlobWriter {
+    /// The file that it is written to, which becomes the blob.
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
     /// How many bytes the blob has so far.
     pub(crate) fn length(&self) -> u64 {
         self.hasher.length()

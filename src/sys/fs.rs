@@ -1,12 +1,12 @@
 //! Files relative to directory descriptors, confined to a root where the names come from others.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags};
@@ -194,6 +194,19 @@ pub(crate) fn hard_link_at(
 ) -> Result<()> {
     nix::unistd::linkat(old_dir, old, new_dir, new, AtFlags::empty())
         .map_err(|errno| Error::on("linkat", new, errno))
+}
+
+/// Gives the open file `file`, which has no name (`O_TMPFILE`), one: `linkat(2)` by way of /proc, as open(2) says.
+pub(crate) fn link_open(file: impl AsFd, path: &Path) -> Result<()> {
+    let own = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    nix::unistd::linkat(
+        AT_FDCWD,
+        own.as_str(),
+        AT_FDCWD,
+        path,
+        AtFlags::AT_SYMLINK_FOLLOW,
+    )
+    .map_err(|errno| Error::on("linkat", path, errno))
 }
 
 /// `renameat(2)`: takes the place of what has the new name, if the kernel lets it.

@@ -157,7 +157,7 @@ impl Container {
             is_commands: true,
             ..LayerOptions::default()
         };
-        let committed = commit_layer(store, self.active, options, None)?;
+        let committed = commit_layer(store, self.active, options, None, None)?;
         let (snapshot, layer) = (committed.snapshot, committed.diff_id);
         let mut config = self.config;
         for stale in BUILDERS_OWN
