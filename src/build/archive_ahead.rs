@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use super::archive::{self, Archive, Unfinished};
 use super::commit::known_blob;
 use super::engine::lock;
-use super::export::Bundle;
+use super::export::{Bundle, directory_of};
 use super::request::{Destination, Encoding, OutputForm, Request};
 use crate::oci::{Descriptor, DiffId, Digest, Reference};
 use crate::store::{self, Store};
@@ -49,6 +50,8 @@ struct Follower {
 struct Over {
     is_over: Mutex<bool>,
     changed: Condvar,
+    /// Nobody wants the archive.
+    is_given_up: AtomicBool,
 }
 
 /// The layer that a step is about to write.
@@ -109,6 +112,9 @@ impl ArchiveAhead {
                     None => Archive::begin(BufWriter::new(nameless(&directory)?))?,
                 };
                 for (layer, file) in &layers {
+                    if over.is_given_up.load(Ordering::Relaxed) {
+                        return Err(io::ErrorKind::Interrupted.into());
+                    }
                     if !archive.has(&layer.digest) {
                         archive.add(layer, file, &mut |_| {})?;
                     }
@@ -159,6 +165,7 @@ impl Drop for ArchiveAhead {
     fn drop(&mut self) {
         let follower = self.follower.get_mut();
         if let Some(follower) = follower.unwrap_or_else(PoisonError::into_inner).take() {
+            follower.over.is_given_up.store(true, Ordering::Relaxed);
             drop(follower.stop());
         }
     }
@@ -224,14 +231,6 @@ impl Over {
             }
         }
     }
-}
-
-/// The directory of a file that is to be written.
-fn directory_of(path: &Path) -> &Path {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    parent.unwrap_or_else(|| Path::new("."))
 }
 
 /// A file with the mode of a shell's `>`, which is gone with its descriptor (`O_TMPFILE`, open(2)).

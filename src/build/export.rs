@@ -194,13 +194,10 @@ where
                 path: path.clone(),
                 source,
             };
-            let parent = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
             let file = tempfile::Builder::new()
                 .prefix(".rbuild-")
                 .permissions(file_permissions())
-                .tempfile_in(parent.unwrap_or_else(|| Path::new(".")))
+                .tempfile_in(directory_of(path))
                 .map_err(fail)?;
             let own = file.as_file().try_clone().map_err(fail)?;
             let mut out = BufWriter::with_capacity(1 << 18, own);
@@ -211,6 +208,14 @@ where
             Ok(())
         }
     }
+}
+
+/// The directory of a file that is to be written.
+pub(super) fn directory_of(path: &Path) -> &Path {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or_else(|| Path::new("."))
 }
 
 /// What a shell's `>` would give; the umask applies.
