@@ -96,10 +96,10 @@ impl<O: Out> Archive<O> {
             self.written += count;
             progress(self.written);
         }
-        self.pad(descriptor)
+        self.end_blob(descriptor)
     }
 
-    fn pad(&mut self, descriptor: &Descriptor) -> io::Result<()> {
+    fn end_blob(&mut self, descriptor: &Descriptor) -> io::Result<()> {
         self.blobs.insert(descriptor.digest.clone());
         pad(&mut self.out, descriptor.size)
     }
@@ -230,7 +230,7 @@ impl Unfinished {
         put_header(file, header(descriptor.size), &name_of(&descriptor.digest))?;
         file.seek(SeekFrom::Start(self.at + BLOCK as u64 + self.copied))?;
         self.archive.written += self.copied;
-        self.archive.pad(descriptor)?;
+        self.archive.end_blob(descriptor)?;
         Ok(self.archive)
     }
 }

@@ -181,11 +181,7 @@ impl NextLayer<'_> {
 
 impl Follower {
     fn stop(self) -> io::Result<Unfinished> {
-        *self
-            .over
-            .is_over
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = true;
+        *lock(&self.over.is_over) = true;
         self.over.changed.notify_all();
         let ended = self.thread.join();
         ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -221,7 +217,7 @@ impl Over {
                 0 => LONGEST_PAUSE.min(2 * pause),
                 _ => PAUSE,
             };
-            let is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_over = lock(&self.is_over);
             let waited = self
                 .changed
                 .wait_timeout_while(is_over, pause, |is_over| !*is_over);

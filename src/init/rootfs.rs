@@ -33,7 +33,7 @@ pub(super) fn build(spec: &Spec, laid: Laid, notes: &mut Notes) -> Result<OwnedF
         sys,
         dev,
     } = laid;
-    mount::isolate_namespace().at(Step::Rootfs)?;
+    mount::stop_receiving().at(Step::Rootfs)?;
     let upper = fs::open_directory(Path::new(&spec.upper)).at(Step::Rootfs)?;
     let root = overlay(spec, &scratch).at(Step::Rootfs)?;
 

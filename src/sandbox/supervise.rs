@@ -79,6 +79,8 @@ pub(crate) enum Error {
 #[derive(Debug)]
 pub(super) enum End {
     Itself,
+    /// It has reported, and nothing but its own end is to come.
+    Alone,
     Canceled,
     Exceeded(Exceeded),
 }
@@ -119,12 +121,9 @@ pub(crate) fn run(
         }
         init.talk(&mut watch, output, cancel)
     });
-    if let Ok(End::Itself) = talked
-        && init.is_alone()
-        && !watch.is_grouped()
-    {
+    if let Ok(End::Alone) = talked {
         init.drain(output);
-        let concluded = conclude(spec, stand_ins, &mut init, None, End::Itself, watch);
+        let concluded = conclude(spec, stand_ins, &mut init, None, End::Alone, watch);
         reserve.leave(init);
         return concluded;
     }
@@ -154,10 +153,10 @@ pub(super) fn conclude(
     let restored = taken_out.map_err(Error::StandIns)?.unwrap_or_default();
     match (end, last) {
         (End::Canceled, _) => return Err(Error::Canceled),
-        (End::Exceeded(exceeded), _) | (End::Itself, Some(exceeded)) => {
+        (End::Exceeded(exceeded), _) | (End::Itself | End::Alone, Some(exceeded)) => {
             return Err(Error::Exceeded(exceeded));
         }
-        (End::Itself, None) => {}
+        (End::Itself | End::Alone, None) => {}
     }
     let report = report.ok_or_else(|| Error::NoReport(status.unwrap_or_default()))?;
     if let Some(network) = init.network.take() {
@@ -278,7 +277,7 @@ impl Init {
         let mut end = End::Itself;
         loop {
             let ready = match end {
-                End::Itself => self.wait(Some(cancel), watch.timeout())?,
+                End::Itself | End::Alone => self.wait(Some(cancel), watch.timeout())?,
                 End::Canceled | End::Exceeded(_) => self.wait(None, PollTimeout::NONE)?,
             };
             if ready.stdout {
@@ -299,9 +298,14 @@ impl Init {
             if let End::Canceled | End::Exceeded(_) = end {
                 self.kill()?;
             }
-            let is_over = matches!(end, End::Itself) && !watch.is_grouped() && self.is_alone();
-            if !open || is_over {
+            if !open {
                 return Ok(end);
+            }
+            if let End::Itself = end
+                && !watch.is_grouped()
+                && self.is_alone()
+            {
+                return Ok(End::Alone);
             }
         }
     }

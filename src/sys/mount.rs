@@ -248,6 +248,11 @@ pub(crate) fn set_propagation(propagation: Propagation) -> Result<()> {
 /// the rest left behind with [`pivot_to`].
 pub(crate) fn isolate_namespace() -> Result<()> {
     set_propagation(Propagation::Slave)?;
+    stop_receiving()
+}
+
+/// The second half of [`isolate_namespace`], for a namespace of which every mount is a slave.
+pub(crate) fn stop_receiving() -> Result<()> {
     match set_propagation(Propagation::Private) {
         Err(error) if error.errno == Errno::EPERM => Ok(()),
         other => other,
